@@ -1,0 +1,112 @@
+"""`check`, `hint` and `solution` for the exercises of the chapters; `vlmbook.exercises.ch03a` holds those of chapter 3a."""
+
+import dis
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from importlib import import_module
+from pkgutil import iter_modules
+from textwrap import dedent
+from typing import Any
+
+MIME = "application/vnd.vlmbook.check+json"   # in a notebook's outputs; `vlmbook grade` reads it there
+
+
+class Outcome(Enum):
+    PASSED = "passed"
+    FAILED = "failed"
+    UNANSWERED = "unanswered"
+
+    def _ipython_display_(self):
+        """Nothing: `check` has said it already."""
+
+
+class Wrong(Exception):
+    """What a judge raises: one sentence that says what is wrong with the answer and helps to mend it."""
+
+
+@dataclass(frozen=True)
+class Exercise:
+    judge: Callable[[Any], None]        # answer -> None; raises Wrong
+    hints: tuple[str, ...]              # from a nudge to nearly the answer
+    solution: Any                       # the answer itself, a value or a function
+    why: str                            # two or three sentences that explain it
+
+
+def check(name, answer):
+    """str, answer -> Outcome: judge the answer to exercise `name` and say what is wrong with it. It never raises."""
+    try:
+        exercise = find(name)
+    except ValueError as unknown:
+        return _say(name, Outcome.FAILED, str(unknown))
+    if is_blank(answer):
+        return _say(name, Outcome.UNANSWERED, f'not answered yet; hint("{name}") gives a first step')
+    try:
+        exercise.judge(answer)
+    except Wrong as wrong:
+        return _say(name, Outcome.FAILED, f"not yet. {wrong}")
+    except Exception as error:
+        return _say(name, Outcome.FAILED, f"your answer stopped with {type(error).__name__}: {error}")
+    return _say(name, Outcome.PASSED, "correct")
+
+
+def hint(name, stage=1):
+    """str -> None: print hint number `stage` of the exercise; each says more than the one before."""
+    hints = find(name).hints
+    if not 1 <= stage <= len(hints):
+        raise ValueError(f"{name} has the hints 1 to {len(hints)}, got {stage!r}")
+    more = f'\n(hint("{name}", {stage + 1}) says more)' if stage < len(hints) else f'\n(next: solution("{name}"))'
+    print(f"{name}, hint {stage} of {len(hints)}: {hints[stage - 1]}{more}")
+
+
+def solution(name):
+    """str -> the answer: print it with the reason, and return it, so that `check(name, solution(name))` passes."""
+    exercise = find(name)
+    shown = exercise.solution
+    if callable(shown):
+        shown = dedent(inspect.getsource(shown))
+    print(f"{name}: {exercise.why}\n\n{shown}")
+    return exercise.solution
+
+
+def find(name):
+    """str -> Exercise. Raises ValueError, which names those that exist, for any other."""
+    chapter, _, number = str(name).partition(".")
+    chapters = [module.name for module in iter_modules(__path__)]
+    if chapter not in chapters:
+        raise ValueError(f"there is no exercise {name!r}; the chapters with exercises are {', '.join(chapters)}")
+    exercises = import_module(f"vlmbook.exercises.{chapter}").EXERCISES
+    if number not in exercises:
+        raise ValueError(f"there is no exercise {name!r}; {chapter} has {', '.join(f'{chapter}.{n}' for n in exercises)}")
+    return exercises[number]
+
+
+def is_blank(answer):
+    """Is this `...`, None, or a function with nothing in it but a docstring, `...` or `pass`?"""
+    if answer is None or answer is ...:
+        return True
+    code = getattr(answer, "__code__", None)
+    if code is None:
+        return False
+    instructions = [i for i in dis.get_instructions(code) if i.opname not in ("RESUME", "NOP", "COPY_FREE_VARS")]
+    return all(i.opname.startswith(("LOAD_CONST", "RETURN")) for i in instructions) and all(
+        i.argval in (None, ...) for i in instructions if i.opname in ("LOAD_CONST", "RETURN_CONST"))
+
+
+def _say(name, outcome, message):
+    """Show one line, with the outcome as data beside it when a notebook is there to keep it."""
+    text = f"{name}: {message}"
+    if _in_notebook():
+        from IPython.display import display
+        display({"text/plain": text, MIME: {"exercise": str(name), "outcome": outcome.value, "message": message}}, raw=True)
+    else:
+        print(text)
+    return outcome
+
+
+def _in_notebook():
+    try:
+        return get_ipython().kernel is not None   # noqa: F821  IPython defines it where it runs
+    except (NameError, AttributeError):
+        return False
