@@ -69,8 +69,11 @@ def execute(notebook, *, folder, profile="quick", timeout=None, keep_going=False
         "VLMBOOK_OUTPUT": str(folder),
         "JUPYTER_PREFER_ENV_PATH": "1",       # this interpreter's kernel, not one that another project installed for the user
     }
-    client = NotebookClient(notebook, timeout=timeout, kernel_name="python3", record_timing=False,
-                            store_widget_state=False, allow_errors=keep_going, resources={"metadata": {"path": str(folder)}})
+    client = NotebookClient(
+        notebook, timeout=timeout, kernel_name="python3", record_timing=False, store_widget_state=False,
+        allow_errors=keep_going, resources={"metadata": {"path": str(folder)}},
+        extra_arguments=["--log-level=ERROR"],   # ipykernel warns of TCP without encryption, which is loopback here
+    )
     run = Run(notebook)
     run.claims = sum(_claims(cell) for cell in notebook.cells)
     began = time.perf_counter()
@@ -123,5 +126,9 @@ def _ask(client, function):
     """Call a function of `vlmbook.runtime` in the notebook's kernel and bring its value back."""
     scratch = nbformat.v4.new_code_cell(
         f"import json as _j, vlmbook.runtime as _r; print(_j.dumps(_r.{function}()))")
-    client.execute_cell(scratch, 0)
+    client.nb.cells.append(scratch)     # nbclient writes a cell's outputs back to its place in the notebook
+    try:
+        client.execute_cell(scratch, len(client.nb.cells) - 1)
+    finally:
+        client.nb.cells.pop()
     return json.loads(scratch.outputs[0].text)

@@ -13,13 +13,17 @@ from typing import Any
 MIME = "application/vnd.vlmbook.check+json"   # in a notebook's outputs; `vlmbook grade` reads it there
 
 
-class Outcome(Enum):
+class Silent:
+    """At the end of a cell nothing is shown: `check` has said it already."""
+
+    def _ipython_display_(self):
+        pass
+
+
+class Outcome(Silent, Enum):
     PASSED = "passed"
     FAILED = "failed"
     UNANSWERED = "unanswered"
-
-    def _ipython_display_(self):
-        """Nothing: `check` has said it already."""
 
 
 class Wrong(Exception):
