@@ -1,0 +1,112 @@
+"""Chapter 3a: a kernel on a photograph, the window that slides, pooling under a shift, and where a checkerboard comes from."""
+
+from functools import cache
+
+import numpy as np
+import torch
+from matplotlib.colors import ListedColormap
+
+from vlmbook import plot
+from vlmbook.convolution import avg_pool2d, conv2d, conv_transpose2d, max_pool2d, output_size
+from vlmbook.data import photo
+
+KERNELS = {
+    "sharpen": ((0, -1, 0), (-1, 5, -1), (0, -1, 0)),
+    "identity": ((0, 0, 0), (0, 1, 0), (0, 0, 0)),
+    "blur": ((0.11, 0.11, 0.11), (0.11, 0.12, 0.11), (0.11, 0.11, 0.11)),
+    "vertical edges (Sobel)": ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1)),
+    "horizontal edges (Sobel)": ((-1, -2, -1), (0, 0, 0), (1, 2, 1)),
+    "outline (Laplacian)": ((0, 1, 0), (1, -4, 1), (0, 1, 0)),
+    "emboss": ((-2, -1, 0), (-1, 1, 1), (0, 1, 2)),
+}
+
+
+@cache
+def grey(name, size=192):
+    """str -> (1, 1, size, size): the middle square of a photograph in grey, averaged down (read only: it is kept)."""
+    x = photo(name).mean(0)
+    side = min(x.shape)
+    top, left = (x.shape[0] - side) // 2, (x.shape[1] - side) // 2
+    square = x[None, None, top : top + side, left : left + side]
+    return torch.nn.functional.interpolate(square, size=(size, size), mode="area")
+
+
+def draw_kernel(figure, photo="cat", kernel=KERNELS["sharpen"], flip=False):
+    """A 3×3 kernel on a photograph; `flip` turns the kernel by 180°, which makes correlation the convolution of mathematics."""
+    x, weight = grey(photo), torch.tensor(kernel, dtype=torch.float32)
+    weight = weight.flip(0, 1) if flip else weight
+    y = conv2d(x, weight[None, None], padding=1)[0]
+    before, middle, after = figure.subplots(1, 3, width_ratios=(1, 0.5, 1))
+    plot.image(before, x[0], f"{photo}, 192×192")
+    plot.numbers(middle, weight, f"kernel, sum {weight.sum():.2g}")
+    if weight.sum() > 0.5:
+        plot.image(after, y, "output (clipped to [0, 1])")
+    else:
+        plot.signed(after, y, "output (blue < 0 < red)")
+
+
+def draw_window(figure, n=7, kernel=3, stride=2, padding=1, dilation=1, window=0):
+    """Which input pixels make output pixel number `window`, on an n×n input: the output-size formula as a picture."""
+    padded, reach = n + 2 * padding, dilation * (kernel - 1) + 1
+    left, right = figure.subplots(1, 2)
+    cells = np.pad(np.full((n, n), INPUT), padding, constant_values=PADDING)
+    left.set_title(f"input {n}×{n}, with padding {padding} (grey): {padded}×{padded}\n"
+                   f"the window spans {dilation}·({kernel} − 1) + 1 = {reach} pixels")
+    if reach > padded:
+        _cells(left, cells, padded)
+        right.set_title(f"no output: a window of {reach} does not fit into {padded}")
+        right.axis("off")
+        return
+    size = output_size(n, kernel, stride=stride, padding=padding, dilation=dilation)
+    row, column = divmod(window % size**2, size)
+    taps = dilation * np.arange(kernel)
+    cells[np.ix_(row * stride + taps, column * stride + taps)] = TOUCHED
+    out = np.full((size, size), INPUT)
+    out[row, column] = TOUCHED
+    _cells(left, cells, padded)
+    _cells(right, out, padded)
+    right.set_title(f"output {size}×{size}, window {window % size**2 + 1} of {size**2}\n"
+                    f"⌊({padded} − {reach}) / {stride}⌋ + 1 = {size}")
+
+
+def draw_pooling(figure, photo="camera", kind="max", window=4, shift=1):
+    """Pool a photograph and the same photograph shifted to the right by `shift` pixels: how much does the result change?"""
+    pool = {"max": max_pool2d, "average": avg_pool2d}[kind]
+    wide = grey(photo, 176)
+    x, moved = wide[..., 16:, 16:], wide[..., 16:, 16 - shift : 176 - shift]     # real pixels come in from the left
+    before, after = pool(x, window), pool(moved, window)
+    change, raw = (after - before).abs().mean(), (moved - x).abs().mean()
+    panels = figure.subplots(1, 4)
+    plot.image(panels[0], x[0], f"{photo}, {x.shape[-1]} wide")
+    plot.image(panels[1], before[0], f"{kind} {window}×{window}, {before.shape[-1]} wide")
+    plot.image(panels[2], after[0], f"{kind} after a shift of {shift}")
+    plot.signed(panels[3], (after - before)[0], "difference", limit=0.5)
+    panels[3].set_xlabel(f"mean |difference| {change:.3f}\nwithout pooling {raw:.3f}")
+
+
+def draw_checkerboard(figure, photo="rocket", kernel=3, stride=2):
+    """How many stamps of a transposed convolution cover each output pixel, and what uneven cover does to a photograph."""
+    small = grey(photo, 48)
+    weight = torch.ones(1, 1, kernel, kernel) * (stride / kernel) ** 2       # keeps the mean brightness
+    cover = conv_transpose2d(torch.ones(1, 1, 6, 6), torch.ones(1, 1, kernel, kernel), stride=stride)
+    y = conv_transpose2d(small, weight, stride=stride)
+    inner = cover[..., kernel:-kernel, kernel:-kernel] if cover.shape[-1] > 2 * kernel else cover
+    panels = figure.subplots(1, 3)
+    plot.image(panels[0], small[0], f"input, {small.shape[-1]}×{small.shape[-1]}")
+    panels[1].imshow(cover[0, 0], cmap="viridis", vmin=0)
+    panels[1].set(xticks=[], yticks=[])
+    panels[1].set_title(f"stamps a pixel gets: {int(inner.min())} to {int(inner.max())}")
+    plot.image(panels[2], y[0], f"kernel {kernel}, stride {stride}: {y.shape[-1]}×{y.shape[-1]}")
+
+
+INPUT, TOUCHED, PADDING = range(3)
+
+
+def _cells(axes, cells, room):
+    """A grid of cells by kind, drawn as if `room` cells were on each side, so that two grids share one scale."""
+    high = cells.shape[0]
+    axes.imshow(cells, cmap=ListedColormap(["#cfe3f1", plot.ORANGE, "#eeeeee"]), vmin=0, vmax=2)
+    axes.hlines(np.arange(high + 1) - 0.5, -0.5, high - 0.5, color=plot.GREY, linewidth=0.7)
+    axes.vlines(np.arange(high + 1) - 0.5, -0.5, high - 0.5, color=plot.GREY, linewidth=0.7)
+    axes.set(xlim=(-0.6, room - 0.4), ylim=(room - 0.4, -0.6), aspect="equal")
+    axes.axis("off")

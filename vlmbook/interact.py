@@ -1,0 +1,112 @@
+"""Live figures: a pure drawing function, its controls, and a picture that also shows where no kernel runs."""
+
+import base64
+import io
+from inspect import signature
+from itertools import chain
+
+import ipywidgets as widgets
+import traitlets
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from vlmbook import plot
+
+
+def live(draw, *, figsize=(7.0, 3.0), **controls):
+    """draw(figure, **values), a control for each value -> Live: shown in a notebook, it redraws when a control moves.
+
+    A control is one of ipywidgets' abbreviations ((1, 9) a slider, [a, b] or {"name": a} a menu, True a box) or a widget; it
+    starts at draw's default for that name. `figsize` is in inches at 100 dots an inch. Raises ValueError where controls and
+    draw's parameters differ, and whatever draw raises for the first values.
+    """
+    parameters = list(signature(draw).parameters.values())[1:]
+    missing = {p.name for p in parameters if p.default is p.empty} - controls.keys()
+    unknown = controls.keys() - {p.name for p in parameters}
+    if missing or unknown:
+        raise ValueError(f"{draw.__name__} has the values {[p.name for p in parameters]}, the controls are {list(controls)}")
+    return Live(draw, figsize, {name: _control(name, spec, signature(draw)) for name, spec in controls.items()})
+
+
+class Live(widgets.VBox):
+    """Controls over one Image widget that is fed PNG bytes; where no kernel runs, the first picture stays visible."""
+
+    def __init__(self, draw, figsize, controls):
+        self.draw, self.figsize, self.controls = draw, figsize, controls
+        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%", object_fit="contain"))
+        self.trouble = widgets.HTML()
+        self.picture.value = self.first = render(draw, figsize, **self.values())
+        for control in controls.values():
+            control.observe(self._redraw, "value")
+        row = widgets.Box(list(controls.values()), layout=widgets.Layout(flex_flow="row wrap", align_items="flex-start"))
+        super().__init__([row, self.picture, self.trouble])
+
+    def values(self):
+        """-> dict: what the controls say now."""
+        return {name: control.value for name, control in self.controls.items()}
+
+    def _redraw(self, _change):
+        try:
+            self.picture.value, self.trouble.value = render(self.draw, self.figsize, **self.values()), ""
+        except Exception as error:   # a traceback in a callback goes to the log, where no reader looks
+            self.trouble.value = f"<b>{type(error).__name__}</b>: {error}"
+
+    def _repr_mimebundle_(self, **kwargs):
+        bundle = super()._repr_mimebundle_(**kwargs)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        return data | {"image/png": base64.b64encode(self.first).decode(), "text/plain": f"live: {self.draw.__name__}"}, metadata
+
+
+class MatrixEditor(widgets.VBox):
+    """A small matrix of number boxes under a menu of presets; `value` is a tuple of row tuples."""
+
+    value = traitlets.Tuple()
+
+    def __init__(self, presets, *, description=""):
+        first = next(iter(presets.values()))
+        self.menu = widgets.Dropdown(options=[*presets, "my own"], description=description)
+        self.boxes = [[widgets.FloatText(number, step=0.5, layout=widgets.Layout(width="72px")) for number in row] for row in first]
+        self.presets, self.filling, self.value = presets, False, self._read()
+        self.menu.observe(self._choose, "value")
+        for box in chain(*self.boxes):
+            box.observe(self._type, "value")
+        super().__init__([self.menu, *(widgets.HBox(row) for row in self.boxes)])
+
+    def _read(self):
+        return tuple(tuple(box.value for box in row) for row in self.boxes)
+
+    def _choose(self, change):
+        """A preset fills all boxes, and counts as one change."""
+        if change.new in self.presets:
+            self.filling = True
+            for box, number in zip(chain(*self.boxes), chain(*self.presets[change.new]), strict=True):
+                box.value = number
+            self.filling = False
+            self.value = self._read()
+
+    def _type(self, _change):
+        """A number typed by hand."""
+        if not self.filling:
+            self.value = self._read()
+            self.menu.value = "my own"
+
+
+def render(draw, figsize=(7.0, 3.0), **values):
+    """draw, inches, its values -> bytes: the PNG of draw(figure, **values) on a fresh figure in the house style."""
+    with plot.style():
+        figure = Figure(figsize=figsize, dpi=100, layout="constrained")
+        draw(figure, **values)
+        buffer = io.BytesIO()
+        FigureCanvasAgg(figure).print_png(buffer, pil_kwargs={"compress_level": 1})   # near browser: speed before size
+    return buffer.getvalue()
+
+
+def _control(name, spec, parameters):
+    """One of ipywidgets' abbreviations, or a widget -> widget, described by the value's name."""
+    if isinstance(spec, widgets.Widget):
+        return spec
+    control = widgets.interactive.widget_from_abbrev(spec, parameters.parameters[name].default)
+    if control is None:
+        raise ValueError(f"the control {name}={spec!r} is none of ipywidgets' abbreviations")
+    control.description = control.description or name.replace("_", " ")
+    return control
