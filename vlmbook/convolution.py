@@ -1,7 +1,7 @@
 """Convolution, transposed convolution and pooling, each as its formula in loops and as a fast twin [chapter 3a].
 
-The functions mean what their namesakes in `torch.nn.functional` mean, for floating tensors (B, C, H, W) of any dtype and
-device, with autograd. Where a size is asked for, an int stands for a square and a pair for (height, width).
+The functions mean what their namesakes in `torch.nn.functional` mean, for floating tensors (B, C, H, W) of any dtype
+and device, with autograd. Where a size is asked for, an int stands for a square and a pair for (height, width).
 """
 
 import operator
@@ -14,9 +14,10 @@ from torch.nn import functional as F
 
 
 def output_size(n, kernel, *, stride=1, padding=0, dilation=1):
-    """int or (H, W) -> int or (Ho, Wo): floor((n + 2p − d(k − 1) − 1) / s) + 1 [Dumoulin & Visin 2016, relationship 15].
+    """int or (H, W) -> int or (Ho, Wo): floor((n + 2p − d(k − 1) − 1) / s) + 1 [Dumoulin & Visin 2016, rel. 15].
 
-    An int comes back when every argument is an int. Raises ValueError when the kernel is larger than the padded input.
+    An int comes back when every argument is an int. Raises ValueError when the kernel is larger than the padded
+    input.
     """
     square = not any(isinstance(number, (tuple, list)) for number in (n, kernel, stride, padding, dilation))
     n, kernel, stride = _pair(n, "n", 1), _pair(kernel, "kernel", 1), _pair(stride, "stride", 1)
@@ -34,8 +35,8 @@ def output_size(n, kernel, *, stride=1, padding=0, dilation=1):
 def conv2d_loops(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1):
     """(B, C, H, W), (O, C/groups, Kh, Kw)[, (O,)] -> (B, O, Ho, Wo): the formula read aloud, for small inputs.
 
-    y[b,o,i,j] = bias[o] + Σ_c Σ_m Σ_n w[o,c,m,n] · x[b, c, s·i + d·m − p, s·j + d·n − p], pixels outside the image being 0
-    [PyTorch docs, torch.nn.Conv2d]. The errors are those of `conv2d`.
+    y[b,o,i,j] = bias[o] + Σ_c Σ_m Σ_n w[o,c,m,n] · x[b, c, s·i + d·m − p, s·j + d·n − p], pixels outside the image
+    being 0 [PyTorch docs, torch.nn.Conv2d]. The errors are those of `conv2d`.
     """
     (sh, sw), (ph, pw), (dh, dw), (ho, wo) = _conv_plan(x, weight, bias, stride, padding, dilation, groups)
     (batch, _, height, width), (outs, per_group, kh, kw) = x.shape, weight.shape
@@ -54,8 +55,9 @@ def conv2d_loops(x, weight, bias=None, *, stride=1, padding=0, dilation=1, group
 def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1):
     """(B, C, H, W), (O, C/groups, Kh, Kw)[, (O,)] -> (B, O, Ho, Wo): cross-correlation by shifted matrix products.
 
-    Each kernel entry (m, n) is a matrix (O, C) that meets the image shifted by (m, n); the Kh·Kw products are added up. Equal
-    to `torch.nn.functional.conv2d`. Raises TypeError for what is no floating tensor, ValueError for shapes that do not fit.
+    Each kernel entry (m, n) is a matrix (O, C) that meets the image shifted by (m, n); the Kh·Kw products are added
+    up. Equal to `torch.nn.functional.conv2d`. Raises TypeError for what is no floating tensor, ValueError for shapes
+    that do not fit.
     """
     stride, padding, dilation, (ho, wo) = _conv_plan(x, weight, bias, stride, padding, dilation, groups)
     kernel = rearrange(weight, "(g o) c m n -> m n g o c", g=groups)
@@ -77,7 +79,7 @@ def conv_matrix(weight, input_size, *, stride=1, padding=0):
     pixels = weight.shape[1] * height * width
     basis = torch.eye(pixels, dtype=weight.dtype, device=weight.device)
     columns = conv2d(basis.view(pixels, -1, height, width), weight, stride=stride, padding=padding)
-    return columns.flatten(1).T                                        # column q is what the q-th single pixel turns into
+    return columns.flatten(1).T                                   # column q is what the q-th single pixel turns into
 
 
 def conv_transpose2d_loops(x, weight, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1):
@@ -100,10 +102,11 @@ def conv_transpose2d_loops(x, weight, bias=None, *, stride=1, padding=0, output_
 
 
 def conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1):
-    """(B, C, H, W), (C, O/groups, Kh, Kw)[, (O,)] -> (B, O, Ho, Wo) with Ho = (H − 1)s − 2p + d(Kh − 1) + output_padding + 1.
+    """(B, C, H, W), (C, O/groups, Kh, Kw)[, (O,)] -> (B, O, Ho, Wo): the adjoint of `conv2d`.
 
-    The adjoint of `conv2d`, not its inverse: every pixel stamps the kernel, scaled, at stride s, and overlapping stamps add up.
-    Equal to `torch.nn.functional.conv_transpose2d`. Raises as `conv2d`; output_padding must be below stride or dilation.
+    Every pixel stamps the kernel, scaled, at stride s; where stamps overlap they add up. No inverse of the convolution.
+    Ho = (H − 1)s − 2p + d(Kh − 1) + output_padding + 1. Equal to `torch.nn.functional.conv_transpose2d`. Raises as `conv2d`; output_padding must be below
+    stride or dilation.
     """
     plan = _transpose_plan(x, weight, bias, stride, padding, output_padding, dilation, groups)
     (sh, sw), (ph, pw), (dh, dw), (ho, wo) = plan
@@ -140,7 +143,8 @@ def max_pool2d_loops(x, kernel_size, *, stride=None, padding=0):
 def max_pool2d(x, kernel_size, *, stride=None, padding=0):
     """(B, C, H, W) -> (B, C, Ho, Wo): the largest pixel of each window; stride None means the kernel size.
 
-    Equal to `torch.nn.functional.max_pool2d`, ties and NaN included. Raises ValueError for a padding above half the kernel.
+    Equal to `torch.nn.functional.max_pool2d`, ties and NaN included. Raises ValueError for a padding above half the
+    kernel.
     """
     kernel, stride, padding, size = _pool_plan(x, kernel_size, stride, padding)
     windows = _windows(_pad(x, padding, -torch.inf), kernel, stride, (1, 1), size)
@@ -168,8 +172,8 @@ def avg_pool2d_loops(x, kernel_size, *, stride=None, padding=0, count_include_pa
 def avg_pool2d(x, kernel_size, *, stride=None, padding=0, count_include_pad=True):
     """(B, C, H, W) -> (B, C, Ho, Wo): the mean of each window; stride None means the kernel size.
 
-    The divisor is the number of elements Kh·Kw, or with count_include_pad=False the number that lie in the image. Equal to
-    `torch.nn.functional.avg_pool2d`. Raises ValueError for a padding above half the kernel.
+    The divisor is the number of elements Kh·Kw, or with count_include_pad=False the number that lie in the image.
+    Equal to `torch.nn.functional.avg_pool2d`. Raises ValueError for a padding above half the kernel.
     """
     kernel, stride, padding, size = _pool_plan(x, kernel_size, stride, padding)
 
@@ -184,8 +188,8 @@ def avg_pool2d(x, kernel_size, *, stride=None, padding=0, count_include_pad=True
 def receptive_field(layers):
     """[(kernel, stride[, dilation]) or a layer with these attributes, …] -> int, or (h, w) where these differ.
 
-    The input pixels that one output pixel sees, layers in order from the input: a step of one output pixel is a jump of Π strides
-    input pixels, and each layer adds (k − 1)·d jumps [Araujo, Norris & Sim 2019, Distill, eq. 2].
+    The input pixels that one output pixel sees, layers in order from the input: a step of one output pixel is a jump
+    of Π strides input pixels, and each layer adds (k − 1)·d jumps [Araujo, Norris & Sim 2019, Distill, eq. 2].
     """
     sizes, jumps = [1, 1], [1, 1]
     for layer in layers:
@@ -219,7 +223,8 @@ def _conv_plan(x, weight, bias, stride, padding, dilation, groups):
     if channels % groups or outs % groups:
         raise ValueError(f"groups={groups} does not divide the {channels} channels of x and the {outs} of weight")
     if channels != per_group * groups:
-        raise ValueError(f"weight {tuple(weight.shape)} with groups={groups} wants x with {per_group * groups} channels, "
+        wanted = per_group * groups
+        raise ValueError(f"weight {tuple(weight.shape)} with groups={groups} wants x with {wanted} channels, "
                          f"got {channels}")
     _check_bias(bias, outs)
     size = output_size(x.shape[2:], kernel, stride=stride, padding=padding, dilation=dilation)

@@ -16,15 +16,16 @@ from vlmbook import plot
 def live(draw, *, figsize=(7.0, 3.0), **controls):
     """draw(figure, **values), a control for each value -> Live: shown in a notebook, it redraws when a control moves.
 
-    A control is one of ipywidgets' abbreviations ((1, 9) a slider, [a, b] or {"name": a} a menu, True a box) or a widget; it
-    starts at draw's default for that name. `figsize` is in inches at 100 dots an inch. Raises ValueError where controls and
-    draw's parameters differ, and whatever draw raises for the first values.
+    A control is one of ipywidgets' abbreviations ((1, 9) a slider, [a, b] or {"name": a} a menu, True a box) or a
+    widget; it starts at draw's default for that name. `figsize` is in inches at 100 dots an inch. Raises ValueError
+    where controls and draw's parameters differ, and whatever draw raises for the first values.
     """
     parameters = list(signature(draw).parameters.values())[1:]
     missing = {p.name for p in parameters if p.default is p.empty} - controls.keys()
     unknown = controls.keys() - {p.name for p in parameters}
     if missing or unknown:
-        raise ValueError(f"{draw.__name__} has the values {[p.name for p in parameters]}, the controls are {list(controls)}")
+        wanted = ", ".join(p.name for p in parameters)
+        raise ValueError(f"{draw.__name__} takes the values {wanted}; the controls are {', '.join(controls)}")
     return Live(draw, figsize, {name: _control(name, spec, signature(draw)) for name, spec in controls.items()})
 
 
@@ -38,7 +39,8 @@ class Live(widgets.VBox):
         self.picture.value = self.first = render(draw, figsize, **self.values())
         for control in controls.values():
             control.observe(self._redraw, "value")
-        row = widgets.Box(list(controls.values()), layout=widgets.Layout(flex_flow="row wrap", align_items="flex-start"))
+        wrapped = widgets.Layout(flex_flow="row wrap", align_items="flex-start")
+        row = widgets.Box(list(controls.values()), layout=wrapped)
         super().__init__([row, self.picture, self.trouble])
 
     def values(self):
@@ -54,7 +56,8 @@ class Live(widgets.VBox):
     def _repr_mimebundle_(self, **kwargs):
         bundle = super()._repr_mimebundle_(**kwargs)
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        return data | {"image/png": base64.b64encode(self.first).decode(), "text/plain": f"live: {self.draw.__name__}"}, metadata
+        png = base64.b64encode(self.first).decode()
+        return data | {"image/png": png, "text/plain": f"live: {self.draw.__name__}"}, metadata
 
 
 class MatrixEditor(widgets.VBox):
@@ -65,7 +68,8 @@ class MatrixEditor(widgets.VBox):
     def __init__(self, presets, *, description=""):
         first = next(iter(presets.values()))
         self.menu = widgets.Dropdown(options=[*presets, "my own"], description=description)
-        self.boxes = [[widgets.FloatText(number, step=0.5, layout=widgets.Layout(width="72px")) for number in row] for row in first]
+        narrow = widgets.Layout(width="72px")
+        self.boxes = [[widgets.FloatText(number, step=0.5, layout=narrow) for number in row] for row in first]
         self.presets, self.filling, self.value = presets, False, self._read()
         self.menu.observe(self._choose, "value")
         for box in chain(*self.boxes):

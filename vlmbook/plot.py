@@ -22,14 +22,16 @@ def style():
 
 
 def image(axes, x, title=""):
-    """(3, H, W), (1, H, W) or (H, W) -> axes: an image with values in [0, 1], others clipped; grey where it has one channel."""
+    """(3, H, W), (1, H, W) or (H, W) -> axes: an image with values in [0, 1], others clipped; grey where it has one
+    channel."""
     pixels = _pixels(x)
     axes.imshow(pixels.clip(0, 1), cmap="gray", vmin=0, vmax=1)
     return _bare(axes, title)
 
 
 def signed(axes, x, title="", limit=None):
-    """(1, H, W) or (H, W) -> axes: blue below zero, white at zero, red above, symmetric up to `limit` (default: max |x|)."""
+    """(1, H, W) or (H, W) -> axes: blue below zero, white at zero, red above, symmetric up to `limit` (default: max
+    |x|)."""
     pixels = _pixels(x)
     limit = limit or np.abs(pixels).max() or 1.0
     axes.imshow(pixels, cmap="RdBu_r", vmin=-limit, vmax=limit)
@@ -54,7 +56,8 @@ def gallery(images, titles=(), *, columns=None, width=7.0, draw=image):
     rows = math.ceil(len(images) / columns)
     cell = width / columns
     tall = max(_pixels(x).shape[0] / _pixels(x).shape[1] for x in images)
-    figure, axes = plt.subplots(rows, columns, figsize=(width, rows * (cell * tall + 0.28 * any(titles))), squeeze=False)
+    size = (width, rows * (cell * tall + 0.28 * any(titles)))
+    _, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     for position, panel in enumerate(axes.flat):
         if position < len(images):
             draw(panel, images[position], titles[position] if titles else "")

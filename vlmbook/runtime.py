@@ -12,7 +12,7 @@ import torch
 
 PROFILES = ("quick", "full")
 
-# The folder that holds `notebooks/` and `results/`: the checkout, or a folder inside the package where a wheel was installed.
+# Holds `notebooks/` and `results/`: the checkout, or a folder inside the package where a wheel was installed.
 PACKAGE = Path(__file__).parent
 BOOK = PACKAGE / "book" if (PACKAGE / "book").is_dir() else PACKAGE.parent
 

@@ -36,7 +36,8 @@ def photo_names():
 
 
 def photo(name):
-    """str -> (3, H, W) float32 in [0, 1]: a photograph of scikit-image's collection; a grey one fills all three channels.
+    """str -> (3, H, W) float32 in [0, 1]: a photograph of scikit-image's collection; a grey one fills all three
+    channels.
 
     Raises ValueError for a name that is not in `photo_names()`.
     """

@@ -1,4 +1,5 @@
-"""`check`, `hint` and `solution` for the exercises of the chapters; `vlmbook.exercises.ch03a` holds those of chapter 3a."""
+"""`check`, `hint` and `solution` for the exercises of the chapters; `vlmbook.exercises.ch03a` holds those of chapter
+3a."""
 
 import dis
 import inspect
@@ -82,7 +83,8 @@ def find(name):
         raise ValueError(f"there is no exercise {name!r}; the chapters with exercises are {', '.join(chapters)}")
     exercises = import_module(f"vlmbook.exercises.{chapter}").EXERCISES
     if number not in exercises:
-        raise ValueError(f"there is no exercise {name!r}; {chapter} has {', '.join(f'{chapter}.{n}' for n in exercises)}")
+        there = ", ".join(f"{chapter}.{n}" for n in exercises)
+        raise ValueError(f"there is no exercise {name!r}; {chapter} has {there}")
     return exercises[number]
 
 
@@ -103,7 +105,8 @@ def _say(name, outcome, message):
     text = f"{name}: {message}"
     if _in_notebook():
         from IPython.display import display
-        display({"text/plain": text, MIME: {"exercise": str(name), "outcome": outcome.value, "message": message}}, raw=True)
+        data = {"exercise": str(name), "outcome": outcome.value, "message": message}
+        display({"text/plain": text, MIME: data}, raw=True)
     else:
         print(text)
     return outcome
@@ -111,6 +114,6 @@ def _say(name, outcome, message):
 
 def _in_notebook():
     try:
-        return get_ipython().kernel is not None   # noqa: F821  IPython defines it where it runs
+        return get_ipython().kernel is not None   # IPython defines it where it runs
     except (NameError, AttributeError):
         return False

@@ -1,1 +1,154 @@
-EXERCISES={}
+"""Exercises of chapter 3a, convolution and pooling."""
+
+import torch
+from torch.nn import functional as F
+
+from vlmbook.exercises import Exercise, Wrong
+
+
+def judge_alexnet_shape(answer):
+    try:
+        got = tuple(int(n) for n in answer)
+    except (TypeError, ValueError):
+        raise Wrong(f"A shape is four whole numbers (B, C, H, W); this is {answer!r}.") from None
+    if len(got) != 4:
+        raise Wrong(f"A shape has four numbers (B, C, H, W); this has {len(got)}.")
+    want = tuple(F.max_pool2d(torch.zeros(1, 64, 55, 55), 3, stride=2).shape)
+    if got[0] != 1 or got[1] != 64:
+        raise Wrong(f"B, C = {got[:2]}: the batch stays 1, and a layer has as many channels as it has filters. "
+                    "Pooling treats each channel alone.")
+    if got[2:] == (55, 55):
+        raise Wrong("55 is right after the convolution. The pooling still follows.")
+    if got[2:] == (26, 26):
+        raise Wrong("26 comes out without the padding: it adds 2 pixels on both sides, so 224 becomes 228.")
+    if got[2:] in ((28, 28), (18, 18)):
+        raise Wrong(f"{got[2]}: put kernel 3 and stride 2 of the pooling into the size formula; its windows overlap.")
+    if got != want:
+        raise Wrong(f"H, W = {got[2:]}: use the size formula once for the convolution and once for the pooling.")
+
+
+def judge_half_size(answer):
+    for kernel in range(1, 10):
+        for n in range(10, 18, 2):
+            padding = answer(n, kernel)
+            if padding is None:
+                raise Wrong("Your function returns None: is there a `return`?")
+            if isinstance(padding, bool) or not isinstance(padding, int):
+                raise Wrong(f"half_size({n}, {kernel}) is {padding!r}; a padding is a whole number (// divides so).")
+            if padding < 0:
+                raise Wrong(f"half_size({n}, {kernel}) is {padding}; a padding is not negative.")
+            size = (n + 2 * padding - kernel) // 2 + 1
+            if size != n // 2:
+                kind = "even" if kernel % 2 == 0 else "odd"
+                raise Wrong(f"With n={n}, kernel={kernel} your padding {padding} gives {size} pixels, not {n // 2}. "
+                            f"Look at the {kind} kernels.")
+
+
+def half_size(n, kernel):
+    return (kernel - 1) // 2
+
+
+def judge_pool_as_convolution(answer):
+    generator = torch.Generator().manual_seed(1)
+    for channels, window in ((1, 2), (3, 2), (2, 3)):
+        x = torch.rand(2, channels, 6 * window, 4 * window + 1, generator=generator)
+        want = F.avg_pool2d(x, window)
+        got = _tensor(answer(x.clone(), window), want, f"x {tuple(x.shape)}, window {window}")
+        if torch.allclose(got, want * window, rtol=1e-4):
+            raise Wrong(f"Every value is {window} times too large: the divisor is the number of elements in the window.")
+        if torch.allclose(got, want * window**2, rtol=1e-4):
+            raise Wrong("This is the sum of each window; the mean divides by its number of elements.")
+        if channels > 1 and torch.allclose(got, want.mean(1, keepdim=True).expand_as(want), rtol=1e-4):
+            raise Wrong("Your channels are mixed. Pooling treats each alone: which argument of conv2d separates them?")
+        _equal(got, want, f"channels {channels}, window {window}")
+
+
+def pool_as_convolution(x, window):
+    channels = x.shape[1]
+    weight = torch.full((channels, 1, window, window), 1 / window**2, dtype=x.dtype)
+    return F.conv2d(x, weight, stride=window, groups=channels)
+
+
+def judge_transpose_from_convolution(answer):
+    generator = torch.Generator().manual_seed(2)
+    for ins, outs, kernel, stride in ((1, 1, 3, 1), (1, 1, 3, 2), (2, 3, 4, 2), (3, 2, 2, 3)):
+        x = torch.randn(2, ins, 4, 5, generator=generator)
+        weight = torch.randn(ins, outs, kernel, kernel, generator=generator)
+        want = F.conv_transpose2d(x, weight, stride=stride)
+        case = f"x {tuple(x.shape)}, weight {tuple(weight.shape)}, stride {stride}"
+        got = _tensor(answer(x.clone(), weight.clone(), stride), want, case)
+        if torch.allclose(got, F.conv_transpose2d(x, weight.flip(2, 3), stride=stride), atol=1e-4):
+            raise Wrong("The stamps come out turned by 180°: conv2d reads its kernel forwards, a stamp is written.")
+        _equal(got, want, case)
+
+
+def transpose_from_convolution(x, weight, stride):
+    batch, channels, height, width = x.shape
+    spread = x.new_zeros(batch, channels, (height - 1) * stride + 1, (width - 1) * stride + 1)
+    spread[:, :, ::stride, ::stride] = x
+    kernel = weight.transpose(0, 1).flip(2, 3)
+    return F.conv2d(spread, kernel, padding=(kernel.shape[2] - 1, kernel.shape[3] - 1))
+
+
+def _tensor(got, want, case):
+    """What a judge is given must be a tensor of the right shape before its values can be compared."""
+    if got is None:
+        raise Wrong("Your function returns None: is there a `return`?")
+    if not isinstance(got, torch.Tensor):
+        raise Wrong(f"A tensor is wanted, this is a {type(got).__name__}.")
+    if got.shape != want.shape:
+        raise Wrong(f"For {case} the result has the shape {tuple(got.shape)}, not {tuple(want.shape)}.")
+    return got.detach().to(want)
+
+
+def _equal(got, want, case):
+    if not torch.allclose(got, want, atol=1e-4):
+        worst = (got - want).abs().max()
+        raise Wrong(f"For {case} the shape is right, but values are off by up to {worst:.3g}.")
+
+
+EXERCISES = {
+    "1": Exercise(
+        judge_alexnet_shape,
+        hints=(
+            "Channels first: how many filters does the convolution have? Then the size formula for one axis.",
+            "After the convolution: ⌊(224 + 2·2 − 11) / 4⌋ + 1. The fraction is dropped.",
+            "The convolution leaves 55×55. Now kernel 3, stride 2, no padding.",
+        ),
+        solution=(1, 64, 27, 27),
+        why="⌊(224 + 4 − 11)/4⌋ + 1 = 55 after the convolution, ⌊(55 − 3)/2⌋ + 1 = 27 after the pooling; 64 filters make "
+            "64 channels. These are the first layers of AlexNet as torchvision builds it.",
+    ),
+    "2": Exercise(
+        judge_half_size,
+        hints=(
+            "Write the size formula with stride 2 and ask for n/2. n is even.",
+            "⌊(n + 2p − k)/2⌋ = n/2 − 1 holds when 2p − k is −2 or −1.",
+            "So p = (k − 1)/2 for odd k and (k − 2)/2 for even k: one expression with // gives both.",
+        ),
+        solution=half_size,
+        why="⌊(n + 2p − k)/2⌋ + 1 = n/2 holds exactly when 2p − k is −2 or −1. `kernel // 2` is right for odd kernels only: "
+            "for a 4×4 kernel it gives one pixel too many.",
+    ),
+    "3": Exercise(
+        judge_pool_as_convolution,
+        hints=(
+            "A mean is a weighted sum with equal weights. What are they for a window of k×k pixels?",
+            "The windows of a pooling do not overlap: which stride is that? And no channel may see another: groups.",
+            "weight = torch.full((channels, 1, window, window), 1 / window**2), then conv2d(…, stride=…, groups=…).",
+        ),
+        solution=pool_as_convolution,
+        why="Average pooling is a depthwise convolution (groups = channels) with the constant kernel 1/k² and stride k.",
+    ),
+    "4": Exercise(
+        judge_transpose_from_convolution,
+        hints=(
+            "Where do the stamps of a stride-2 transposed convolution stand? Put the pixels there, zeros between them.",
+            "Every output pixel now gathers from the stamps around it: a convolution with padding kernel − 1.",
+            "Gathering reads the kernel backwards: flip it in both directions; conv2d also wants (O, C, …), not (C, O, …).",
+        ),
+        solution=transpose_from_convolution,
+        why="Zeros between the pixels, padding k − 1, the kernel turned by 180° and its channel axes swapped: a transposed "
+            "convolution is an ordinary one on a stretched input [Dumoulin & Visin 2016, §4.5].",
+    ),
+}

@@ -1,4 +1,5 @@
-"""Chapter 3a: a kernel on a photograph, the window that slides, pooling under a shift, and where a checkerboard comes from."""
+"""Chapter 3a: a kernel on a photograph, the window that slides, pooling under a shift, and where a checkerboard comes
+from."""
 
 from functools import cache
 
@@ -32,7 +33,8 @@ def grey(name, size=192):
 
 
 def draw_kernel(figure, photo="cat", kernel=KERNELS["sharpen"], flip=False):
-    """A 3×3 kernel on a photograph; `flip` turns the kernel by 180°, which makes correlation the convolution of mathematics."""
+    """A 3×3 kernel on a photograph; `flip` turns the kernel by 180°, which makes correlation the convolution of
+    mathematics."""
     x, weight = grey(photo), torch.tensor(kernel, dtype=torch.float32)
     weight = weight.flip(0, 1) if flip else weight
     y = conv2d(x, weight[None, None], padding=1)[0]
@@ -70,7 +72,8 @@ def draw_window(figure, n=7, kernel=3, stride=2, padding=1, dilation=1, window=0
 
 
 def draw_pooling(figure, photo="camera", kind="max", window=4, shift=1):
-    """Pool a photograph and the same photograph shifted to the right by `shift` pixels: how much does the result change?"""
+    """Pool a photograph and the same photograph shifted to the right by `shift` pixels: how much does the result
+    change?"""
     pool = {"max": max_pool2d, "average": avg_pool2d}[kind]
     wide = grey(photo, 176)
     x, moved = wide[..., 16:, 16:], wide[..., 16:, 16 - shift : 176 - shift]     # real pixels come in from the left
@@ -85,7 +88,8 @@ def draw_pooling(figure, photo="camera", kind="max", window=4, shift=1):
 
 
 def draw_checkerboard(figure, photo="rocket", kernel=3, stride=2):
-    """How many stamps of a transposed convolution cover each output pixel, and what uneven cover does to a photograph."""
+    """How many stamps of a transposed convolution cover each output pixel, and what uneven cover does to a
+    photograph."""
     small = grey(photo, 48)
     weight = torch.ones(1, 1, kernel, kernel) * (stride / kernel) ** 2       # keeps the mean brightness
     cover = conv_transpose2d(torch.ones(1, 1, 6, 6), torch.ones(1, 1, kernel, kernel), stride=stride)
