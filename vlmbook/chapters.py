@@ -1,23 +1,28 @@
 """The notebooks of the book: which there are, and one executed from top to bottom in a kernel of this interpreter."""
 
 import ast
-import json
+import asyncio
 import os
 import re
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_core.utils import run_sync
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-from vlmbook import records, runtime
+from vlmbook import runtime
 from vlmbook.exercises import MIME
 
 NOTEBOOKS = runtime.BOOK / "notebooks"
 BOOK_ORDER = re.compile(r"ch\d\d[a-z]?|appendix_[a-z]")
+PATIENCE = 10       # seconds for a kernel to come back after an interrupt
 
 
 @dataclass
@@ -41,11 +46,11 @@ def names():
 
 
 def find(name):
-    """str -> Path of the committed notebook. Takes "ch03a" or the whole name; raises ValueError with the list of right ones."""
+    """str -> Path of the committed notebook. Takes "ch03a" or the whole name; ValueError lists the right ones."""
     short = BOOK_ORDER.match(name)
     paths = sorted(NOTEBOOKS.glob(f"{short[0]}_*.ipynb")) if short else []
     if not paths or name not in (short[0], paths[0].stem, paths[0].name):
-        raise ValueError(f"there is no chapter {name!r}; there are {', '.join(names())}")
+        raise ValueError(f"there is no chapter {name!r}; there are {', '.join(names()) or 'none'}")
     return paths[0]
 
 
@@ -58,55 +63,140 @@ def execute(notebook, *, folder, profile="quick", timeout=None, keep_going=False
             on_cell: Callable | None = None, after: Callable | None = None):
     """NotebookNode -> Run: execute every cell in a fresh kernel whose working folder and output folder is `folder`.
 
-    The notebook is changed in place (outputs). A cell that fails or runs over `timeout` seconds ends the run, its reason in
-    `error`; with `keep_going` the cells after a failed one run too. `on_cell(index, cell)` is called before each code cell,
-    `after(client, run)` once after the last, while the kernel still lives. Ctrl-C passes through when the kernel is gone.
+    The notebook is changed in place; its old outputs go first, so that all it shows afterwards is of this run. A cell
+    that fails or runs over `timeout` seconds ends the run, its reason in `error`; with `keep_going` the cells after it
+    run too. `on_cell(index, cell)` is called before each code cell, `after(client, run)` once after the last, while the
+    kernel still lives. Ctrl-C passes through when the kernel is gone.
     """
     folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    env = os.environ | {
-        "VLMBOOK_PROFILE": profile,
-        "VLMBOOK_OUTPUT": str(folder),
-        "JUPYTER_PREFER_ENV_PATH": "1",       # this interpreter's kernel, not one that another project installed for the user
-    }
-    client = NotebookClient(
-        notebook, timeout=timeout, kernel_name="python3", record_timing=False, store_widget_state=False,
+    cells = [(index, cell) for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    for _, cell in cells:
+        cell.outputs, cell.execution_count = [], None
+    # With no folders to look for kernels in, "python3" is this interpreter's and not one that another project set up.
+    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    client = _Client(
+        notebook, manager, timeout=timeout, record_timing=False, store_widget_state=False,
         allow_errors=keep_going, resources={"metadata": {"path": str(folder)}},
         extra_arguments=["--log-level=ERROR"],   # ipykernel warns of TCP without encryption, which is loopback here
     )
-    run = Run(notebook)
-    run.claims = sum(_claims(cell) for cell in notebook.cells)
+    run = Run(notebook, claims=sum(_claims(cell) for _, cell in cells))
     began = time.perf_counter()
-    with client.setup_kernel(env=env):
-        try:
-            for index, cell in enumerate(notebook.cells):
-                if cell.cell_type != "code":
-                    continue
+    try:
+        with _kernel(client, os.environ | {"VLMBOOK_PROFILE": profile, "VLMBOOK_OUTPUT": str(folder)}):
+            for number, (index, cell) in enumerate(cells, start=1):
                 if on_cell:
                     on_cell(index, cell)
-                client.execute_cell(cell, index)
+                _step(client, index, cell, keep_going, f"cell {number} of {len(cells)}")
                 if not any(output.output_type == "error" for output in cell.outputs):
                     run.claims_held += _claims(cell)
-        except CellExecutionError as failed:
-            run.error = f"cell {index + 1} raised {failed.ename}: {failed.evalue}"
-        except CellTimeoutError:
-            run.error = f"cell {index + 1} ran longer than {timeout} s"
-        except DeadKernelError:
-            run.error = f"the kernel died in cell {index + 1} (out of memory?)"
-        else:
-            run.device, run.peak_memory_bytes = _ask(client, "device_name"), _ask(client, "peak_memory")
-        run.seconds = time.perf_counter() - began
-        run.exercises = outcomes(notebook)
-        if after and not run.error:
-            after(client, run)
+            run.seconds = time.perf_counter() - began
+            runtime_there = '__import__("vlmbook.runtime").runtime'
+            run.device = _ask(client, f"{runtime_there}.device_name()") or ""
+            run.peak_memory_bytes = _ask(client, f"{runtime_there}.peak_memory()") or {}
+            run.exercises = outcomes(notebook)
+            if after:
+                after(client, run)
+    except Stopped as why:
+        run.error, run.seconds, run.exercises = str(why), time.perf_counter() - began, outcomes(notebook)
     return run
 
 
 def outcomes(notebook):
     """NotebookNode -> dict "ch03a.1" -> "passed", "failed" or "unanswered", from the outputs that `check` left."""
-    bundles = (output.data for cell in notebook.cells if cell.cell_type == "code"
-               for output in cell.outputs if output.output_type == "display_data")
-    return {data[MIME]["exercise"]: data[MIME]["outcome"] for data in bundles if MIME in data}
+    said = (output.data.get(MIME) for cell in notebook.cells if cell.cell_type == "code"
+            for output in cell.outputs if output.output_type == "display_data")
+    return {str(one.get("exercise")): one.get("outcome") for one in said if isinstance(one, dict)}
+
+
+class Stopped(Exception):
+    """Why a run ended before its last cell."""
+
+
+class _Client(NotebookClient):
+    """nbclient that keeps the first million printed characters of a cell: an endless loop prints 20 MB a second."""
+
+    def output(self, outs, msg, display_id, cell_index):
+        if msg["msg_type"] == "stream" and sum(len(out.get("text", "")) for out in outs) > 1_000_000:
+            return None
+        return super().output(outs, msg, display_id, cell_index)
+
+
+@contextmanager
+def _kernel(client, env):
+    """The client's kernel while the block runs, and none after it, whatever ends it.
+
+    By itself nbclient leaves its kernel behind when Ctrl-C comes while it starts, and first asks a busy one to end.
+    """
+    manager = client.km
+    try:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(client.setup_kernel(env=env, cleanup_kc=True))
+            except RuntimeError as reason:      # from jupyter_client: it died, or did not answer
+                raise Stopped(f"no Jupyter kernel started ({reason}); `vlmbook doctor` looks why") from None
+            try:
+                yield
+            except KeyboardInterrupt:
+                client.shutdown_kernel = "immediate"
+                raise
+    finally:
+        if manager.has_kernel:
+            run_sync(manager.shutdown_kernel)(now=True)
+        _settle(0)
+
+
+def _step(client, index, cell, keep_going, where):
+    """Execute one cell. Raises Stopped, with the reason, when the run cannot go on after it."""
+    try:
+        client.execute_cell(cell, index)
+    except CellExecutionError as failed:
+        raise Stopped(f"{where} raised {failed.ename}: {failed.evalue}") from None
+    except DeadKernelError:
+        raise Stopped(f"{where} killed the kernel (out of memory?)") from None
+    except CellTimeoutError:
+        free = keep_going and _interrupt(client)
+        slow = f"ran longer than {client.timeout} s"
+        cell.outputs.append(nbformat.v4.new_output("error", ename="TimeoutError", evalue=slow, traceback=[slow]))
+        if not free:
+            client.shutdown_kernel = "immediate"
+            raise Stopped(f"{where} {slow}") from None
+
+
+def _interrupt(client):
+    """Interrupt the cell that is running -> bool: is the kernel free for the next one?"""
+    run_sync(client.km.interrupt_kernel)()
+    cell_timeout, client.timeout = client.timeout, PATIENCE
+    free = _ask(client, "True") is True
+    client.timeout = cell_timeout
+    if free:
+        _settle(PATIENCE)
+    return free
+
+
+@run_sync
+async def _settle(patience):
+    """End what nbclient left running: after a timeout it still reads outputs, and would take those of the next cell."""
+    left = {task for task in asyncio.all_tasks() if task.get_coro().__qualname__.startswith("NotebookClient.")}
+    if left:
+        _, endless = await asyncio.wait(left, timeout=patience)
+        for task in endless:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+
+def _ask(client, expression):
+    """str -> what it is worth in the notebook's kernel (number, string, dict), None where nothing comes back.
+
+    It comes back beside the reply and not by print, which a reader's cell may have redefined.
+    """
+    asked = client.kc.execute("", silent=True, user_expressions={"value": expression})
+    try:
+        reply = client.wait_for_reply(asked, nbformat.v4.new_code_cell(expression))
+    except (CellTimeoutError, DeadKernelError):
+        return None
+    value = reply["content"]["user_expressions"]["value"]
+    return ast.literal_eval(value["data"]["text/plain"]) if value["status"] == "ok" else None
 
 
 def _claims(cell):
@@ -120,15 +210,3 @@ def _claims(cell):
     calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
     named = (getattr(f, "attr", getattr(f, "id", "")) for f in calls)
     return sum(isinstance(node, ast.Assert) for node in ast.walk(tree)) + sum(n.startswith("assert_") for n in named)
-
-
-def _ask(client, function):
-    """Call a function of `vlmbook.runtime` in the notebook's kernel and bring its value back."""
-    scratch = nbformat.v4.new_code_cell(
-        f"import json as _j, vlmbook.runtime as _r; print(_j.dumps(_r.{function}()))")
-    client.nb.cells.append(scratch)     # nbclient writes a cell's outputs back to its place in the notebook
-    try:
-        client.execute_cell(scratch, len(client.nb.cells) - 1)
-    finally:
-        client.nb.cells.pop()
-    return json.loads(scratch.outputs[0].text)

@@ -5,7 +5,9 @@ and device, with autograd. Where a size is asked for, an int stands for a square
 """
 
 import operator
+from collections.abc import Iterable
 from itertools import product
+from numbers import Integral
 
 import torch
 from einops import rearrange
@@ -104,9 +106,9 @@ def conv_transpose2d_loops(x, weight, bias=None, *, stride=1, padding=0, output_
 def conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1):
     """(B, C, H, W), (C, O/groups, Kh, Kw)[, (O,)] -> (B, O, Ho, Wo): the adjoint of `conv2d`.
 
-    Every pixel stamps the kernel, scaled, at stride s; where stamps overlap they add up. No inverse of the convolution.
-    Ho = (H − 1)s − 2p + d(Kh − 1) + output_padding + 1. Equal to `torch.nn.functional.conv_transpose2d`. Raises as `conv2d`; output_padding must be below
-    stride or dilation.
+    Every pixel stamps the kernel, scaled, at stride s, and where stamps overlap they add up. It is no inverse of the
+    convolution. Ho = (H − 1)s − 2p + d(Kh − 1) + output_padding + 1. Equal to `torch.nn.functional.conv_transpose2d`.
+    Raises as `conv2d`; output_padding must be below stride or dilation.
     """
     plan = _transpose_plan(x, weight, bias, stride, padding, output_padding, dilation, groups)
     (sh, sw), (ph, pw), (dh, dw), (ho, wo) = plan
@@ -130,12 +132,12 @@ def max_pool2d_loops(x, kernel_size, *, stride=None, padding=0):
     batch, channels, height, width = x.shape
     y = x.new_zeros(batch, channels, ho, wo)
     for b, c, i, j in product(range(batch), range(channels), range(ho), range(wo)):
-        best = x.new_tensor(-torch.inf)
+        best = None
         for m, n in product(*map(range, kernel)):
             row, column = sh * i + m - ph, sw * j + n - pw
             if 0 <= row < height and 0 <= column < width:
                 pixel = x[b, c, row, column]
-                best = pixel if pixel > best or pixel.isnan() else best
+                best = pixel if best is None or pixel > best or pixel.isnan() else best
         y[b, c, i, j] = best
     return y
 
@@ -148,7 +150,7 @@ def max_pool2d(x, kernel_size, *, stride=None, padding=0):
     """
     kernel, stride, padding, size = _pool_plan(x, kernel_size, stride, padding)
     windows = _windows(_pad(x, padding, -torch.inf), kernel, stride, (1, 1), size)
-    _, _, best = next(windows)
+    best = next(windows)[-1].clone()                    # a kernel of one pixel shall not return a view of x
     for _, _, window in windows:
         best = torch.where((window > best) | window.isnan(), window, best)
     return best
@@ -190,7 +192,10 @@ def receptive_field(layers):
 
     The input pixels that one output pixel sees, layers in order from the input: a step of one output pixel is a jump
     of Π strides input pixels, and each layer adds (k − 1)·d jumps [Araujo, Norris & Sim 2019, Distill, eq. 2].
+    Raises TypeError for layers whose output is larger than their input, such as nn.ConvTranspose2d.
     """
+    if not isinstance(layers, Iterable):
+        raise TypeError(f"receptive_field wants a list of layers, got {type(layers).__name__}")
     sizes, jumps = [1, 1], [1, 1]
     for layer in layers:
         kernel, stride, dilation = _layer_sizes(layer)
@@ -263,7 +268,7 @@ def _pool_plan(x, kernel_size, stride, padding):
 
 
 def _conv_numbers(stride, padding, dilation, groups):
-    if isinstance(groups, bool) or not isinstance(groups, int):
+    if isinstance(groups, bool) or not isinstance(groups, Integral):
         raise TypeError(f"groups wants an int, got {groups!r}")
     if groups < 1:
         raise ValueError(f"groups wants at least 1, got {groups}")
@@ -273,9 +278,11 @@ def _conv_numbers(stride, padding, dilation, groups):
 def _layer_sizes(layer):
     """A layer, or (kernel, stride[, dilation]) -> kernel, stride, dilation as pairs."""
     if isinstance(layer, nn.Module):
-        if not hasattr(layer, "kernel_size"):
-            raise TypeError(f"receptive_field wants layers with a kernel, got {type(layer).__name__}")
-        layer = layer.kernel_size, layer.stride, getattr(layer, "dilation", 1)
+        upwards = isinstance(layer, (nn.ConvTranspose2d, nn.MaxUnpool2d))      # their stride is one of the output
+        if upwards or not hasattr(layer, "kernel_size") or not hasattr(layer, "stride"):
+            raise TypeError("receptive_field wants layers with a kernel that moves over their input, "
+                            f"got {type(layer).__name__}")
+        layer = layer.kernel_size, layer.stride or layer.kernel_size, getattr(layer, "dilation", 1)
     if not isinstance(layer, (tuple, list)) or len(layer) not in (2, 3):
         raise TypeError(f"receptive_field wants (kernel, stride) or (kernel, stride, dilation) a layer, got {layer!r}")
     kernel, stride, dilation = (*layer, 1)[:3]
@@ -303,7 +310,7 @@ def _check_images(x, name, shape):
         raise TypeError(f"{name} wants a floating dtype, got {x.dtype}")
     if x.ndim != 4:
         raise ValueError(f"{name} wants four axes {shape}, got the shape {tuple(x.shape)}")
-    if 0 in x.shape[1:]:
+    if 0 in (x.shape[1:] if name == "x" else x.shape):                 # an empty batch is fine
         raise ValueError(f"{name} {tuple(x.shape)} has an axis of size 0")
 
 

@@ -1,8 +1,9 @@
 """Live figures: a pure drawing function, its controls, and a picture that also shows where no kernel runs."""
 
 import base64
+import html
 import io
-from inspect import signature
+from inspect import Parameter, signature
 from itertools import chain
 
 import ipywidgets as widgets
@@ -16,17 +17,17 @@ from vlmbook import plot
 def live(draw, *, figsize=(7.0, 3.0), **controls):
     """draw(figure, **values), a control for each value -> Live: shown in a notebook, it redraws when a control moves.
 
-    A control is one of ipywidgets' abbreviations ((1, 9) a slider, [a, b] or {"name": a} a menu, True a box) or a
-    widget; it starts at draw's default for that name. `figsize` is in inches at 100 dots an inch. Raises ValueError
+    A control is one of ipywidgets' abbreviations ((1, 9) a slider, [a, b] or {"name": a} a menu, True a box), which
+    starts at draw's default for that name, or a widget. `figsize` is in inches at 100 dots an inch. Raises ValueError
     where controls and draw's parameters differ, and whatever draw raises for the first values.
     """
-    parameters = list(signature(draw).parameters.values())[1:]
-    missing = {p.name for p in parameters if p.default is p.empty} - controls.keys()
-    unknown = controls.keys() - {p.name for p in parameters}
+    defaults = {p.name: p.default for p in list(signature(draw).parameters.values())[1:]}
+    missing = {name for name, default in defaults.items() if default is Parameter.empty} - controls.keys()
+    unknown = controls.keys() - defaults.keys()
     if missing or unknown:
-        wanted = ", ".join(p.name for p in parameters)
-        raise ValueError(f"{draw.__name__} takes the values {wanted}; the controls are {', '.join(controls)}")
-    return Live(draw, figsize, {name: _control(name, spec, signature(draw)) for name, spec in controls.items()})
+        wanted = ", ".join(defaults)
+        raise ValueError(f"{_title(draw)} takes the values {wanted}; the controls are {', '.join(controls) or 'none'}")
+    return Live(draw, figsize, {name: _control(name, spec, defaults[name]) for name, spec in controls.items()})
 
 
 class Live(widgets.VBox):
@@ -51,13 +52,13 @@ class Live(widgets.VBox):
         try:
             self.picture.value, self.trouble.value = render(self.draw, self.figsize, **self.values()), ""
         except Exception as error:   # a traceback in a callback goes to the log, where no reader looks
-            self.trouble.value = f"<b>{type(error).__name__}</b>: {error}"
+            self.trouble.value = f"<b>{type(error).__name__}</b>: {html.escape(str(error))}"
 
     def _repr_mimebundle_(self, **kwargs):
         bundle = super()._repr_mimebundle_(**kwargs)
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
         png = base64.b64encode(self.first).decode()
-        return data | {"image/png": png, "text/plain": f"live: {self.draw.__name__}"}, metadata
+        return data | {"image/png": png, "text/plain": f"live: {_title(self.draw)}"}, metadata
 
 
 class MatrixEditor(widgets.VBox):
@@ -105,12 +106,18 @@ def render(draw, figsize=(7.0, 3.0), **values):
     return buffer.getvalue()
 
 
-def _control(name, spec, parameters):
+def _title(draw):
+    return getattr(draw, "__name__", type(draw).__name__)         # a functools.partial has no name
+
+
+def _control(name, spec, default):
     """One of ipywidgets' abbreviations, or a widget -> widget, described by the value's name."""
-    if isinstance(spec, widgets.Widget):
+    if isinstance(spec, widgets.Widget) and spec.has_trait("value"):
         return spec
-    control = widgets.interactive.widget_from_abbrev(spec, parameters.parameters[name].default)
-    if control is None:
-        raise ValueError(f"the control {name}={spec!r} is none of ipywidgets' abbreviations")
+    control = widgets.interactive.widget_from_abbrev(spec, default)
+    if not isinstance(control, widgets.Widget):
+        raise ValueError(f"the control {name}={spec!r} is none of ipywidgets' abbreviations, nor a widget with a value")
+    if default is not Parameter.empty and control.value != default:
+        raise ValueError(f"the control {name}={spec!r} starts at {control.value!r}, not at the default {default!r}")
     control.description = control.description or name.replace("_", " ")
     return control

@@ -1,6 +1,7 @@
 """Pictures in one look: functions that take data and axes and return the axes. None trains, seeds or calls `show`."""
 
 import math
+import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -32,26 +33,32 @@ def image(axes, x, title=""):
 def signed(axes, x, title="", limit=None):
     """(1, H, W) or (H, W) -> axes: blue below zero, white at zero, red above, symmetric up to `limit` (default: max
     |x|)."""
-    pixels = _pixels(x)
-    limit = limit or np.abs(pixels).max() or 1.0
+    pixels = _pixels(x, channels=(1,))
+    limit = limit or _largest(pixels)
     axes.imshow(pixels, cmap="RdBu_r", vmin=-limit, vmax=limit)
     return _bare(axes, title)
 
 
 def numbers(axes, x, title="", form="{:.3g}", **colours):
     """(H, W) -> axes: a small matrix as coloured cells with their values written in."""
-    cells = _pixels(x)
-    limit = np.abs(cells).max() or 1.0
+    cells = _pixels(x, channels=(1,))
+    limit = _largest(cells)
     colours = {"cmap": "RdBu_r", "vmin": -1.6 * limit, "vmax": 1.6 * limit} | colours
     shown = axes.imshow(cells, **colours)
     for (row, column), value in np.ndenumerate(cells):
-        dark = np.dot(shown.to_rgba(value)[:3], (0.299, 0.587, 0.114)) < 0.5
-        axes.text(column, row, form.format(value), ha="center", va="center", color="white" if dark else "black")
+        dark = np.isfinite(value) and np.dot(shown.to_rgba(value)[:3], (0.299, 0.587, 0.114)) < 0.5
+        text = re.sub(r"^(-?)0\.", r"\1.", form.format(value))          # .25 leaves room where 0.25 would not
+        axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
+    axes.hlines(np.arange(1, cells.shape[0]) - 0.5, -0.5, cells.shape[1] - 0.5, color="white", linewidth=1.5)
+    axes.vlines(np.arange(1, cells.shape[1]) - 0.5, -0.5, cells.shape[0] - 0.5, color="white", linewidth=1.5)
     return _bare(axes, title)
 
 
 def gallery(images, titles=(), *, columns=None, width=7.0, draw=image):
     """Images of any sizes, their titles -> array of axes: a new figure with one row, or rows of `columns`."""
+    if len(images) == 0 or len(titles) not in (0, len(images)):
+        raise ValueError(f"gallery wants images, and a title for each or none, got {len(images)} images and "
+                         f"{len(titles)} titles")
     columns = columns or len(images)
     rows = math.ceil(len(images) / columns)
     cell = width / columns
@@ -75,14 +82,20 @@ def intervals(axes, names, middles, lows, highs, xlabel):
     return axes
 
 
-def _pixels(x):
+def _pixels(x, channels=(3, 1)):
     """A tensor or array -> NumPy (H, W) or (H, W, 3), as imshow takes it."""
     x = x.detach().float().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x, dtype=float)
-    if x.ndim == 3 and x.shape[0] in (1, 3):
-        x = x.transpose(1, 2, 0).squeeze(-1) if x.shape[0] == 1 else x.transpose(1, 2, 0)
-    if x.ndim != 2 and not (x.ndim == 3 and x.shape[-1] == 3):
-        raise ValueError(f"a picture wants the shape (3, H, W), (1, H, W) or (H, W), got {x.shape}")
-    return x
+    if x.size and x.ndim == 2:
+        return x
+    if x.size and x.ndim == 3 and x.shape[0] in channels:
+        return x[0] if x.shape[0] == 1 else x.transpose(1, 2, 0)
+    wanted = "".join(f"({n}, H, W) or " for n in channels)
+    raise ValueError(f"a picture wants the shape {wanted}(H, W), got {x.shape}")
+
+
+def _largest(x):
+    """The largest |x| that is finite, 1.0 where that is 0: an end for a scale of colours."""
+    return np.abs(x[np.isfinite(x)]).max(initial=0) or 1.0
 
 
 def _bare(axes, title):

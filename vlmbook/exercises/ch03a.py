@@ -13,7 +13,8 @@ def judge_alexnet_shape(answer):
         raise Wrong(f"A shape is four whole numbers (B, C, H, W); this is {answer!r}.") from None
     if len(got) != 4:
         raise Wrong(f"A shape has four numbers (B, C, H, W); this has {len(got)}.")
-    want = tuple(F.max_pool2d(torch.zeros(1, 64, 55, 55), 3, stride=2).shape)
+    after = F.conv2d(torch.zeros(1, 3, 224, 224), torch.zeros(64, 3, 11, 11), stride=4, padding=2)
+    want = tuple(F.max_pool2d(after, 3, stride=2).shape)
     if got[0] != 1 or got[1] != 64:
         raise Wrong(f"B, C = {got[:2]}: the batch stays 1, and a layer has as many channels as it has filters. "
                     "Pooling treats each channel alone.")
@@ -55,7 +56,7 @@ def judge_pool_as_convolution(answer):
         want = F.avg_pool2d(x, window)
         got = _tensor(answer(x.clone(), window), want, f"x {tuple(x.shape)}, window {window}")
         if torch.allclose(got, want * window, rtol=1e-4):
-            raise Wrong(f"Every value is {window} times too large: the divisor is the number of elements in the window.")
+            raise Wrong(f"Every value is {window} times too large: divide by the number of elements in the window.")
         if torch.allclose(got, want * window**2, rtol=1e-4):
             raise Wrong("This is the sum of each window; the mean divides by its number of elements.")
         if channels > 1 and torch.allclose(got, want.mean(1, keepdim=True).expand_as(want), rtol=1e-4):
@@ -116,8 +117,8 @@ EXERCISES = {
             "The convolution leaves 55×55. Now kernel 3, stride 2, no padding.",
         ),
         solution=(1, 64, 27, 27),
-        why="⌊(224 + 4 − 11)/4⌋ + 1 = 55 after the convolution, ⌊(55 − 3)/2⌋ + 1 = 27 after the pooling; 64 filters make "
-            "64 channels. These are the first layers of AlexNet as torchvision builds it.",
+        why="⌊(224 + 4 − 11)/4⌋ + 1 = 55 after the convolution, ⌊(55 − 3)/2⌋ + 1 = 27 after the pooling; 64 filters "
+            "make 64 channels. These are the first layers of AlexNet as torchvision builds it.",
     ),
     "2": Exercise(
         judge_half_size,
@@ -127,14 +128,14 @@ EXERCISES = {
             "So p = (k − 1)/2 for odd k and (k − 2)/2 for even k: one expression with // gives both.",
         ),
         solution=half_size,
-        why="⌊(n + 2p − k)/2⌋ + 1 = n/2 holds exactly when 2p − k is −2 or −1. `kernel // 2` is right for odd kernels only: "
-            "for a 4×4 kernel it gives one pixel too many.",
+        why="⌊(n + 2p − k)/2⌋ + 1 = n/2 holds exactly when 2p − k is −2 or −1. `kernel // 2` is right for odd kernels "
+            "only: for a 4×4 kernel it gives one pixel too many.",
     ),
     "3": Exercise(
         judge_pool_as_convolution,
         hints=(
             "A mean is a weighted sum with equal weights. What are they for a window of k×k pixels?",
-            "The windows of a pooling do not overlap: which stride is that? And no channel may see another: groups.",
+            "The windows of this pooling do not overlap: which stride is that? And no channel may see another.",
             "weight = torch.full((channels, 1, window, window), 1 / window**2), then conv2d(…, stride=…, groups=…).",
         ),
         solution=pool_as_convolution,
@@ -143,9 +144,9 @@ EXERCISES = {
     "4": Exercise(
         judge_transpose_from_convolution,
         hints=(
-            "Where do the stamps of a stride-2 transposed convolution stand? Put the pixels there, zeros between them.",
+            "Where do the stamps of a stride-2 transposed convolution stand? Put the pixels there, zeros between.",
             "Every output pixel now gathers from the stamps around it: a convolution with padding kernel − 1.",
-            "Gathering reads the kernel backwards: flip it in both directions; conv2d also wants (O, C, …), not (C, O, …).",
+            "Gathering reads the kernel backwards: flip it in both directions; and conv2d wants (O, C, …), not (C, O, …).",
         ),
         solution=transpose_from_convolution,
         why="Zeros between the pixels, padding k − 1, the kernel turned by 180° and its channel axes swapped: a transposed "

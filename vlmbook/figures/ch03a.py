@@ -15,9 +15,9 @@ KERNELS = {
     "sharpen": ((0, -1, 0), (-1, 5, -1), (0, -1, 0)),
     "identity": ((0, 0, 0), (0, 1, 0), (0, 0, 0)),
     "blur": ((0.11, 0.11, 0.11), (0.11, 0.12, 0.11), (0.11, 0.11, 0.11)),
-    "vertical edges (Sobel)": ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1)),
-    "horizontal edges (Sobel)": ((-1, -2, -1), (0, 0, 0), (1, 2, 1)),
-    "outline (Laplacian)": ((0, 1, 0), (1, -4, 1), (0, 1, 0)),
+    "vertical edges": ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1)),
+    "horizontal edges": ((-1, -2, -1), (0, 0, 0), (1, 2, 1)),
+    "outline": ((0, 1, 0), (1, -4, 1), (0, 1, 0)),
     "emboss": ((-2, -1, 0), (-1, 1, 1), (0, 1, 2)),
 }
 
@@ -30,6 +30,15 @@ def grey(name, size=192):
     top, left = (x.shape[0] - side) // 2, (x.shape[1] - side) // 2
     square = x[None, None, top : top + side, left : left + side]
     return torch.nn.functional.interpolate(square, size=(size, size), mode="area")
+
+
+def draw_examples(figure, photo="cat", names=("blur", "sharpen", "vertical edges", "outline")):
+    """Kernels, and below each what it sees in the photograph: in grey where its weights add up to 1, else signed."""
+    for (above, below), name in zip(figure.subplots(2, len(names), height_ratios=(1, 2)).T, names, strict=True):
+        kernel = torch.tensor(KERNELS[name], dtype=torch.float32)
+        plot.numbers(above, kernel, name)
+        show = plot.image if kernel.sum() > 0.5 else plot.signed
+        show(below, conv2d(grey(photo), kernel[None, None])[0])
 
 
 def draw_kernel(figure, photo="cat", kernel=KERNELS["sharpen"], flip=False):
@@ -92,12 +101,13 @@ def draw_checkerboard(figure, photo="rocket", kernel=3, stride=2):
     photograph."""
     small = grey(photo, 48)
     weight = torch.ones(1, 1, kernel, kernel) * (stride / kernel) ** 2       # keeps the mean brightness
-    cover = conv_transpose2d(torch.ones(1, 1, 6, 6), torch.ones(1, 1, kernel, kernel), stride=stride)
+    cover = conv_transpose2d(torch.ones(1, 1, 10, 10), torch.ones(1, 1, kernel, kernel), stride=stride)
     y = conv_transpose2d(small, weight, stride=stride)
-    inner = cover[..., kernel:-kernel, kernel:-kernel] if cover.shape[-1] > 2 * kernel else cover
+    rim, end = kernel - 1, cover.shape[-1] - kernel + 1      # nearer to the border stamps are missing
+    inner = cover[..., rim:end, rim:end]
     panels = figure.subplots(1, 3)
     plot.image(panels[0], small[0], f"input, {small.shape[-1]}×{small.shape[-1]}")
-    panels[1].imshow(cover[0, 0], cmap="viridis", vmin=0)
+    panels[1].imshow(cover[0, 0].numpy(), cmap="viridis", vmin=0)
     panels[1].set(xticks=[], yticks=[])
     panels[1].set_title(f"stamps a pixel gets: {int(inner.min())} to {int(inner.max())}")
     plot.image(panels[2], y[0], f"kernel {kernel}, stride {stride}: {y.shape[-1]}×{y.shape[-1]}")

@@ -1,0 +1,651 @@
+# %% [markdown]
+# # 3a · Convolution and pooling (卷积与池化)
+#
+# *Book: §2.2.1 (1), 卷积神经网络（CNN）*
+#
+# **What can nine numbers see in a photograph, and how does a network find the right nine by itself?**
+#
+# You will be able to predict the size of everything a layer puts out, write convolution, pooling and the transposed
+# convolution from their formulas, tell which of the book's formulas hold, and train a small network on real handwritten
+# digits that still reads them after they have moved.
+#
+# One real photograph, four grids of nine numbers, and what each of them sees: the first cell draws that picture and prints what
+# a whole run of the chapter cost when it was last published. Run the cells from top to bottom.
+
+# %% tags=["record"]
+from itertools import product
+
+import matplotlib.pyplot as plt
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from vlmbook import interact, plot, records, runtime
+from vlmbook.data import digits, photo, photo_names
+from vlmbook.exercises import check, hint, solution
+from vlmbook.figures import ch03a as drawings
+
+runtime.seed_everything(0)
+plot.use_style()
+records.published("ch03a")
+
+drawings.draw_examples(plt.figure(figsize=(7, 3.1)))
+records.picture("ch03a", plt.gcf());
+
+# %% [markdown]
+# ## 1 The data, looked at
+#
+# An image is a tensor (张量) of numbers. How many axes has it, and in which order?
+#
+# A photograph here is `(3, H, W)`: three channels (通道) red, green and blue, then rows, then columns, each number between 0 and 1.
+# A batch (批) of images puts one axis in front: `(B, C, H, W)`. The digits are 1,797 real scans of handwriting, 8×8 pixels each,
+# with one grey channel.
+
+# %%
+(images, labels), (test_images, test_labels) = digits("train"), digits("test")
+for name, x in {"coffee": photo("coffee"), "digits": images, "held out": test_images}.items():
+    print(f"{name:>10} {tuple(x.shape)}, values from {x.min():.2f} to {x.max():.2f}")
+assert len(images) + len(test_images) == 1797
+plot.gallery([photo("coffee"), photo("astronaut"), photo("coins")])
+plot.gallery(images[:10], [f"a {label}" for label in labels[:10]]);
+
+# %% [markdown]
+# ## 2 What a kernel does
+#
+# Before any formula: play. The grid is called a kernel (卷积核). Every output pixel is the sum of the 3×3 pixels around it, each
+# multiplied by the number above it in the grid.
+#
+# Choose *identity* first. Which single number would you change to make the image darker? Which to shift it by one pixel?
+# Then try *vertical edges* on the coins, and look at the left and right rim of each coin: why is one red and one blue?
+
+# %%
+kernel = interact.MatrixEditor(drawings.KERNELS, description="kernel")
+interact.live(drawings.draw_kernel, photo=photo_names(), kernel=kernel, flip=False,
+              figsize=(7, 2.8))
+
+
+# %% [markdown]
+# An edge kernel subtracts what lies left from what lies right. Where the photograph gets brighter from left to right the result
+# is positive, red; on the other rim it gets darker, blue; on a flat area the pixels cancel. The thin line at the border of the
+# picture is no edge of the photograph: outside it there are zeros, and the kernel sees the step.
+
+# %% [markdown]
+# ## 3 The idea, written here
+#
+# Take a 4×4 image and a 3×3 kernel that stays inside. At how many places can it stand? What is the size of the output?
+#
+# The kernel $w$ with $K$ rows and columns stands with its corner on pixel $(i, j)$, and the output there is
+#
+# $$y_{i,j}=\sum_{m=0}^{K-1}\sum_{n=0}^{K-1} w_{m,n}\;x_{i+m,\;j+n}$$
+#
+# The corner can stand in rows $0,\dots,H-K$, so the output has $H-K+1$ rows: here 2.
+
+# %%
+def convolve(x, w):                                    # (H, W), (K, K) -> (H - K + 1, W - K + 1)
+    K = len(w)
+    y = torch.zeros(x.shape[0] - K + 1, x.shape[1] - K + 1)
+    for i in range(y.shape[0]):
+        for j in range(y.shape[1]):
+            for m in range(K):
+                for n in range(K):
+                    y[i, j] += w[m, n] * x[i + m, j + n]
+    return y
+
+
+x, w = torch.arange(16.0).view(4, 4), torch.tensor(drawings.KERNELS["vertical edges"]).float()
+_, axes = plt.subplots(1, 3, figsize=(7, 2.4))
+for panel, matrix, title in zip(axes, (x, w, convolve(x, w)), ("x, 4×4", "w, 3×3", "y, 2×2")):
+    plot.numbers(panel, matrix, title)
+assert_close(convolve(x, w), F.conv2d(x[None, None], w[None, None])[0, 0])
+
+# %% [markdown]
+# Each row of `x` grows by 1 from pixel to pixel, so the edge kernel finds the same slope everywhere: $(1+2+1)\cdot 2 = 8$.
+#
+# A layer has more to say. It has $C$ input channels and $O$ output channels, a bias $b_o$ for each, a stride (步幅) $s$: how far the
+# window jumps; a padding (填充) $p$: rings of zeros around the image; and a dilation (膨胀) $d$: the gap between the pixels that the
+# window touches. All of it is one formula, with $x = 0$ outside the image:
+#
+# $$y_{o,i,j}=b_o+\sum_{c=0}^{C-1}\sum_{m=0}^{K_h-1}\sum_{n=0}^{K_w-1} w_{o,c,m,n}\;x_{c,\;s i+d m-p,\;s j+d n-p}$$
+#
+# With groups (分组) the channels fall into parts that do not see each other. `conv2d_loops` in the package is this formula read aloud,
+# `conv2d` its fast twin. Do both agree with PyTorch, and do their gradients?
+
+# %%
+from vlmbook.convolution import avg_pool2d, conv2d, conv2d_loops, conv_matrix, conv_transpose2d
+from vlmbook.convolution import max_pool2d, max_pool2d_loops, output_size, receptive_field
+
+x = torch.randn(2, 4, 7, 9, dtype=torch.float64, requires_grad=True)
+w = torch.randn(6, 2, 3, 3, dtype=torch.float64, requires_grad=True)
+options = dict(stride=(2, 1), padding=1, dilation=(1, 2), groups=2)
+peer = F.conv2d(x, w, **options)
+gradients = torch.autograd.grad(peer.square().sum(), (x, w))
+for ours in (conv2d(x, w, **options), conv2d_loops(x, w, **options)):
+    assert_close(ours, peer)
+    assert_close(torch.autograd.grad(ours.square().sum(), (x, w)), gradients)
+print(f"x {tuple(x.shape)}, w {tuple(w.shape)} -> y {tuple(peer.shape)}")
+
+
+# %% [markdown]
+# ### How large is the output?
+#
+# Where did $4\times 7$ come from? Derive it for one axis. With padding the image is $n+2p$ long. A window whose $k$ pixels are $d$ apart
+# spans $d(k-1)+1$. Its first pixel can stand at $0, s, 2s, \dots$ as long as the last one stays inside:
+#
+# $$n_\text{out}=\Big\lfloor\frac{n+2p-d(k-1)-1}{s}\Big\rfloor+1$$
+#
+# The book gives no such formula; its absence is behind a crash in the book's own PyTorch example. Here it is held against PyTorch for
+# every combination on a grid.
+
+# %%
+def real_size(n, k, s, p, d):
+    x, w = torch.zeros(1, 1, n, n), torch.zeros(1, 1, k, k)
+    return F.conv2d(x, w, stride=s, padding=p, dilation=d).shape[-1]
+
+
+ranges = (range(1, 14), range(1, 6), range(1, 5), range(4), range(1, 4))
+fitting = [(n, k, s, p, d) for n, k, s, p, d in product(*ranges) if d * (k - 1) < n + 2 * p]
+right = [output_size(n, k, stride=s, padding=p, dilation=d) == real_size(n, k, s, p, d)
+         for n, k, s, p, d in fitting]
+print(f"{sum(right):,} of {len(fitting):,} combinations of n, k, s, p, d predicted")
+assert all(right)
+
+# %% [markdown]
+# Move the sliders until the picture surprises you. Two things to find: a stride at which the last column of the input is never touched,
+# and a dilation at which a 3×3 kernel sees as far as a 7×7 one.
+
+# %%
+interact.live(drawings.draw_window, n=(1, 16), kernel=(1, 7), stride=(1, 5), padding=(0, 4),
+              dilation=(1, 4), window=(0, 99), figsize=(7, 3.5))
+
+
+# %% [markdown]
+# ### Fast, without magic
+#
+# Nested loops in Python take seconds for a photograph. What is the least change that makes it fast?
+#
+# Textbooks answer with *im2col*: copy each window into a column of a large matrix, then one matrix product does everything. A 3×3 kernel
+# makes nine copies of the image. The package turns the loops around instead: nine times, take the whole image shifted by $(m,n)$, multiply
+# its channels by the matrix $w_{:,:,m,n}$, and add.
+
+# %%
+def shifted_products(x, w):                  # (B, C, H, W), (O, C, K, K) -> (B, O, Ho, Wo)
+    K = w.shape[-1]
+    Ho, Wo = x.shape[2] - K + 1, x.shape[3] - K + 1
+    return sum(torch.einsum("oc, bcij -> boij", w[..., m, n], x[..., m : m + Ho, n : n + Wo])
+               for m, n in product(range(K), repeat=2))
+
+
+x, w = torch.randn(8, 64, 56, 56), torch.randn(64, 64, 3, 3)
+columns = F.unfold(x, 3)                     # im2col: (B, C·K·K, Ho·Wo)
+for y in (shifted_products(x, w), (w.flatten(1) @ columns).view(8, 64, 54, 54), conv2d(x, w)):
+    assert_close(y, F.conv2d(x, w), rtol=1e-3, atol=1e-3)
+print(f"image {x.nbytes / 1e6:.0f} MB, im2col matrix {columns.nbytes / 1e6:.0f} MB")
+
+# %% [markdown]
+# `benchmarks/convolution.py` times these against PyTorch, whose CPU library oneDNN still wins. All three do the same multiplications.
+# What differs is the traffic: we read and write the whole output nine times, im2col writes and reads nine images, oneDNN keeps a small
+# block of the output in the processor's registers until all nine shifts and all channels are added, and stores it once.
+#
+# ### Move the image, and the output moves along
+#
+# A kernel has no place: it does the same everywhere. So if the photograph shifts, the output should shift too. This is called shift
+# equivariance (平移等变性). Is it exact? Is it still true with stride 2?
+
+# %%
+camera = drawings.grey("camera")
+sobel = torch.tensor([[drawings.KERNELS["vertical edges"]]]).float()
+
+
+def shift_error(shift, stride):              # "shift, then filter" against "filter, then shift"
+    early = conv2d(camera.roll(shift, -1), sobel, stride=stride)
+    late = conv2d(camera, sobel, stride=stride).roll(shift // stride, -1)
+    return (early - late)[..., 8:-8].abs().max().item()       # the image's border is another matter
+
+
+errors = {(shift, stride): shift_error(shift, stride) for shift in (1, 2) for stride in (1, 2)}
+for (shift, stride), error in errors.items():
+    print(f"shift {shift}, stride {stride}: largest difference {error:.1e}")
+assert max(errors[1, 1], errors[2, 1], errors[2, 2]) < 1e-5 < 0.1 < errors[1, 2]
+
+# %% [markdown]
+# With stride 1 it is exact. With stride 2 it holds for even shifts only: after an odd shift the window stands on the pixels that it
+# skipped before. A network with strides is equivariant only in steps of its total stride.
+#
+# ## 4 Pooling
+#
+# Pooling (池化) makes an image smaller with no weights at all. Max pooling (最大池化) keeps the largest pixel of each window, average
+# pooling (平均池化) the mean, each channel for itself, and the windows usually touch without overlapping ($s=k$):
+#
+# $$y_{c,i,j}=\max_{0\le m,n<k} x_{c,\;si+m,\;sj+n}\qquad\qquad y_{c,i,j}=\frac{1}{k\cdot k}\sum_{m=0}^{k-1}\sum_{n=0}^{k-1} x_{c,\;si+m,\;sj+n}$$
+#
+# What are the four maxima of the numbers 0 to 15 in a 4×4 square? Which pixels get a gradient?
+
+# %%
+x = torch.arange(16.0).view(1, 1, 4, 4).requires_grad_()
+largest, mean = max_pool2d(x, 2), avg_pool2d(x, 2)
+gradient, = torch.autograd.grad(largest.sum(), x)
+assert_close(largest, F.max_pool2d(x, 2))
+assert_close(largest, max_pool2d_loops(x, 2))
+assert_close(mean, F.avg_pool2d(x, 2))
+_, axes = plt.subplots(1, 4, figsize=(7, 2))
+titles = "x", "max pooling", "average pooling", "gradient of max"
+for panel, matrix, title in zip(axes, (x, largest, mean, gradient), titles):
+    plot.numbers(panel, matrix[0, 0], title)
+
+
+# %% [markdown]
+# Pooling is said to make a network invariant (不变) to small shifts: move the image by a pixel, and the output stays. Does it? The cell
+# measures which share of the output changes by less than 0.05. Then slide the shift yourself and watch where it changes.
+
+# %%
+def unchanged(pool, shift):                  # share of the output that a shift leaves alone
+    wide = drawings.grey("camera", 176)
+    x, moved = wide[..., 16:], wide[..., 16 - shift : 176 - shift]
+    return ((pool(x) - pool(moved)).abs() < 0.05).float().mean().item()
+
+
+pools = {"no pooling": lambda x: x, "max 2×2": lambda x: max_pool2d(x, 2),
+         "max 8×8": lambda x: max_pool2d(x, 8)}
+table = {name: [unchanged(pool, shift) for shift in (1, 2, 4)] for name, pool in pools.items()}
+for name, shares in table.items():
+    print(f"{name:>10}, unchanged after 1, 2, 4 pixels:", *(f"{share:.0%}" for share in shares))
+assert all(a >= b for shares in table.values() for a, b in zip(shares, shares[1:]))
+assert table["no pooling"][0] < table["max 2×2"][0] < table["max 8×8"][0] < 1
+interact.live(drawings.draw_pooling, photo=photo_names(), kind=["max", "average"], window=(1, 8),
+              shift=(0, 8), figsize=(7, 2.6))
+
+# %% [markdown]
+# Pooling is partly invariant. On flat areas nothing changes; at edges it does, because a pixel crosses from one window into the next.
+# The larger the window, the more stays; the larger the shift, the less. It never reaches 100 %: invariance is bought by degrees.
+#
+# ## 5 How far does a pixel see?
+#
+# A pixel after one 3×3 convolution depends on 3×3 input pixels. And after three of them? After three of stride 2? The part of
+# the input that an output pixel depends on is its receptive field (感受野). Each layer adds $(k-1)d$ steps, and a step is as many input
+# pixels as all strides before it multiply to:
+#
+# $$r=1+\sum_{l}(k_l-1)\,d_l\prod_{i<l}s_i$$
+#
+# There is a way to see it without the formula: send a gradient back from one output pixel and look where it arrives.
+
+# %%
+stacks = {"3 layers 3×3": [(3, 1)] * 3, "stride 2": [(3, 2)] * 3,      # (kernel, stride, dilation)
+          "dilation 1, 2, 4": [(3, 1, 1), (3, 1, 2), (3, 1, 4)]}
+_, axes = plt.subplots(1, 3, figsize=(7, 2.7))
+for panel, (name, layers) in zip(axes, stacks.items()):
+    x = y = torch.zeros(1, 1, 31, 31, requires_grad=True)
+    for kernel, stride, *dilation in layers:
+        y = F.conv2d(y, torch.ones(1, 1, kernel, kernel), stride=stride, dilation=dilation or 1)
+    middle = y.shape[-1] // 2
+    reached, = torch.autograd.grad(y[0, 0, middle, middle], x)
+    width = int((reached[0, 0] > 0).any(0).sum())
+    assert width == receptive_field(layers)
+    plot.image(panel, reached[0].pow(0.4) / reached.max().pow(0.4), f"{name}: sees {width}×{width}")
+
+# %% [markdown]
+# All three stacks have 27 weights. Stride and dilation make the same weights see more, and the middle of a receptive field counts most:
+# more paths lead there.
+#
+# ## 6 The way back up: transposed convolution
+#
+# Convolution is linear, so on a flattened image it is a matrix $C$. A stride makes the image smaller, $C$ is wide. What does the
+# transposed matrix do? It has the shape that leads back from small to large, and it is called transposed convolution (转置卷积).
+# Written without a matrix, each pixel stamps the kernel into the output, and overlapping stamps add up:
+#
+# $$\mathrm{vec}(y)=C\,\mathrm{vec}(x)\qquad\qquad \mathrm{vec}(u)\mapsto C^{\top}\mathrm{vec}(u):\quad z_{o,\;si+dm-p,\;sj+dn-p}\mathrel{+}=\sum_c u_{c,i,j}\,w_{c,o,m,n}$$
+
+# %%
+x, w = torch.randn(1, 1, 8, 8, dtype=torch.float64), torch.randn(1, 1, 3, 3, dtype=torch.float64)
+C = conv_matrix(w, 8)
+u = torch.randn(1, 1, 6, 6, dtype=torch.float64)
+assert_close((C @ x.flatten()).view(1, 1, 6, 6), conv2d(x, w))
+assert_close((C.T @ u.flatten()).view(1, 1, 8, 8), conv_transpose2d(u, w))
+assert_close(conv_transpose2d(u, w), F.conv_transpose2d(u, w))
+_, axes = plt.subplots(1, 2, figsize=(7, 2.9), width_ratios=(64, 36))
+plot.signed(axes[0], C, f"C {tuple(C.shape)}: 3×3 convolution on 8×8")
+plot.signed(axes[1], C.T, "its transpose");
+
+# %% [markdown]
+# Every row of $C$ is one window and holds the same nine weights: that is weight sharing (权值共享), as a picture.
+#
+# Is the transposed convolution the inverse, as its old name *deconvolution* (反卷积) and the book say? Look at the shape of $C$: it has
+# 36 rows, so 28 of the 64 directions of the input are gone, and no matrix brings them back. W10 below measures it.
+#
+# Stamps overlap evenly only if the stride divides the kernel. If not, some pixels get more stamps than others, and the output carries a
+# checkerboard (棋盘效应) even where the input is flat. Find the kernel sizes without a pattern for strides 2 and 3.
+
+# %%
+interact.live(drawings.draw_checkerboard, photo=photo_names(), kernel=(1, 8), stride=(1, 4),
+              figsize=(7, 2.7))
+
+# %% [markdown]
+# ## 7 Book check
+#
+# §2.2.1 prints five formulas for this chapter. Each cell below takes one entry of the errata, shows the printed claim failing, and the
+# right one holding.
+#
+# **W01 · convolution.** Printed: $\text{output}_{ij}=\sum_k \text{filter}_{ikj}\cdot\text{input}_{ikj}$. The filter carries the output's place
+# $i,j$, so it has as many weights as the image, and nothing slides. If it were a convolution, shifting its input would shift its output.
+
+# %%
+filters, x = torch.randn(12, 3, 12), torch.randn(12, 3, 12)                 # axes i, k, j
+printed = lambda x: torch.einsum("ikj,ikj->ij", filters, x)
+right = lambda x: conv2d(x.movedim(1, 0)[None], filters[:3, :, :3].movedim(1, 0)[None])[0, 0]
+drift = [(f(x.roll(1, 0)) - f(x).roll(1, 0))[2:-2].abs().max() for f in (printed, right)]
+print(f"moved by a pixel: printed formula off by {drift[0]:.2f}, convolution by {drift[1]:.1e}")
+assert drift[0] > 0.5 and drift[1] < 1e-5
+
+# %% [markdown]
+# **I02 · its indices.** The text explains $\text{filter}_{ikj}$ as the filter "at position $(i,k)$": the $j$ is never explained, and $k$ is summed over,
+# so it is no position. A test that any formula can take: which indices does the kernel share with the output? In a convolution it is
+# the output channel alone.
+
+# %%
+printed = dict(output="ij", kernel="ikj", explained="ik")
+right = dict(output="oij", kernel="ocmn", explained="ocmn")
+tied = [sorted(set(f["kernel"]) & set(f["output"])) for f in (printed, right)]
+dark = [sorted(set(f["kernel"]) - set(f["explained"])) for f in (printed, right)]
+print(f"printed: kernel tied to {tied[0]}, unexplained {dark[0]}; right: {tied[1]}, {dark[1]}")
+assert tied == [["i", "j"], ["o"]] and dark == [["j"], []]
+
+# %% [markdown]
+# **I01 · convolution or correlation.** Mathematics calls the sum with $x_{i-m,\,j-n}$ convolution (卷积) and the one with $x_{i+m,\,j+n}$
+# cross-correlation (互相关). Deep learning computes the second and says the first. Which does PyTorch compute?
+
+# %%
+from scipy import signal
+
+x, w = torch.randn(9, 8, dtype=torch.float64), torch.randn(3, 3, dtype=torch.float64)
+pytorch = F.conv2d(x[None, None], w[None, None])[0, 0].numpy()
+assert_close(pytorch, signal.correlate2d(x, w, mode="valid"))
+assert_close(pytorch, signal.convolve2d(x, w.flip(0, 1), mode="valid"))
+gap = abs(pytorch - signal.convolve2d(x, w, mode="valid")).max()
+print(f"correlation: equal; convolution: equal with the kernel flipped, else off by {gap:.2f}")
+assert gap > 0.5
+
+# %% [markdown]
+# **W11 · average pooling.** Printed: the sum divided by $s$, "the size of the window". The average of a white image must be white.
+
+# %%
+white = torch.ones(1, 1, 4, 4)
+right, printed = avg_pool2d(white, 2), 4 * avg_pool2d(white, 2) / 2      # sum of four, by s = 2
+print(f"white stays {right.max():.0f}; the printed divisor makes it {printed.max():.0f}")
+assert (right == 1).all() and (printed == 2).all()
+
+# %% [markdown]
+# **W12 · max pooling.** Printed: $\max_k \text{input}_{ikj}$, a maximum over one axis at a fixed place. With one channel nothing happens.
+
+# %%
+x = torch.arange(16.0).view(4, 1, 4)                    # axes i, k, j; one channel k
+printed, right = x.amax(1), max_pool2d(x.movedim(1, 0)[None], 2)
+print(f"printed: {tuple(printed.shape)}, unchanged; pooling: {right.flatten().tolist()}")
+assert_close(printed, x[:, 0])
+assert right.flatten().tolist() == [5, 7, 13, 15]
+
+# %% [markdown]
+# **I03 · "pooling reduces the dimension of the feature map".** What becomes smaller, the number of channels or the number of pixels?
+
+# %%
+x = torch.randn(1, 64, 32, 32)
+print(tuple(x.shape), "->", tuple(max_pool2d(x, 2).shape))
+assert max_pool2d(x, 2).shape == (1, 64, 16, 16)       # resolution halves, channels stay
+
+# %% [markdown]
+# **W09 · the formula of "deconvolution"** is, letter by letter, the formula of convolution. So it cannot make anything larger.
+
+# %%
+convolution = r"\text{output}_{ij} = \sum_{k} \text{filter}_{ikj} \cdot \text{input}_{ikj}"
+deconvolution = r"\text{output}_{ij} = \sum_{k} \text{filter}_{ikj} \cdot \text{input}_{ikj}"
+x, w = torch.randn(1, 1, 5, 5), torch.randn(1, 1, 2, 2)
+stamped = torch.zeros(1, 1, 10, 10)
+for i, j in product(range(5), repeat=2):
+    stamped[..., 2 * i : 2 * i + 2, 2 * j : 2 * j + 2] += x[..., i, j, None, None] * w
+print(f"same formula: {convolution == deconvolution}; transposed convolution: 5×5 -> 10×10")
+assert convolution == deconvolution
+assert_close(conv_transpose2d(x, w, stride=2), stamped)
+
+# %% [markdown]
+# **W10 · "the inverse of convolution".** Two tests. The transpose must satisfy $\langle Cx,u\rangle=\langle x,C^{\top}u\rangle$; an inverse must bring $x$ back.
+
+# %%
+x, u, w = (torch.randn(1, 1, n, n, dtype=torch.float64) for n in (8, 6, 3))
+gap = abs((conv2d(x, w) * u).sum() - (x * conv_transpose2d(u, w)).sum())
+missed = (conv_transpose2d(conv2d(x, w), w) - x).norm() / x.norm()
+rank = torch.linalg.matrix_rank(conv_matrix(w, 8)).item()
+print(f"adjoint: off by {gap:.0e}; inverse: off by {missed:.0%} of x; rank {rank} of 64")
+assert gap < 1e-10 and missed > 0.5 and rank == 36
+
+# %% [markdown]
+# **I05 · "inspired by the convolution in biological vision".** Hubel and Wiesel (1962) found local receptive fields in the cat's visual cortex.
+# Neighbouring neurons there do not share weights; sharing is engineering, from Fukushima's Neocognitron (1980) on. What does it buy?
+
+# %%
+x, shared, own = torch.randn(1, 1, 28, 28), torch.randn(9, 1), torch.randn(9, 28 * 28)
+layer = lambda weights, x: (weights * F.unfold(x, 3, padding=1)).sum(1).view(28, 28)
+drift = [(layer(weights, x.roll(1, -1)) - layer(weights, x).roll(1, -1))[:, 2:-2].abs().max()
+         for weights in (own, shared)]
+print(f"{own.numel():,} own weights: shift error {drift[0]:.1f}; 9 shared: {drift[1]:.0e}")
+assert own.numel() == 7056 and drift[0] > 1 and drift[1] < 1e-5
+
+# %% [markdown]
+# **I04 · the diagram of a CNN** goes convolution, pooling, fully connected, with no activation (激活函数). What are two convolutions worth
+# without a non-linearity between them?
+
+# %%
+x, first, second = (torch.randn(*shape) for shape in ((1, 3, 12, 12), (8, 3, 3, 3), (4, 8, 3, 3)))
+both = conv_transpose2d(second, first)                  # the two kernels folded into one, 5×5
+assert_close(conv2d(conv2d(x, first), second), conv2d(x, both), rtol=1e-3, atol=1e-3)
+gap = (conv2d(conv2d(x, first).relu(), second) - conv2d(x, both)).abs().max()
+print(f"one kernel {tuple(both.shape)} does the work of both; with ReLU it is off by {gap:.0f}")
+assert gap > 1
+
+# %% [markdown]
+# The diagram also calls the output of the fully connected layer "features". It is the class scores, the logits; the features are what goes
+# into that layer.
+#
+# ## 8 A network that finds its own kernels
+#
+# Nobody gives a network Sobel's numbers. It starts from random kernels and changes each weight against the gradient of its errors. The
+# block is convolution, batch normalisation (批归一化, its own topic in chapter 3b), ReLU, pooling; at the end the mean over all places, and
+# a linear layer for ten logits.
+#
+# Before training: how many channels and which size has the image after each block, and how many weights are there?
+
+# %%
+from sklearn import linear_model, neighbors
+from tqdm import tqdm
+
+
+def cnn():
+    def block(ins, outs):
+        return nn.Conv2d(ins, outs, 3, padding=1), nn.BatchNorm2d(outs), nn.ReLU()
+    return nn.Sequential(*block(1, 32), *block(32, 32), nn.MaxPool2d(2), *block(32, 64),
+                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+
+
+def train(images, labels, seed, epochs, device=runtime.device()):
+    runtime.seed_everything(seed)
+    net, images, labels, losses = cnn().to(device), images.to(device), labels.to(device), []
+    batches = [b for _ in range(epochs) for b in torch.randperm(len(images)).split(64)]
+    optimiser = torch.optim.Adam(net.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, total_steps=len(batches))
+    for batch in tqdm(batches, desc=f"seed {seed}"):
+        loss = F.cross_entropy(net(images[batch]), labels[batch])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        losses.append(loss.item())
+    return net.eval().cpu(), losses
+
+
+# %%
+seeds, epochs = range(runtime.pick(quick=3, full=10)), runtime.pick(quick=20, full=60)
+trained = [train(images, labels, seed, epochs) for seed in seeds]
+print("weights:", sum(p.numel() for p in trained[0][0].parameters()))
+_, axes = plt.subplots(figsize=(7, 2.4))
+for _, losses in trained:
+    by_epoch = torch.tensor(losses).unfold(0, 23, 23).mean(1)              # 23 batches each
+    axes.plot(range(1, epochs + 1), by_epoch, color=plot.BLUE, alpha=0.6)
+axes.set(yscale="log", xlabel="epoch", ylabel="training loss, nats", title="one line a seed")
+axes.xaxis.get_major_locator().set_params(integer=True)
+
+# %% [markdown]
+# Is it any good? Two baselines that know nothing of neighbourhood: logistic regression on the 64 pixels, and the three nearest neighbours
+# ($k$-NN), which on these digits is hard to beat. All learn from the same 1,437 images and are asked about the same 360.
+#
+# And a second question, on which the whole chapter bears: the same 360 digits, moved by a single pixel to the left, right, up and down. None
+# of the three has seen a moved digit.
+
+# %%
+from vlmbook.metrics import proportion_interval
+
+moves = [(0, 1), (0, -1), (1, 0), (-1, 0)]
+moved = [F.pad(test_images, (1, 1, 1, 1))[..., 1 + a : 9 + a, 1 + b : 9 + b] for a, b in moves]
+linear = linear_model.LogisticRegression(max_iter=2000).fit(images.flatten(1), labels)
+nearest = neighbors.KNeighborsClassifier(3).fit(images.flatten(1), labels)
+readers = {"logistic regression": [lambda x: linear.predict(x.flatten(1))],
+           "3 nearest neighbours": [lambda x: nearest.predict(x.flatten(1))],
+           "CNN": [lambda x, net=net: net(x).argmax(1) for net, _ in trained]}
+
+
+def accuracy(readers, batches):              # mean over batches and, for the CNN, over seeds
+    right = [torch.as_tensor(read(x)) == test_labels for read in readers for x in batches]
+    return torch.stack(right).float().mean().item()
+
+
+_, axes = plt.subplots(1, 2, figsize=(7, 1.9), sharey=True)
+results = {title: {name: accuracy(group, batches) for name, group in readers.items()}
+           for title, batches in (("held out", [test_images]), ("moved by one pixel", moved))}
+for panel, (title, result) in zip(axes, results.items()):
+    ends = [proportion_interval(share, len(test_labels)) for share in result.values()]
+    plot.intervals(panel, list(result), list(result.values()), *zip(*ends), f"accuracy, {title}")
+
+# %%
+for title, result in results.items():
+    print(f"{title:>18}: " + ", ".join(f"{name} {share:.1%}" for name, share in result.items()))
+still, shifted = results.values()
+assert still["CNN"] > 0.985 > 0.98 > still["logistic regression"]
+assert shifted["CNN"] > 0.85 > 0.7 > shifted["3 nearest neighbours"]
+
+# %% [markdown]
+# The bars are 95 % intervals for 360 digits [Wilson 1927]. On digits that stand where they always stood, the CNN and the neighbours are hardly
+# told apart by so few images; a claim of victory from this panel alone would be bold. One pixel of movement decides it. The CNN
+# was never shown a moved digit: convolution carries the movement through, and the mean over all places at the end forgets it.
+#
+# ## 9 See inside
+#
+# What did it find? Eight of its 32 first kernels, and what each sees in one digit. Which of them compare left with right? With the learned numbers
+# our own `conv2d` gives the same feature maps (特征图) as PyTorch's layer.
+
+# %%
+net, digit = trained[0][0], test_images[[7]]
+first = net[0]
+maps = first(digit)[0].detach()
+assert_close(conv2d(digit, first.weight, first.bias, padding=1)[0], maps)
+chosen = first.weight.flatten(1).norm(dim=1).topk(8).indices                # the eight strongest
+_, axes = plt.subplots(2, 9, figsize=(7, 2))
+plot.image(axes[0, 0], digit[0], "digit")
+axes[1, 0].axis("off")
+for column, channel in enumerate(chosen.tolist(), 1):
+    plot.signed(axes[0, column], first.weight[channel, 0], f"no. {channel}")
+    plot.signed(axes[1, column], maps[channel])
+
+# %% [markdown]
+# Red beside blue is a difference: such a kernel answers to an edge of one direction, as Sobel's does. None is Sobel's, and on 8×8 pixels
+# few are tidy: a network needs kernels that are useful together, not each by itself.
+#
+# ## 10 Break it
+#
+# Is it locality that helps? Shuffle the 64 pixels, all images in the same way. Nothing is lost: the same numbers are there, and logistic
+# regression and the neighbours do not notice. A convolution looks at neighbours, and now they mean nothing. How much worse will it be?
+
+# %%
+order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
+shuffle = lambda x: x.flatten(1)[:, order].view_as(x)
+blind = [train(shuffle(images), labels, seed, epochs)[0] for seed in seeds]
+kept = [accuracy([lambda x: net(x).argmax(1)], [test_images]) for net, _ in trained]
+lost = [accuracy([lambda x: net(x).argmax(1)], [shuffle(test_images)]) for net in blind]
+for name, shares in {"as they are": torch.tensor(kept), "shuffled": torch.tensor(lost)}.items():
+    print(f"pixels {name:>11}: {shares.mean():.1%} ± {shares.std():.1%} over {len(seeds)} seeds")
+error, blind_error = 1 - sum(kept) / len(kept), 1 - sum(lost) / len(lost)
+assert blind_error > 0.005 and blind_error > 3 * error
+records.record("ch03a", seed=list(seeds), held_out=results["held out"],
+               moved=results["moved by one pixel"], CNN=kept, CNN_on_shuffled_pixels=lost);
+
+# %% [markdown]
+# The error grows many times over, though the network, its size and its training are the same. What a convolution knows before it has seen a
+# single image is that pixels next to each other belong together.
+#
+# ## 11 Exercises
+#
+# Answer in the cell, run it, and `check` says what is wrong. `hint("ch03a.1")` helps in steps, `solution("ch03a.1")` shows one answer.
+#
+# **1 · Predict.** A photograph `(1, 3, 224, 224)` goes through the first two layers of AlexNet: 64 filters of 11×11 with stride 4 and
+# padding 2, then max pooling 3×3 with stride 2. Which shape comes out? Answer without running a layer.
+
+# %%
+shape = ...                                  # (B, C, H, W)
+check("ch03a.1", shape)
+
+
+# %% [markdown]
+# **2 · Derive.** Which padding makes a layer with stride 2 halve the size exactly, for every even `n` and every kernel size?
+
+# %%
+def half_size(n, kernel):
+    ...
+
+
+check("ch03a.2", half_size)
+
+
+# %% [markdown]
+# **3 · Recognise.** Average pooling with windows that touch is a convolution. Write it with `conv2d` alone, for `x` of any number of
+# channels.
+
+# %%
+def pool_as_convolution(x, window):          # (B, C, H, W) -> (B, C, H // window, W // window)
+    ...
+
+
+check("ch03a.3", pool_as_convolution)
+
+
+# %% [markdown]
+# **4 · Build.** Write the transposed convolution with `conv2d` alone: `x (B, C, H, W)`, `weight (C, O, K, K)`, any stride, no padding. It
+# must equal `F.conv_transpose2d(x, weight, stride=stride)`.
+
+# %%
+def transpose_from_convolution(x, weight, stride):
+    ...
+
+
+check("ch03a.4", transpose_from_convolution)
+
+# %% [markdown]
+# ## 12 At full size
+#
+# With `VLMBOOK_PROFILE=full` the same notebook trains ten seeds, three times as long. What the published runs measured:
+
+# %% tags=["record"]
+records.show("ch03a", "quick")
+records.show("ch03a", "full")
+
+# %% [markdown]
+# ## 13 What we learned
+#
+# A kernel is a small grid of weights that is used at every place: few weights, and an output that moves with the input.
+# One formula gives every size: $\lfloor (n+2p-d(k-1)-1)/s\rfloor+1$.
+# Pooling keeps channels, loses resolution and place, and buys some invariance.
+# The transposed convolution is the adjoint of a convolution, not its inverse; uneven stamps make checkerboards.
+# Kernels need not be designed: trained from random numbers, they beat methods that do not know what a neighbour is.
+#
+# **References.** V. Dumoulin, F. Visin, *A guide to convolution arithmetic for deep learning*, 2016, arXiv:1603.07285 · A. Odena, V. Dumoulin,
+# C. Olah, *Deconvolution and checkerboard artifacts*, Distill, 2016, doi:10.23915/distill.00003 · A. Araujo, W. Norris, J. Sim, *Computing
+# receptive fields of convolutional neural networks*, Distill, 2019, doi:10.23915/distill.00021 · Y. LeCun et al., *Gradient-based learning
+# applied to document recognition*, Proc. IEEE 86(11), 1998 · D. H. Hubel, T. N. Wiesel, *Receptive fields, binocular interaction and functional
+# architecture in the cat's visual cortex*, J. Physiol. 160, 1962 · K. Fukushima, *Neocognitron*, Biol. Cybernetics 36, 1980 · E. Alpaydin,
+# C. Kaynak, *Optical recognition of handwritten digits*, UCI, 1998 · E. B. Wilson, *Probable inference, the law of succession, and statistical
+# inference*, JASA 22(158), 1927.
