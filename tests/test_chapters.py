@@ -103,12 +103,18 @@ def test_a_slow_cell_ends_the_run(tmp_path):
 
 
 def test_keep_going_passes_errors_and_endless_loops(tmp_path):
-    nb = notebook("1/0", "while True: print('x' * 100)", "assert 3\nprint('still here')")
-    run = chapters.execute(nb, folder=tmp_path, timeout=2, keep_going=True)
+    nb = notebook("assert 1\n1/0", "while True: print('x' * 100)", "assert 3\nprint('still here')")
+    run = chapters.execute(nb, folder=tmp_path, timeout=3, keep_going=True)
     assert run.error == ""
     assert [cell.outputs[-1].get("ename") for cell in nb.cells[:2]] == ["ZeroDivisionError", "TimeoutError"]
-    assert printed(nb.cells[2]) == "still here\n" and run.claims_held == 1
+    assert printed(nb.cells[2]) == "still here\n" and (run.claims_held, run.claims) == (1, 2)
     assert len(printed(nb.cells[1])) < 10e6     # it prints 20 MB a second
+
+
+def test_a_cell_that_was_interrupted_takes_no_outputs_of_the_next(tmp_path):
+    nb = notebook("while True: display(1)", *(f"print({n})" for n in range(5)))    # leaves a queue of outputs behind
+    chapters.execute(nb, folder=tmp_path, timeout=1, keep_going=True)
+    assert [printed(cell) for cell in nb.cells[1:]] == [f"{n}\n" for n in range(5)]
 
 
 def test_keep_going_gives_up_on_a_cell_that_no_interrupt_stops(tmp_path, monkeypatch):
@@ -123,4 +129,4 @@ def test_outcomes_come_from_what_check_shows_and_bear_junk(tmp_path):
     nb.cells[2].outputs = [new_output("display_data", {MIME: "junk"}), new_output("stream", text="ch03a.2: correct")]
     nb.cells[0].outputs = [new_output("display_data", {MIME: {"exercise": "ch03a.1", "outcome": "passed"}})]
     assert chapters.outcomes(nb) == {"ch03a.1": "passed"}
-    assert chapters.execute(nb, folder=tmp_path).exercises == {"ch03a.99": "failed"}
+    assert chapters.execute(nb, folder=tmp_path, keep_going=True).exercises == {"ch03a.99": "failed"}

@@ -6,11 +6,12 @@ import os
 import re
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
+import psutil
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_core.utils import run_sync
@@ -31,7 +32,7 @@ class Run:
 
     notebook: nbformat.NotebookNode          # with outputs as far as it came
     seconds: float = 0.0
-    device: str = ""
+    device: str = ""                         # this and the next where it ran to its end without `keep_going`
     peak_memory_bytes: dict = field(default_factory=dict)
     claims: int = 0                          # assertions in the notebook
     claims_held: int = 0                     # those in cells that ran to their end
@@ -77,7 +78,7 @@ def execute(notebook, *, folder, profile="quick", timeout=None, keep_going=False
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     client = _Client(
         notebook, manager, timeout=timeout, record_timing=False, store_widget_state=False,
-        allow_errors=keep_going, resources={"metadata": {"path": str(folder)}},
+        allow_errors=keep_going, shell_timeout_interval=1, resources={"metadata": {"path": str(folder)}},
         extra_arguments=["--log-level=ERROR"],   # ipykernel warns of TCP without encryption, which is loopback here
     )
     run = Run(notebook, claims=sum(_claims(cell) for _, cell in cells))
@@ -91,9 +92,10 @@ def execute(notebook, *, folder, profile="quick", timeout=None, keep_going=False
                 if not any(output.output_type == "error" for output in cell.outputs):
                     run.claims_held += _claims(cell)
             run.seconds = time.perf_counter() - began
-            runtime_there = '__import__("vlmbook.runtime").runtime'
-            run.device = _ask(client, f"{runtime_there}.device_name()") or ""
-            run.peak_memory_bytes = _ask(client, f"{runtime_there}.peak_memory()") or {}
+            if not keep_going:      # who wants to know all that fails does not ask what it cost, and waits for no torch
+                here = '__import__("vlmbook.runtime").runtime'
+                run.device = _ask(client, f"{here}.device_name()") or ""
+                run.peak_memory_bytes = _ask(client, f"{here}.peak_memory()") or {}
             run.exercises = outcomes(notebook)
             if after:
                 after(client, run)
@@ -126,7 +128,7 @@ class _Client(NotebookClient):
 def _kernel(client, env):
     """The client's kernel while the block runs, and none after it, whatever ends it.
 
-    By itself nbclient leaves its kernel behind when Ctrl-C comes while it starts, and first asks a busy one to end.
+    By itself nbclient leaves its kernel behind when Ctrl-C comes while it starts.
     """
     manager = client.km
     try:
@@ -138,12 +140,23 @@ def _kernel(client, env):
             try:
                 yield
             except KeyboardInterrupt:
-                client.shutdown_kernel = "immediate"
+                _kill(manager)
                 raise
     finally:
-        if manager.has_kernel:
-            run_sync(manager.shutdown_kernel)(now=True)
+        _kill(manager)
         _settle(0)
+
+
+def _kill(manager):
+    """End a kernel and its children at once. Asked to end, a busy one would first print a traceback of its own."""
+    kernel = getattr(manager.provisioner, "process", None)
+    if kernel is None or kernel.poll() is not None:
+        return
+    for process in [*psutil.Process(kernel.pid).children(recursive=True), psutil.Process(kernel.pid)]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    kernel.wait()
+    manager.cleanup_connection_file()
 
 
 def _step(client, index, cell, keep_going, where):
@@ -159,7 +172,7 @@ def _step(client, index, cell, keep_going, where):
         slow = f"ran longer than {client.timeout} s"
         cell.outputs.append(nbformat.v4.new_output("error", ename="TimeoutError", evalue=slow, traceback=[slow]))
         if not free:
-            client.shutdown_kernel = "immediate"
+            _kill(client.km)
             raise Stopped(f"{where} {slow}") from None
 
 

@@ -607,3 +607,7 @@ def main(argv=None):
     except KeyboardInterrupt:
         print("Stopped by Ctrl-C.", file=sys.stderr)
         return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -10,7 +10,7 @@ from itertools import product
 from numbers import Integral
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import nn
 from torch.nn import functional as F
 
@@ -62,11 +62,11 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1):
     that do not fit.
     """
     stride, padding, dilation, (ho, wo) = _conv_plan(x, weight, bias, stride, padding, dilation, groups)
-    kernel = rearrange(weight, "(g o) c m n -> m n g o c", g=groups)
+    kernel = rearrange(weight, "(g o) c m n -> m n g o c", g=groups).contiguous()
     y = x.new_zeros(len(x) * groups, len(weight) // groups, ho * wo)
     for m, n, window in _windows(_pad(x, padding), weight.shape[2:], stride, dilation, (ho, wo)):
         pixels = rearrange(window, "b (g c) i j -> (b g) c (i j)", g=groups)
-        y = y.baddbmm_(kernel[m, n].repeat(len(x), 1, 1), pixels)      # y + kernel @ pixels, in place
+        y = y.baddbmm_(repeat(kernel[m, n], "g o c -> (b g) o c", b=len(x)), pixels)   # y + kernel @ pixels, in place
     y = rearrange(y, "(b g) o (i j) -> b (g o) i j", g=groups, i=ho)
     return y if bias is None else y + bias[:, None, None]
 

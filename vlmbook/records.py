@@ -28,8 +28,6 @@ def record(chapter, *, seed, **figures):
     A figure is a number, a list of numbers (one a seed) or a dict of these. Raises TypeError for anything else, and
     ValueError for NaN and infinity, which JSON cannot hold, and for a chapter that is no plain file name.
     """
-    if Path(chapter).name != chapter:
-        raise ValueError(f"record wants the short name of a chapter, such as 'ch03a', got {chapter!r}")
     entry = {
         "chapter": chapter,
         "profile": runtime.profile(),
@@ -40,16 +38,14 @@ def record(chapter, *, seed, **figures):
         "peak_memory_bytes": runtime.peak_memory(),
         "figures": {name: _plain(value, name) for name, value in figures.items()},
     }
-    path = output_folder() / f"{chapter}.{entry['profile']}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = _path(chapter, "json")
     _write(path, entry)
     return path
 
 
 def picture(chapter, figure):
-    """str, matplotlib Figure -> Path of `{chapter}.{profile}.png` beside the record: the chapter's result, to be shown."""
-    path = output_folder() / f"{chapter}.{runtime.profile()}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """str, matplotlib Figure -> Path of `{chapter}.{profile}.png` beside the record: the chapter's result."""
+    path = _path(chapter, "png")
     figure.savefig(path, dpi=100)
     return path
 
@@ -96,9 +92,18 @@ def _text(value):
     """A figure as a reader wants it: a list as mean ± standard deviation, a dict item by item."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {_text(v)}" for name, v in value.items())
-    if isinstance(value, list) and len(value) > 1:
+    if isinstance(value, list) and len(value) > 1 and all(isinstance(v, (int, float)) for v in value):
         return f"{statistics.mean(value):.4g} ± {statistics.stdev(value):.2g} ({len(value)} values)"
     return f"{value:.4g}" if isinstance(value, (int, float)) else str(value)
+
+
+def _path(chapter, ending):
+    """str, str -> Path of a file of this run in the output folder, which is made."""
+    if Path(chapter).name != chapter:
+        raise ValueError(f"a record wants the short name of a chapter, such as 'ch03a', got {chapter!r}")
+    path = output_folder() / f"{chapter}.{runtime.profile()}.{ending}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _plain(value, name):
