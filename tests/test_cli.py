@@ -88,7 +88,7 @@ def start(book, tmp_path):
         out, err = (tmp_path / "stdout").open("wb"), (tmp_path / "stderr").open("wb")
         with out, err:
             started.append(subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, str(book), *args], stdout=out, stderr=err, env=os.environ | env,
+                [sys.executable, "-P", "-c", PROGRAM, str(book), *args], stdout=out, stderr=err, env=os.environ | env,
                 # Where the tests run in the background of a shell, Ctrl-C is ignored, and children inherit that.
                 preexec_fn=None if os.name == "nt" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)))
         return started[0]
@@ -200,6 +200,8 @@ def test_run_executes_tables_records_and_never_overwrites(book, capsys):
     Path("out/ch01_features.quick.ipynb").unlink()
     assert cli.main(["run", "ch01", "--output", "out"]) == 2    # for the sake of its record
     assert contents(Path("out")) == {"ch01.quick.json": kept["ch01.quick.json"]}
+    Path("out/ch01.quick.json").rename("out/ch01.quick.png")
+    assert cli.main(["run", "ch01", "--output", "out"]) == 2    # and of its picture
 
 
 def test_run_says_which_chapters_failed_and_goes_on(book, capsys):
@@ -361,6 +363,7 @@ def test_jupyterlab_serves_the_working_copy_without_jupytext(book, start, tmp_pa
     (config / "jupyter_server_config.py").write_text(
         "c.ServerApp.contents_manager_class = 'jupytext.TextFileContentsManager'")
     (work / "jupytext.toml").write_text('formats = "ipynb,py:percent"')
+    Path("random.py").write_text("raise SystemExit('a file of the reader, not of Python')")
     process = start("lab", "ch02", "--dir", "work", "--", "--no-browser", "--allow-root", "--ServerApp.port=0",
                     "--IdentityProvider.token=secret", JUPYTER_RUNTIME_DIR=str(tmp_path / "runtime"),
                     JUPYTER_CONFIG_DIR=str(config), JUPYTER_DATA_DIR=str(tmp_path / "data"))

@@ -19,7 +19,8 @@ def test_device_is_one_that_works():
 def test_the_cpu_is_named_with_its_threads(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     assert runtime.device() == torch.device("cpu")
-    assert runtime.device_name() == f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    assert runtime.device_name() == ("CPU, 1 thread" if threads == 1 else f"CPU, {threads} threads")
 
 
 @pytest.mark.parametrize("kind, name", [("cuda", "NVIDIA H100"), ("mps", "MPS on "), ("xpu", "XPU on ")])

@@ -116,6 +116,7 @@ def execute_with_bar(label, notebook, **how):
             about = one_line(under[index], 40)
             bar.set_description_str(f"{label} cell {number[index]} of {len(under)}: {about}")
 
+        bar.set_description_str(f"{label} starts a kernel")
         with ticking(bar):
             run = chapters.execute(notebook, on_cell=on_cell, **how)
         if not run.error:
@@ -182,7 +183,8 @@ def output_folder(asked, sources, profile):
         raise Mistake(f"{folder} belongs to the book; choose another --output")
     make_folder(folder)
     for source in sources:
-        for there in (executed_copy(source, folder, profile), record_of(source, folder, profile)):
+        record = record_of(source, folder, profile)
+        for there in (executed_copy(source, folder, profile), record, record.with_suffix(".png")):
             if there.exists():
                 raise Mistake(f"{there} is there already and is not overwritten; choose another --output")
     return folder
@@ -241,7 +243,8 @@ def lab(args):
     options = [f"--ServerApp.root_dir={folder}", *WITHOUT_JUPYTEXT, *map(str, chapter), *args.jupyterlab]
     print(f"Opening JupyterLab on {shown(folder)}; Ctrl-C here stops it.", flush=True)
     if os.name == "posix":      # become JupyterLab, and give back the half gigabyte that torch took by now
-        os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", *options])
+        # -P: a reader's random.py in this folder must not stand in for Python's own
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "jupyterlab", *options])
     from jupyterlab.labapp import LabApp
     LabApp.launch_instance(options)
     return GOOD

@@ -30,7 +30,8 @@ def device_name():
     if here.type == "cuda":
         return torch.cuda.get_device_name(here)
     if here.type == "cpu":
-        return f"CPU, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        return f"CPU, {threads} thread{'s' * (threads > 1)}"
     return f"{here.type.upper()} on {platform.processor() or platform.machine()}"
 
 

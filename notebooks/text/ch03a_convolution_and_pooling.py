@@ -481,6 +481,7 @@ def train(images, labels, seed, epochs, device=runtime.device()):
 
 
 # %%
+torch.set_num_threads(1)                     # images this small gain nothing from more threads
 seeds, epochs = range(runtime.pick(quick=3, full=10)), runtime.pick(quick=20, full=60)
 trained = [train(images, labels, seed, epochs) for seed in seeds]
 print("weights:", sum(p.numel() for p in trained[0][0].parameters()))

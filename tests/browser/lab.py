@@ -1,4 +1,4 @@
-"""JupyterLab on a reader's working copy, in a real browser: shared by the tests here and benchmarks/widget_latency.py."""
+"""JupyterLab on a reader's working copy, in a real browser: for the tests here and benchmarks/widget_latency.py."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def find_browser():
 
 @contextmanager
 def jupyterlab(folder, private):
-    """Path of the working copy, Path of an empty folder for Jupyter's own files -> the server's address."""
+    """Path of the working copy, Path of an empty folder for Jupyter's own files -> (address, token) of the server."""
     for name, setting in SETTINGS.items():
         path = private / "settings" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def jupyterlab(folder, private):
 
 
 def address(server, runtime, log):
-    """Wait until the server answers -> "http://127.0.0.1:41234/lab?token=…" parted into base and token."""
+    """Wait until the server answers -> (its address, its token)."""
     for _ in range(600):
         for info in runtime.glob("jpserver-*.json"):
             try:
@@ -80,23 +80,28 @@ def address(server, runtime, log):
 
 
 @contextmanager
-def page_on(where, notebook):
-    """(base, token), name of a notebook -> a Playwright page in which it stands open and its kernel is ready."""
-    base, token = where
+def browser():
+    """-> Playwright's Browser, the one that `find_browser` found."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_browser(), args=QUIET)
+        started = playwright.chromium.launch(executable_path=find_browser(), args=QUIET)
         try:
-            page = browser.new_page(viewport={"width": 1200, "height": 1000})
-            page.set_default_timeout(60_000)
-            page.goto(f"{base}lab/tree/{notebook}?token={token}&reset")
-            page.wait_for_selector(".jp-Notebook .jp-CodeCell")
-            page.wait_for_function("""() => {      // the sign for "idle" is drawn before the kernel is connected
-                const kernel = window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel;
-                return kernel?.connectionStatus == 'connected' && kernel.status == 'idle';
-            }""")
-            yield page
+            yield started
         finally:
-            browser.close()
+            started.close()
+
+
+def open_notebook(browser, where, notebook):
+    """Browser, (base, token), name of a notebook -> a page in which it stands open and its kernel is ready."""
+    base, token = where
+    page = browser.new_page(viewport={"width": 1200, "height": 1000})
+    page.set_default_timeout(60_000)
+    page.goto(f"{base}lab/tree/{notebook}?token={token}&reset")
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+    page.wait_for_function("""() => {      // the sign for "idle" is drawn before the kernel is connected
+        const kernel = window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel;
+        return kernel?.connectionStatus == 'connected' && kernel.status == 'idle';
+    }""")
+    return page
 
 
 def run_all(page, timeout=180_000):
@@ -106,6 +111,13 @@ def run_all(page, timeout=180_000):
         const prompts = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')];
         return prompts.length && prompts.every(p => /\\[\\d+\\]/.test(p.textContent));
     }""", timeout=timeout)
+
+
+def focus_slider(page, description):
+    """Put the keyboard on the first slider of that name."""
+    handle = page.locator(f".widget-slider:has(.widget-label:text-is('{description}')) .noUi-handle").first
+    handle.scroll_into_view_if_needed()
+    handle.focus()
 
 
 def picture(page, number):

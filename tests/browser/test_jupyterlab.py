@@ -26,10 +26,16 @@ def server(folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(server):
-    with lab.page_on(server, CHAPTER) as page:
-        lab.run_all(page)
-        yield page
+def browser():
+    with lab.browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def page(browser, server):
+    page = lab.open_notebook(browser, server, CHAPTER)
+    lab.run_all(page)
+    return page
 
 
 def test_the_chapter_runs_to_its_end_without_an_error(page):
@@ -49,10 +55,7 @@ def test_each_live_figure_is_a_real_picture(page):
 
 def test_a_key_on_a_slider_changes_the_picture(page):
     before = lab.pixels(page, 1)
-    handle = page.locator(".widget-slider:has(.widget-label:text-is('stride')) [role=slider], "
-                          ".widget-slider:has(.widget-label:text-is('stride')) .noUi-handle").first
-    handle.scroll_into_view_if_needed()
-    handle.focus()
+    lab.focus_slider(page, "stride")
     page.keyboard.press("ArrowRight")
     page.wait_for_function("""([number, before]) => {
         const image = document.querySelectorAll('.jp-Notebook .widget-image')[number];
@@ -88,11 +91,11 @@ def test_an_exercise_answers_wrong_and_right(page):
     assert re.search(r"ch03a\.1: correct", answer(page, 'check("ch03a.1"', shape.format((1, 64, 27, 27))))
 
 
-def test_an_edit_made_outside_jupyterlab_is_there_when_the_copy_is_opened_again(server, folder):
+def test_an_edit_made_outside_jupyterlab_is_there_when_the_copy_is_opened_again(browser, server, folder):
     path = folder / CHAPTER
     notebook = nbformat.read(path, as_version=4)
     notebook.cells[0].source += "\n\nA sentence written in another editor."
     nbformat.write(notebook, path)
-    with lab.page_on(server, CHAPTER) as again:
-        again.wait_for_selector("text=A sentence written in another editor.")
+    again = lab.open_notebook(browser, server, CHAPTER)
+    again.wait_for_selector(".jp-MarkdownOutput :text('A sentence written in another editor.')")
     assert "another editor" in path.read_text(encoding="utf-8")

@@ -139,7 +139,7 @@ EXERCISES = {
             "weight = torch.full((channels, 1, window, window), 1 / window**2), then conv2d(…, stride=…, groups=…).",
         ),
         solution=pool_as_convolution,
-        why="Average pooling is a depthwise convolution (groups = channels): the kernel is 1/k² everywhere, the stride k.",
+        why="Average pooling is a depthwise convolution (groups = channels) with kernel 1/k² and stride k.",
     ),
     "4": Exercise(
         judge_transpose_from_convolution,
@@ -149,7 +149,7 @@ EXERCISES = {
             "Gathering reads the kernel backwards: flip it in both directions. And conv2d wants (O, C, K, K).",
         ),
         solution=transpose_from_convolution,
-        why="Zeros between the pixels, padding k − 1, the kernel turned by 180°, its channel axes swapped: a transposed "
-            "convolution is an ordinary one on a stretched input [Dumoulin & Visin 2016, §4.5].",
+        why="Zeros between the pixels, padding k − 1, the kernel turned by 180°, its channel axes swapped: a "
+            "transposed convolution is an ordinary one on a stretched input [Dumoulin & Visin 2016, §4.5].",
     ),
 }
