@@ -15,10 +15,11 @@ def main():
     pairs = arguments.parse_args().pairs
     for _ in range(3):                                     # warm the disk's cache
         milliseconds("import vlmbook")
-    bare, importing = zip(*((milliseconds("pass"), milliseconds("import vlmbook")) for _ in range(pairs)), strict=True)
-    extra = statistics.median(b - a for a, b in zip(bare, importing, strict=True))
+    times = [(milliseconds("pass"), milliseconds("import vlmbook")) for _ in range(pairs)]
+    bare, importing = map(statistics.median, zip(*times, strict=True))
+    extra = statistics.median(after - before for before, after in times)
     print(f"Python {sys.version.split()[0]}, {pairs} interleaved pairs, median ms: "
-          f"pass {statistics.median(bare):.1f}, import vlmbook {statistics.median(importing):.1f}")
+          f"pass {bare:.1f}, import vlmbook {importing:.1f}")
     print(f"median difference: {extra:.1f} ms (bar: at most {BAR})")
     sys.exit(extra > BAR)
 

@@ -5,6 +5,7 @@ import io
 from functools import partial
 
 import ipywidgets as widgets
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -68,6 +69,12 @@ def test_render_gives_a_png_of_the_asked_size_and_the_same_bytes_twice():
     png = interact.render(draw_text, (4.0, 2.5), size=30)
     assert pixels(png).shape == (250, 400, 3) and pixels(png).min() < 50 < 250 < pixels(png).max()
     assert interact.render(draw_text, (4.0, 2.5), size=30) == png
+
+
+def test_render_draws_in_the_house_style_and_leaves_none_behind():
+    seen, before = [], mpl.rcParams["axes.titlelocation"]
+    interact.render(lambda figure: seen.append(mpl.rcParams["axes.titlelocation"]))
+    assert seen == ["left"] and mpl.rcParams["axes.titlelocation"] == before
 
 
 def test_without_a_kernel_the_first_picture_shows():

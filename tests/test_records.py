@@ -34,7 +34,7 @@ def test_round_trip(folder):
     assert path == folder / "ch99z.quick.json"
     entry = records.load("ch99z", "quick", folder)
     assert entry == json.loads(path.read_text(encoding="utf-8"))
-    assert entry["figures"] == FIGURES
+    assert entry["figures"] == FIGURES and "ünïcode" in path.read_text(encoding="utf-8")
     assert (entry["chapter"], entry["profile"], entry["seed"]) == ("ch99z", "quick", 3)
     assert entry["device"] == runtime.device_name()
     assert torch.__version__.startswith(entry["versions"]["torch"])

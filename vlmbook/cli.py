@@ -242,7 +242,7 @@ def lab(args):
     os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", "VLMBOOK_OUTPUT": str(folder / "runs")}
     options = [f"--ServerApp.root_dir={folder}", *WITHOUT_JUPYTEXT, *map(str, chapter), *args.jupyterlab]
     print(f"Opening JupyterLab on {shown(folder)}; Ctrl-C here stops it.", flush=True)
-    if os.name == "posix":      # become JupyterLab, and give back the half gigabyte that torch took by now
+    if os.name == "posix":      # become JupyterLab: one process for Ctrl-C to stop
         # -P: a reader's random.py in this folder must not stand in for Python's own
         os.execv(sys.executable, [sys.executable, "-P", "-m", "jupyterlab", *options])
     from jupyterlab.labapp import LabApp

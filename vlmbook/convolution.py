@@ -65,8 +65,11 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1):
     kernel = rearrange(weight, "(g o) c m n -> m n g o c", g=groups).contiguous()
     y = x.new_zeros(len(x) * groups, len(weight) // groups, ho * wo)
     for m, n, window in _windows(_pad(x, padding), weight.shape[2:], stride, dilation, (ho, wo)):
-        pixels = rearrange(window, "b (g c) i j -> (b g) c (i j)", g=groups)
-        y = y.baddbmm_(repeat(kernel[m, n], "g o c -> (b g) o c", b=len(x)), pixels)   # y + kernel @ pixels, in place
+        # y + kernel @ pixels, in place. No name holds that copy of the pixels: the next finds its memory in the cache.
+        y = y.baddbmm_(
+            repeat(kernel[m, n], "g o c -> (b g) o c", b=len(x)),
+            rearrange(window, "b (g c) i j -> (b g) c (i j)", g=groups),
+        )
     y = rearrange(y, "(b g) o (i j) -> b (g o) i j", g=groups, i=ho)
     return y if bias is None else y + bias[:, None, None]
 

@@ -1,4 +1,7 @@
-"""Where a chapter runs: device, seeds, profile, and what the run cost."""
+"""Where a chapter runs: device, seeds, profile, and what the run cost.
+
+torch is imported where it is used: the command line reads this module, and answers without waiting for it.
+"""
 
 import os
 import platform
@@ -6,9 +9,7 @@ import random
 import sys
 from pathlib import Path
 
-import numpy as np
 import psutil
-import torch
 
 PROFILES = ("quick", "full")
 
@@ -19,6 +20,7 @@ BOOK = PACKAGE / "book" if (PACKAGE / "book").is_dir() else PACKAGE.parent
 
 def device():
     """-> torch.device: the accelerator that is present (CUDA, XPU, MPS, …), else the CPU."""
+    import torch
     if torch.accelerator.is_available():
         return torch.accelerator.current_accelerator()
     return torch.device("cpu")
@@ -26,6 +28,7 @@ def device():
 
 def device_name():
     """-> str: what a reader calls that device, "NVIDIA H100 80GB HBM3" or "CPU, 2 threads"."""
+    import torch
     here = device()
     if here.type == "cuda":
         return torch.cuda.get_device_name(here)
@@ -41,6 +44,8 @@ def seed_everything(seed):
         raise TypeError(f"seed_everything wants an int, got {type(seed).__name__}")
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed_everything wants 0 <= seed < 2**32, got {seed}")
+    import numpy as np
+    import torch
     random.seed(seed)
     np.random.seed(seed)   # noqa: NPY002  scikit-learn draws from NumPy's global generator
     torch.manual_seed(seed)
@@ -61,6 +66,7 @@ def pick(*, quick, full):
 
 def peak_memory():
     """-> dict of bytes: this process's largest resident size (`ram`) and, with CUDA, PyTorch's on the GPU (`gpu`)."""
+    import torch
     if sys.platform == "win32":
         ram = psutil.Process().memory_info().peak_wset
     else:

@@ -322,8 +322,8 @@ interact.live(drawings.draw_checkerboard, photo=photo_names(), kernel=(1, 8), st
 # %% [markdown]
 # ## 7 Book check
 #
-# §2.2.1 prints five formulas for this chapter. Each cell below takes one entry of the errata, shows the printed claim failing, and the
-# right one holding.
+# §2.2 and §2.2.1 print four formulas and a diagram on this chapter's subject. Each cell below takes one entry of the errata, shows the
+# printed claim failing, and the right one holding.
 #
 # **W01 · convolution.** Printed: $\text{output}_{ij}=\sum_k \text{filter}_{ikj}\cdot\text{input}_{ikj}$. The filter carries the output's place
 # $i,j$, so it has as many weights as the image, and nothing slides. If it were a convolution, shifting its input would shift its output.
@@ -571,12 +571,12 @@ lost = [accuracy([lambda x: net(x).argmax(1)], [shuffle(test_images)]) for net i
 for name, shares in {"as they are": torch.tensor(kept), "shuffled": torch.tensor(lost)}.items():
     print(f"pixels {name:>11}: {shares.mean():.1%} ± {shares.std():.1%} over {len(seeds)} seeds")
 error, blind_error = 1 - sum(kept) / len(kept), 1 - sum(lost) / len(lost)
-assert blind_error > 0.005 and blind_error > 3 * error
+assert blind_error > 0.005 and blind_error > 2 * error
 records.record("ch03a", seed=list(seeds), held_out=results["held out"],
                moved=results["moved by one pixel"], CNN=kept, CNN_on_shuffled_pixels=lost);
 
 # %% [markdown]
-# The error grows many times over, though the network, its size and its training are the same. What a convolution knows before it has seen a
+# The error grows several times over, though the network, its size and its training are the same. What a convolution knows before it has seen a
 # single image is that pixels next to each other belong together.
 #
 # ## 11 Exercises
