@@ -55,16 +55,17 @@ def numbers(axes, x, title="", form="{:.3g}", **colours):
 
 
 def gallery(images, titles=(), *, columns=None, width=7.0, draw=image):
-    """Images of any sizes, their titles -> array of axes: a new figure with one row, or rows of `columns`."""
+    """Images of any sizes, their titles -> array of axes: a new figure, a row of equal heights or rows of `columns`."""
     if len(images) == 0 or len(titles) not in (0, len(images)):
         raise ValueError(f"gallery wants images, and a title for each or none, got {len(images)} images and "
                          f"{len(titles)} titles")
+    shapes = [_pixels(x).shape for x in images]
     columns = columns or len(images)
     rows = math.ceil(len(images) / columns)
-    cell = width / columns
-    tall = max(_pixels(x).shape[0] / _pixels(x).shape[1] for x in images)
-    size = (width, rows * (cell * tall + 0.28 * any(titles)))
-    _, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    wide = [shape[1] / shape[0] for shape in shapes] if rows == 1 else [1.0] * columns
+    tall = 1.0 if rows == 1 else max(shape[0] / shape[1] for shape in shapes)
+    height = rows * (width * tall / sum(wide) + 0.28 * any(titles))
+    _, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, width_ratios=wide)
     for position, panel in enumerate(axes.flat):
         if position < len(images):
             draw(panel, images[position], titles[position] if titles else "")

@@ -8,9 +8,12 @@ from vlmbook.exercises import Exercise, Wrong
 
 def judge_alexnet_shape(answer):
     try:
-        got = tuple(int(n) for n in answer)
+        got = tuple(answer)
+        whole = all(n == int(n) for n in got)
     except (TypeError, ValueError):
-        raise Wrong(f"A shape is four whole numbers (B, C, H, W); this is {answer!r}.") from None
+        raise Wrong(f"A shape is four whole numbers (B, C, H, W), this is a {type(answer).__name__}.") from None
+    if not whole:
+        raise Wrong("A size is a whole number: a window that does not fit any more is left out (⌊ ⌋ rounds down).")
     if len(got) != 4:
         raise Wrong(f"A shape has four numbers (B, C, H, W); this has {len(got)}.")
     after = F.conv2d(torch.zeros(1, 3, 224, 224), torch.zeros(64, 3, 11, 11), stride=4, padding=2)
@@ -28,24 +31,24 @@ def judge_alexnet_shape(answer):
         raise Wrong(f"H, W = {got[2:]}: use the size formula once for the convolution and once for the pooling.")
 
 
-def judge_half_size(answer):
+def judge_halving_padding(answer):
     for kernel in range(1, 10):
         for n in range(10, 18, 2):
             padding = answer(n, kernel)
             if padding is None:
                 raise Wrong("Your function returns None: is there a `return`?")
             if isinstance(padding, bool) or not isinstance(padding, int):
-                raise Wrong(f"half_size({n}, {kernel}) is {padding!r}; a padding is a whole number (// divides so).")
+                raise Wrong(f"halving_padding({n}, {kernel}) is {padding!r}; a padding is a whole number (use //).")
             if padding < 0:
-                raise Wrong(f"half_size({n}, {kernel}) is {padding}; a padding is not negative.")
+                raise Wrong(f"halving_padding({n}, {kernel}) is {padding}; a padding is not negative.")
             size = (n + 2 * padding - kernel) // 2 + 1
             if size != n // 2:
-                kind = "even" if kernel % 2 == 0 else "odd"
-                raise Wrong(f"With n={n}, kernel={kernel} your padding {padding} gives {size} pixels, not {n // 2}. "
-                            f"Look at the {kind} kernels.")
+                even = "" if kernel % 2 else " Look at the even kernels."
+                raise Wrong(f"With n={n}, kernel={kernel} your padding {padding} gives {size} pixels, not {n // 2}."
+                            + even)
 
 
-def half_size(n, kernel):
+def halving_padding(n, kernel):
     return (kernel - 1) // 2
 
 
@@ -59,7 +62,8 @@ def judge_pool_as_convolution(answer):
             raise Wrong(f"Every value is {window} times too large: divide by the number of elements in the window.")
         if torch.allclose(got, want * window**2, rtol=1e-4):
             raise Wrong("This is the sum of each window; the mean divides by its number of elements.")
-        if channels > 1 and torch.allclose(got, want.mean(1, keepdim=True).expand_as(want), rtol=1e-4):
+        mixed = (want.mean(1, keepdim=True).expand_as(want), want.sum(1, keepdim=True).expand_as(want))
+        if channels > 1 and any(torch.allclose(got, one, rtol=1e-4) for one in mixed):
             raise Wrong("Your channels are mixed. Pooling treats each alone: which argument of conv2d separates them?")
         _equal(got, want, f"channels {channels}, window {window}")
 
@@ -77,7 +81,11 @@ def judge_transpose_from_convolution(answer):
         weight = torch.randn(ins, outs, kernel, kernel, generator=generator)
         want = F.conv_transpose2d(x, weight, stride=stride)
         case = f"x {tuple(x.shape)}, weight {tuple(weight.shape)}, stride {stride}"
-        got = _tensor(answer(x.clone(), weight.clone(), stride), want, case)
+        got = answer(x.clone(), weight.clone(), stride)
+        longer = (2, outs, want.shape[2] + stride - 1, want.shape[3] + stride - 1)
+        if stride > 1 and isinstance(got, torch.Tensor) and got.shape == longer:
+            raise Wrong("There are zeros after the last pixel: the stretched input has (H − 1)·stride + 1 rows.")
+        got = _tensor(got, want, case)
         if torch.allclose(got, F.conv_transpose2d(x, weight.flip(2, 3), stride=stride), atol=1e-4):
             raise Wrong("The stamps come out turned by 180°: conv2d reads its kernel forwards, a stamp is written.")
         _equal(got, want, case)
@@ -121,13 +129,13 @@ EXERCISES = {
             "make 64 channels. These are the first layers of AlexNet as torchvision builds it.",
     ),
     "2": Exercise(
-        judge_half_size,
+        judge_halving_padding,
         hints=(
             "Write the size formula with stride 2 and ask for n/2. n is even.",
             "⌊(n + 2p − k)/2⌋ = n/2 − 1 holds when 2p − k is −2 or −1.",
             "So p = (k − 1)/2 for odd k and (k − 2)/2 for even k: one expression with // gives both.",
         ),
-        solution=half_size,
+        solution=halving_padding,
         why="⌊(n + 2p − k)/2⌋ + 1 = n/2 holds exactly when 2p − k is −2 or −1. `kernel // 2` is right for odd kernels "
             "only: for a 4×4 kernel it gives one pixel too many.",
     ),

@@ -12,10 +12,10 @@ from vlmbook.convolution import avg_pool2d, conv2d, conv_transpose2d, max_pool2d
 from vlmbook.data import photo
 
 KERNELS = {
-    "sharpen": ((0, -1, 0), (-1, 5, -1), (0, -1, 0)),
+    "vertical edges": ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1)),
     "identity": ((0, 0, 0), (0, 1, 0), (0, 0, 0)),
     "blur": ((0.11, 0.11, 0.11), (0.11, 0.12, 0.11), (0.11, 0.11, 0.11)),
-    "vertical edges": ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1)),
+    "sharpen": ((0, -1, 0), (-1, 5, -1), (0, -1, 0)),
     "horizontal edges": ((-1, -2, -1), (0, 0, 0), (1, 2, 1)),
     "outline": ((0, 1, 0), (1, -4, 1), (0, 1, 0)),
     "emboss": ((-2, -1, 0), (-1, 1, 1), (0, 1, 2)),
@@ -37,11 +37,14 @@ def draw_examples(figure, photo="cat", names=("blur", "sharpen", "vertical edges
     for (above, below), name in zip(figure.subplots(2, len(names), height_ratios=(1, 2)).T, names, strict=True):
         kernel = torch.tensor(KERNELS[name], dtype=torch.float32)
         plot.numbers(above, kernel, name)
-        show = plot.image if kernel.sum() > 0.5 else plot.signed
-        show(below, conv2d(grey(photo), kernel[None, None])[0])
+        seen = conv2d(grey(photo), kernel[None, None])[0]
+        if kernel.sum() > 0.5:
+            plot.image(below, seen)
+        else:
+            plot.signed(below, seen, limit=seen.abs().quantile(0.99).item())
 
 
-def draw_kernel(figure, photo="cat", kernel=KERNELS["sharpen"], flip=False):
+def draw_kernel(figure, photo="coins", kernel=KERNELS["vertical edges"], flip=False):
     """A 3×3 kernel on a photograph; `flip` turns the kernel by 180°, which makes correlation the convolution of
     mathematics."""
     x, weight = grey(photo), torch.tensor(kernel, dtype=torch.float32)
@@ -50,17 +53,18 @@ def draw_kernel(figure, photo="cat", kernel=KERNELS["sharpen"], flip=False):
     before, middle, after = figure.subplots(1, 3, width_ratios=(1, 0.5, 1))
     plot.image(before, x[0], f"{photo}, 192×192")
     plot.numbers(middle, weight, f"kernel, sum {weight.sum():.2g}")
-    if weight.sum() > 0.5:
+    if weight.sum() > 0.5 or (weight >= 0).all():
         plot.image(after, y, "output (clipped to [0, 1])")
     else:
         plot.signed(after, y, "output (blue < 0 < red)")
 
 
-def draw_window(figure, n=7, kernel=3, stride=2, padding=1, dilation=1, window=0):
+def draw_window(figure, n=7, kernel=3, stride=2, padding=1, dilation=1, window=5):
     """Which input pixels make output pixel number `window`, on an n×n input: the output-size formula as a picture."""
     padded, reach = n + 2 * padding, dilation * (kernel - 1) + 1
     left, right = figure.subplots(1, 2)
     cells = np.pad(np.full((n, n), INPUT), padding, constant_values=PADDING)
+    taps = dilation * np.arange(kernel)
     left.set_title(f"input {n}×{n}, with padding {padding} (grey): {padded}×{padded}\n"
                    f"the window spans {dilation}·({kernel} − 1) + 1 = {reach} pixels")
     if reach > padded:
@@ -70,11 +74,14 @@ def draw_window(figure, n=7, kernel=3, stride=2, padding=1, dilation=1, window=0
         return
     size = output_size(n, kernel, stride=stride, padding=padding, dilation=dilation)
     row, column = divmod(window % size**2, size)
-    taps = dilation * np.arange(kernel)
+    missed = np.setdiff1d(np.arange(padded), np.add.outer(stride * np.arange(size), taps))
+    cells[missed, :] = cells[:, missed] = MISSED
     cells[np.ix_(row * stride + taps, column * stride + taps)] = TOUCHED
     out = np.full((size, size), INPUT)
     out[row, column] = TOUCHED
     _cells(left, cells, padded)
+    if len(missed):
+        left.text(0, padded - 0.3, "white: no window comes here", va="top")
     _cells(right, out, padded)
     right.set_title(f"output {size}×{size}, window {window % size**2 + 1} of {size**2}\n"
                     f"⌊({padded} − {reach}) / {stride}⌋ + 1 = {size}")
@@ -113,13 +120,13 @@ def draw_checkerboard(figure, photo="rocket", kernel=3, stride=2):
     plot.image(panels[2], y[0], f"kernel {kernel}, stride {stride}: {y.shape[-1]}×{y.shape[-1]}")
 
 
-INPUT, TOUCHED, PADDING = range(3)
+INPUT, TOUCHED, PADDING, MISSED = range(4)
 
 
 def _cells(axes, cells, room):
     """A grid of cells by kind, drawn as if `room` cells were on each side, so that two grids share one scale."""
     high = cells.shape[0]
-    axes.imshow(cells, cmap=ListedColormap(["#cfe3f1", plot.ORANGE, "#eeeeee"]), vmin=0, vmax=2)
+    axes.imshow(cells, cmap=ListedColormap(["#cfe3f1", plot.ORANGE, "#dddddd", "#ffffff"]), vmin=0, vmax=3)
     axes.hlines(np.arange(high + 1) - 0.5, -0.5, high - 0.5, color=plot.GREY, linewidth=0.7)
     axes.vlines(np.arange(high + 1) - 0.5, -0.5, high - 0.5, color=plot.GREY, linewidth=0.7)
     axes.set(xlim=(-0.6, room - 0.4), ylim=(room - 0.4, -0.6), aspect="equal")
