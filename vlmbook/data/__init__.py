@@ -1,5 +1,13 @@
-"""Images for the chapters: real ones that come with the installed libraries and need no network."""
+"""Images for the chapters: real ones from the installed libraries, drawn ones, real sets, and the reader's own."""
 
-from vlmbook.data.embedded import digits, photo, photo_names
+from vlmbook.data.drawn import Shapes, shapes
+from vlmbook.data.embedded import digits, face_patches, photo, photo_names
+from vlmbook.data.folder import DataMissing, data_folder
+from vlmbook.data.pasted import textures
+from vlmbook.data.readers import class_folders, image_mask_folders, read_image, stacked, voc_boxes
+from vlmbook.data.sets import cifar10, fashion_mnist
 
-__all__ = ["digits", "photo", "photo_names"]
+__all__ = [
+    "DataMissing", "Shapes", "cifar10", "class_folders", "data_folder", "digits", "face_patches", "fashion_mnist",
+    "image_mask_folders", "photo", "photo_names", "read_image", "shapes", "stacked", "textures", "voc_boxes",
+]

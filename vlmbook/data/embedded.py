@@ -66,3 +66,12 @@ def digits(split, *, size=8):
     if size != 8:
         images = F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=size < 8)
     return images.clamp(0, 1), torch.from_numpy(labels).long()
+
+
+def face_patches():
+    """-> (200, 1, 25, 25) float32 in [0, 1], (200,) int64: 100 faces (label 1), then 100 patches without one (0).
+
+    Grey crops of Labeled Faces in the Wild [Huang et al. 2007], as scikit-image's `lfw_subset` carries them.
+    """
+    images = torch.from_numpy(skimage_data.lfw_subset()).float().unsqueeze(1)
+    return images, torch.arange(200).lt(100).long()
