@@ -25,7 +25,9 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from torch.testing import assert_close
 from torch.utils.data import IterableDataset, TensorDataset
 
-from vlmbook.train import History, batches, fit, learning_rate, read_checkpoint, weights, write_checkpoint
+from vlmbook.train import History, batches, fit, learning_rate, read_checkpoint, write_checkpoint
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups as POSIX has them")
 
 
 class Tied(nn.Module):
@@ -56,8 +58,9 @@ def loss_fn(model, x, y):
 
 
 def train(model, data=None, **options):
+    data = problem() if data is None else data
     options = {"loss_fn": loss_fn, "epochs": 3, "batch_size": 16, "lr": 0.01, "progress": False} | options
-    return fit(model, data or problem(), **options)
+    return fit(model, data, **options)
 
 
 def assert_same(ours, theirs):
@@ -159,7 +162,7 @@ def test_a_dataset_and_a_tuple_of_tensors_give_the_same():
     assert not torch.equal(state, torch.get_rng_state())      # dropout drew, the loader did not
     workers = train(datasets := seeded(), TensorDataset(*problem()), workers=1)
     assert workers.losses == one.losses
-    assert_same(weights(datasets), weights(tuples))
+    assert_same(datasets.state_dict(), tuples.state_dict())
 
 
 def test_items_that_are_no_tuples_come_as_one_argument():
@@ -223,6 +226,7 @@ def test_the_model_comes_back_as_it_came():
 # --- what it refuses -------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("options", "error", "says"), [
+    ({"data": "digits"}, TypeError, "got str"),
     ({"data": torch.zeros(3, 6)}, TypeError, "tuple of tensors or a Dataset with a length, got Tensor"),
     ({"data": (torch.zeros(3, 6), [1, 2, 3])}, TypeError, r"such as \(images, labels\), got \(Tensor, list\)"),
     ({"data": (torch.zeros(3, 6), torch.zeros(4))}, ValueError, "one length, got 3 and 4"),
@@ -303,7 +307,7 @@ def test_it_goes_on_as_if_nothing_had_happened(tmp_path, capsys, stop, every):
         random.seed(3), np.random.seed(3)   # noqa: NPY002
     history = train(two := seeded(seed=9 if written else 0), checkpoint=tmp_path / "two", **options)
     assert (f"after step {written}" if written else "starts at step 0") in capsys.readouterr().out
-    assert_same(weights(one), weights(two))
+    assert_same(one.state_dict(), two.state_dict())
     assert (history.losses, history.lrs, history.evaluations) == (whole.losses, whole.lrs, whole.evaluations)
     (ours, our_notes), (theirs, their_notes) = read_checkpoint(tmp_path / "one"), read_checkpoint(tmp_path / "two")
     assert_same(ours, theirs)
@@ -318,7 +322,7 @@ def test_any_optimizer_goes_on(tmp_path, optimizer):
     with pytest.raises(Crash):
         train(seeded(), checkpoint=tmp_path / "two", loss_fn=stops_at(6), **options)
     train(two := seeded(), checkpoint=tmp_path / "two", **options)
-    assert_same(weights(one), weights(two))
+    assert_same(one.state_dict(), two.state_dict())
 
 
 def test_a_dataset_goes_on(tmp_path):
@@ -327,7 +331,7 @@ def test_a_dataset_goes_on(tmp_path):
     with pytest.raises(Crash):
         train(seeded(), data, checkpoint=tmp_path / "c", checkpoint_every=1, loss_fn=stops_at(7))
     train(two := seeded(seed=5), data, checkpoint=tmp_path / "c", resume=True)
-    assert_same(weights(one), weights(two))
+    assert_same(one.state_dict(), two.state_dict())
 
 
 class NoisyDataset(ListDataset):
@@ -350,7 +354,7 @@ def test_channels_last_goes_on(tmp_path):
     with pytest.raises(Crash):
         train(seeded(net), (x, y), checkpoint=tmp_path / "c", checkpoint_every=1, loss_fn=stops_at(4))
     train(two := seeded(net, 5), (x, y), checkpoint=tmp_path / "c", resume=True)
-    assert_same(weights(one), weights(two))
+    assert_same(one.state_dict(), two.state_dict())
     assert two[2].weight.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -363,14 +367,14 @@ def test_tied_weights_are_kept_once_and_stay_tied(tmp_path):
                      "norm.running_var", "norm.num_batches_tracked"}
     train(again := seeded(seed=4), checkpoint=tmp_path / "c", resume=True)
     assert again.last.weight is again.first.weight
-    assert_same(weights(again), weights(model))
+    assert_same(again.state_dict(), model.state_dict())
 
 
 def test_a_finished_run_is_only_loaded(tmp_path):
     whole = train(one := seeded(), checkpoint=tmp_path / "c")
     history = train(two := seeded(seed=4), checkpoint=tmp_path / "c", resume=True, loss_fn=stops_at(0))
     assert history == whole
-    assert_same(weights(one), weights(two))
+    assert_same(one.state_dict(), two.state_dict())
 
 
 def test_a_checkpoint_is_not_overwritten_unasked(tmp_path):
@@ -531,7 +535,7 @@ def test_an_interrupt_leaves_a_usable_model_and_its_history(tmp_path, capsys):
     assert read_checkpoint(tmp_path / "c")[1]["step"] == 7
     again = train(two := seeded(seed=3), checkpoint=tmp_path / "c", resume=True)
     assert again.losses == whole.losses
-    assert_same(weights(one), weights(two))
+    assert_same(one.state_dict(), two.state_dict())
 
 
 def test_a_second_interrupt_stops_at_once(tmp_path):
@@ -580,6 +584,7 @@ def script(tmp_path, body):
     return path
 
 
+@posix
 def test_killed_at_three_moments_it_ends_where_an_uninterrupted_run_ends(tmp_path):
     path = script(tmp_path, """
         def slow_loss(model, x, y):
@@ -616,22 +621,50 @@ def test_killed_at_three_moments_it_ends_where_an_uninterrupted_run_ends(tmp_pat
     assert json.loads((tmp_path / "one.json").read_text()) == json.loads((tmp_path / "two.json").read_text())
 
 
+@posix
+def test_an_interrupt_of_the_whole_group_leaves_the_loader_its_processes(tmp_path):
+    """A terminal and Jupyter interrupt the processes of a DataLoader too."""
+    path = script(tmp_path, """
+        class Slow(torch.utils.data.TensorDataset):
+            def __getitem__(self, index):
+                time.sleep(0.02)      # 0.3 s a batch: it is being loaded when the interrupt comes
+                return super().__getitem__(index)
+
+        def loss_fn(model, x, y):
+            print("step", flush=True)
+            return F.cross_entropy(model(x), y)
+
+        fit(nn.Linear(6, 6), Slow(x, y), loss_fn=loss_fn, epochs=9, batch_size=16, lr=0.01, workers=1, progress=False)
+    """)
+    run = subprocess.Popen([sys.executable, path], start_new_session=True, stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, text=True)
+    assert run.stdout.readline() == "step\n"
+    time.sleep(0.1)
+    os.killpg(run.pid, signal.SIGINT)
+    out, errors = run.communicate(timeout=30)
+    assert run.returncode == 0, errors
+    assert "fit: interrupted after 2 of 45 steps" in out and errors == ""
+
+
+@posix
 def test_two_processes_train_as_one_does(tmp_path):
     path = script(tmp_path, """
         out = sys.argv[1]
         model = nn.Sequential(nn.Linear(6, 20), nn.LayerNorm(20), nn.ReLU(), nn.Linear(20, 6))
         options = dict(loss_fn=lambda model, x, y: F.cross_entropy(model(x), y), batch_size=23, lr=0.02, clip=1.0,
                        epochs=3, progress=False, evaluate=lambda model: {"right": (model(x).argmax(1) == y).sum()})
+        seen = []
+        model.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])) if module.training else None)
         history = fit(model, (x, y), checkpoint=out + ".c", checkpoint_every=2, **options)
         resumed = nn.Sequential(nn.Linear(6, 20), nn.LayerNorm(20), nn.ReLU(), nn.Linear(20, 6))
         again = fit(resumed, (x, y), checkpoint=out + ".c", resume=True, **options)
-        assert again == history and digest(resumed) == digest(model)
+        assert again.losses == history.losses and digest(resumed) == digest(model)
         assert type(model) is nn.Sequential
         rank = os.environ.get("RANK", "0")
         with open(f"{out}.{rank}", "w") as file:
             json.dump([os.environ.get("WORLD_SIZE"), os.getpid(),
                        torch.distributed.is_initialized() and torch.distributed.get_world_size(),
-                       history.losses, history.evaluations, digest(model)], file)
+                       history.losses, history.evaluations, digest(model), seen], file)
     """)
     alone = subprocess.Popen([sys.executable, path, tmp_path / "one"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                              text=True)
@@ -641,9 +674,11 @@ def test_two_processes_train_as_one_does(tmp_path):
     assert both.returncode == 0, both.stderr
     _, errors = alone.communicate(timeout=60)
     assert alone.returncode == 0, errors
-    _, _, _, losses, evaluations, digest = json.loads((tmp_path / "one.0").read_text())
+    _, _, _, losses, evaluations, digest, seen = json.loads((tmp_path / "one.0").read_text())
     first, second = (json.loads((tmp_path / f"two.{rank}").read_text()) for rank in (0, 1))
     assert first[0] == second[0] == "2" and first[1] != second[1] and first[2] == second[2] == 2
+    assert seen == [23, 23, 23, 1] * 3      # the last batch is too small for two: the second counts nothing
+    assert first[6] == [12, 12, 12, 1] * 3 and second[6] == [11, 11, 11, 1] * 3
     assert first[3] == second[3] and first[5] == second[5]
     assert_close(first[3], losses, rtol=1e-5, atol=1e-5)
     assert first[4] == evaluations

@@ -26,6 +26,8 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
+from vlmbook.runtime import device
+
 
 @dataclass
 class History:
@@ -188,8 +190,8 @@ def _check(*, model, data, loss_fn, epochs, batch_size, lr, evaluate, checkpoint
     for name, function in {"loss_fn": loss_fn, "optimizer": optimizer, "evaluate": evaluate or fit}.items():
         if not callable(function):
             raise TypeError(f"fit wants a function as {name}, got {type(function).__name__}")
-    whole = {"epochs": (epochs, 1), "batch_size": (batch_size, 1), "checkpoint_every": (checkpoint_every or 1, 1),
-             "seed": (seed, 0), "warmup": (warmup, 0), "workers": (workers, 0)}
+    whole = {"epochs": (epochs, 1), "batch_size": (batch_size, 1), "seed": (seed, 0), "warmup": (warmup, 0),
+             "workers": (workers, 0), "checkpoint_every": (1 if checkpoint_every is None else checkpoint_every, 1)}
     for name, (value, least) in whole.items():
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"fit wants an int as {name}, got {value!r}")
@@ -200,7 +202,7 @@ def _check(*, model, data, loss_fn, epochs, batch_size, lr, evaluate, checkpoint
             raise ValueError(f"fit wants {name} > 0, got {value}")
     if precision not in (None, "bf16"):
         raise ValueError(f'fit wants precision=None or "bf16", got {precision!r}')
-    if checkpoint is None and (resume or checkpoint_every):
+    if checkpoint is None and (resume or checkpoint_every is not None):
         raise ValueError("fit wants a file as checkpoint with resume=True or checkpoint_every, got none")
     if checkpoint is not None and Path(checkpoint).exists() and not resume:
         raise FileExistsError(f"{checkpoint} exists; go on from it with resume=True, or delete it to start over")
@@ -216,7 +218,7 @@ def _samples(data):
         if len({len(tensor) for tensor in data}) > 1:
             raise ValueError(f"fit wants tensors of one length, got {' and '.join(str(len(t)) for t in data)} samples")
         data = data[0]
-    elif isinstance(data, (torch.Tensor, IterableDataset)) or not hasattr(data, "__getitem__"):
+    elif isinstance(data, (torch.Tensor, str, dict, IterableDataset)) or not hasattr(data, "__getitem__"):
         raise TypeError(f"fit wants data as a tuple of tensors or a Dataset with a length, got {type(data).__name__}")
     if not len(data):
         raise ValueError("fit wants data, got 0 samples")
@@ -228,14 +230,19 @@ def _accelerator(precision):
     precision = precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if precision not in ("no", "bf16"):
         raise ValueError(f'fit wants precision "no" or "bf16" from accelerate launch, got {precision!r}')
+    on_cpu = device().type == "cpu"      # unless told, Accelerate lets each of several processes on CPUs train alone
     try:
-        return Accelerator(mixed_precision=precision)
+        accelerator = Accelerator(mixed_precision=precision, cpu=on_cpu)
     except ValueError as reason:
         if "already been initialized" not in str(reason):
             raise
         now = Accelerator().mixed_precision
         raise ValueError(f"precision is fixed per process: it has been {now!r} since the first fit, got "
                          f"{precision!r}; restart the process or kernel to change it") from None
+    if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", 1)):
+        raise RuntimeError(f"{os.environ['WORLD_SIZE']} processes were started, but Accelerate sees "
+                           f"{accelerator.num_processes}: each would train alone")
+    return accelerator
 
 
 @contextmanager
@@ -422,8 +429,8 @@ class _Run:
                 _, index, key = name.split(".", 2)
                 states.setdefault(int(index), {})[key] = self._laid_out(value, self.parameters[int(index)])
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})
-        rank = self.accelerator.process_index
-        _set_random_states({name.removeprefix("random."): tensor[rank] for name, tensor in tensors.items()
+        rank = self.accelerator.process_index      # its row, copied: torch.set_rng_state crashes on a view
+        _set_random_states({name.removeprefix("random."): tensor[rank].clone() for name, tensor in tensors.items()
                             if name.startswith("random.")}, self.accelerator.device)
 
     def _of_all(self, tensor):
@@ -465,7 +472,7 @@ def _plain_settings(optimizer):
 def _random_states(device):
     """-> pairs of name and tensor: the global generators of Python, NumPy and PyTorch. float64 holds 32-bit words."""
     _, words, gauss = random.getstate()
-    yield "python", torch.tensor([*words, math.nan if gauss is None else gauss], dtype=torch.float64)
+    yield "python", torch.tensor([*words, math.inf if gauss is None else gauss], dtype=torch.float64)
     _, words, *rest = np.random.get_state()   # noqa: NPY002  the global generator is what augmentations draw from
     yield "numpy", torch.tensor([*words.tolist(), *rest], dtype=torch.float64)
     yield "torch", torch.get_rng_state()
@@ -475,7 +482,7 @@ def _random_states(device):
 
 def _set_random_states(states, device):
     *words, gauss = states["python"].tolist()
-    random.setstate((3, tuple(map(int, words)), None if math.isnan(gauss) else gauss))
+    random.setstate((3, tuple(map(int, words)), None if math.isinf(gauss) else gauss))
     *words, place, has_gauss, gauss = states["numpy"].tolist()
     np.random.set_state(("MT19937", np.array(words, np.uint32), int(place), int(has_gauss), gauss))   # noqa: NPY002
     torch.set_rng_state(states["torch"])
