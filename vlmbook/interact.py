@@ -75,7 +75,8 @@ class MatrixEditor(widgets.VBox):
         self.menu.observe(self._choose, "value")
         for box in chain(*self.boxes):
             box.observe(self._type, "value")
-        super().__init__([self.menu, *(widgets.HBox(row) for row in self.boxes)])
+        under_menu = widgets.Layout(margin="0 0 0 88px")        # as wide as the menu's description
+        super().__init__([self.menu, *(widgets.HBox(row, layout=under_menu) for row in self.boxes)])
 
     def _read(self):
         return tuple(tuple(box.value for box in row) for row in self.boxes)

@@ -510,7 +510,6 @@ from tqdm import tqdm
 
 seeds, epochs = range(runtime.pick(quick=3, full=10)), runtime.pick(quick=20, full=60)
 
-
 def cnn():
     def block(ins, outs):
         return nn.Conv2d(ins, outs, 3, padding=1), nn.BatchNorm2d(outs), nn.ReLU()
@@ -571,11 +570,9 @@ readers = {"logistic regression": [lambda x: linear.predict(x.flatten(1))],
            "3 nearest neighbours": [lambda x: nearest.predict(x.flatten(1))],
            "CNN": [lambda x, net=net: net(x).argmax(1) for net, _ in trained]}
 
-
 def accuracy(readers, batches):              # mean over batches and, for the CNN, over seeds
     right = [torch.as_tensor(read(x)) == test_labels for read in readers for x in batches]
     return torch.stack(right).float().mean().item()
-
 
 _, axes = plt.subplots(1, 2, figsize=(7, 1.9), sharey=True, sharex=True)
 results, ends = {}, {}
