@@ -620,7 +620,7 @@ assert alike > 0.9
 
 # %% [markdown]
 # Nearly nothing. On images this small thirty-two random kernels are good enough, and the later layers learn to use what they see. Pictures of
-# "learned filters" deserve this comparison before they are admired; the large networks of later chapters do move theirs.
+# "learned filters" deserve this comparison before they are admired.
 #
 # ## 10 Break it
 #
@@ -653,7 +653,7 @@ records.record("ch03a", seed=list(seeds), **{name.replace(" ", "_"): shares for 
                CNN_moved_without_mean=placed.tolist());
 
 # %% [markdown]
-# Convolution carries a movement through, and the mean at the end forgets it: without the mean most of the gain is gone. Shuffling costs the
+# Convolution carries a movement through, and the mean at the end forgets it: without the mean about half of the lead over the neighbours is gone. Shuffling costs the
 # CNN its lead, yet it still reads nearly all digits: after the last layer its receptive field is 10×10, the whole image, so it can learn
 # any order, with more trouble. Locality is help, not a need.
 #
