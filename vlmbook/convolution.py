@@ -79,7 +79,7 @@ def conv_matrix(weight, input_size, *, stride=1, padding=0):
 
     Its transpose is the transposed convolution with the same arguments [Dumoulin & Visin 2016, §4.1].
     """
-    _check_images(weight, "weight", "(O, C, Kh, Kw)")
+    check_images(weight, "weight", "(O, C, Kh, Kw)")
     height, width = _pair(input_size, "input_size", 1)
     pixels = weight.shape[1] * height * width
     basis = torch.eye(pixels, dtype=weight.dtype, device=weight.device)
@@ -264,7 +264,7 @@ def _pool_plan(x, kernel_size, stride, padding):
     kernel = _pair(kernel_size, "kernel_size", 1)
     stride = kernel if stride is None else _pair(stride, "stride", 1)
     padding = _pair(padding, "padding", 0)
-    _check_images(x, "x", "(B, C, H, W)")
+    check_images(x, "x", "(B, C, H, W)")
     if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
         raise ValueError(f"padding {padding} is more than half of the kernel {kernel}")
     return kernel, stride, padding, output_size(x.shape[2:], kernel, stride=stride, padding=padding)
@@ -306,7 +306,8 @@ def _pair(value, name, least):
     return both
 
 
-def _check_images(x, name, shape):
+def check_images(x, name, shape, channels=None):
+    """Raises TypeError or ValueError unless x is a floating tensor with four axes (and so many channels)."""
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"{name} wants a torch.Tensor {shape}, got {type(x).__name__}")
     if not x.is_floating_point():
@@ -315,11 +316,13 @@ def _check_images(x, name, shape):
         raise ValueError(f"{name} wants four axes {shape}, got the shape {tuple(x.shape)}")
     if 0 in (x.shape[1:] if name == "x" else x.shape):                 # an empty batch is fine
         raise ValueError(f"{name} {tuple(x.shape)} has an axis of size 0")
+    if channels is not None and x.shape[1] != channels:
+        raise ValueError(f"{name} wants {channels} channels, got {x.shape[1]}: {tuple(x.shape)}")
 
 
 def _check_tensors(x, weight, bias, weight_shape):
-    _check_images(x, "x", "(B, C, H, W)")
-    _check_images(weight, "weight", weight_shape)
+    check_images(x, "x", "(B, C, H, W)")
+    check_images(weight, "weight", weight_shape)
     for name, tensor in (("weight", weight), ("bias", bias)):
         if tensor is None:
             continue
