@@ -306,8 +306,8 @@ def _pair(value, name, least):
     return both
 
 
-def check_images(x, name, shape, channels=None):
-    """Raises TypeError or ValueError unless x is a floating tensor with four axes (and so many channels)."""
+def check_images(x, name, shape, layer=None):
+    """Raises TypeError or ValueError unless x is floating, has four axes, and fits the layer where one is given."""
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"{name} wants a torch.Tensor {shape}, got {type(x).__name__}")
     if not x.is_floating_point():
@@ -316,8 +316,13 @@ def check_images(x, name, shape, channels=None):
         raise ValueError(f"{name} wants four axes {shape}, got the shape {tuple(x.shape)}")
     if 0 in (x.shape[1:] if name == "x" else x.shape):                 # an empty batch is fine
         raise ValueError(f"{name} {tuple(x.shape)} has an axis of size 0")
-    if channels is not None and x.shape[1] != channels:
-        raise ValueError(f"{name} wants {channels} channels, got {x.shape[1]}: {tuple(x.shape)}")
+    if layer is None:
+        return
+    weight = layer.weight
+    if x.shape[1] != layer.in_channels:
+        raise ValueError(f"{name} wants {layer.in_channels} channels, got {x.shape[1]}: {tuple(x.shape)}")
+    if x.device != weight.device or (x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type)):
+        raise TypeError(f"{name} is {x.dtype} on {x.device}, but the model is {weight.dtype} on {weight.device}")
 
 
 def _check_tensors(x, weight, bias, weight_shape):

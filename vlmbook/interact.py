@@ -108,7 +108,8 @@ def render(draw, figsize=(7.0, 3.0), **values):
 
 
 def _title(draw):
-    return getattr(draw, "__name__", type(draw).__name__)         # a functools.partial has no name
+    draw = getattr(draw, "func", draw)                            # what a functools.partial holds
+    return getattr(draw, "__name__", type(draw).__name__)
 
 
 def _control(name, spec, default):

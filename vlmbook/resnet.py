@@ -86,11 +86,13 @@ class ResNet(nn.Module):
     Each stage but the first halves height and width and doubles the width. With small=True it is the network for small
     images of §4.2: a stem of 3×3 that keeps the size, and shortcuts without parameters, else the one for ImageNet:
     7×7 with stride 2, max pooling, and 1×1 projections. `norm_layer(channels)` makes each normalisation.
+    Raises ValueError for a number of classes, channels or blocks below 1.
     """
 
     def __init__(self, block, blocks, num_classes, in_channels, *, width=64, small=False, norm_layer=nn.BatchNorm2d):
         super().__init__()
-        for name, value in {"num_classes": num_classes, "in_channels": in_channels}.items():
+        numbers = {"num_classes": num_classes, "in_channels": in_channels, "number of blocks": min(blocks, default=0)}
+        for name, value in numbers.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"a ResNet wants a whole {name} of at least 1, got {value!r}")
         stem = {"kernel_size": 3, "padding": 1} if small else {"kernel_size": 7, "stride": 2, "padding": 3}
@@ -109,7 +111,7 @@ class ResNet(nn.Module):
 
     def features(self, x):
         """(B, C, H, W) -> list of (B, D, H', W'): what leaves the stem, then what leaves each stage."""
-        check_images(x, "x", "(B, C, H, W)", channels=self.conv1.in_channels)
+        check_images(x, "x", "(B, C, H, W)", layer=self.conv1)
         maps = [self.maxpool(self.bn1(self.conv1(x)).relu_())]
         for name in self.stages:
             maps.append(getattr(self, name)(maps[-1]))

@@ -40,7 +40,7 @@ class UNet(nn.Module):
                 raise ValueError(f"UNet wants a whole {name} of at least 1, got {value!r}")
         if up not in ("transposed", "bilinear"):
             raise ValueError(f'UNet wants up="transposed" or "bilinear", got {up!r}')
-        self.in_channels, self.depth, self.skip, self.up = in_channels, depth, skip, up
+        self.depth, self.skip, self.up = depth, skip, up
         widths = [width * 2**level for level in range(depth + 1)]
         self.encoder = nn.ModuleList(DoubleConv(*ends) for ends in pairwise([in_channels, *widths]))
         self.upward = nn.ModuleList(
@@ -52,7 +52,7 @@ class UNet(nn.Module):
 
     def encode(self, x):
         """(B, C, H, W) -> list of (B, width·2^l, ⌈H/2^l⌉, ⌈W/2^l⌉), l = 0 … depth: the map that each level keeps."""
-        check_images(x, "x", "(B, C, H, W)", channels=self.in_channels)
+        check_images(x, "x", "(B, C, H, W)", layer=self.encoder[0][0])
         maps = [self.encoder[0](x)]
         for stage in self.encoder[1:]:
             maps.append(stage(F.max_pool2d(maps[-1], 2, ceil_mode=True)))
@@ -98,10 +98,10 @@ def predict_tiled(model, image, *, tile, overlap):
     """
     if not isinstance(model, UNet):
         raise TypeError(f"predict_tiled wants a UNet, got {type(model).__name__}")
-    if model.training:
+    if any(part.training for part in model.modules()):
         raise ValueError("predict_tiled wants the model in eval mode, call model.eval(): in training mode BatchNorm "
                          "normalises each window by itself")
-    check_images(image, "image", "(B, C, H, W)", channels=model.in_channels)
+    check_images(image, "image", "(B, C, H, W)")
     for name, value in {"tile": tile, "overlap": overlap}.items():
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"predict_tiled wants a whole number of pixels as {name}, got {value!r}")
@@ -138,7 +138,7 @@ def dice_loss(logits, target, *, smooth=1.0):
     The errors are those of `cross_entropy_loss`.
     """
     _check_target(logits, target)
-    p = logits.softmax(1)
+    p = logits.softmax(1, dtype=torch.promote_types(logits.dtype, torch.float32))     # float16 ends at 65,504 pixels
     g = F.one_hot(target, logits.shape[1]).movedim(-1, 1).to(p)
     both, total = (p * g).sum((0, 2, 3)), (p + g).sum((0, 2, 3))
     return 1 - ((2 * both + smooth) / (total + smooth)).mean()

@@ -1,0 +1,56 @@
+"""Chapter 3b: two or more slips for each exercise, and what the message has to say about them."""
+
+import torch
+from torch.nn import functional as F
+
+
+def every(x, stride):
+    return x[:, :, ::stride, ::stride]
+
+
+SLIPS = [
+    ("ch03b.1", (1, 256, 12, 18), "rounded down"),
+    ("ch03b.1", (1, 256, 25, 38), "four halvings"),
+    ("ch03b.1", (1, 256, 7, 10), "after layer4"),
+    ("ch03b.1", (1, 128, 13, 19), "layer2"),
+    ("ch03b.1", (1, 512, 13, 19), "layer4"),
+    ("ch03b.1", (1, 3, 13, 19), "doubles"),
+    ("ch03b.1", (3, 256, 13, 19), "batch stays 1"),
+    ("ch03b.1", (1, 256, 12.5, 18.75), "rounded up"),
+    ("ch03b.1", (1, 256, 100, 150), "halve 200 and 300 four times"),
+    ("ch03b.1", (256, 13, 19), "this has 3"),
+    ("ch03b.1", 256, "four whole numbers"),
+    ("ch03b.2", lambda start, blocks: start * 2**blocks, "doubling"),
+    ("ch03b.2", lambda start, blocks: 2**blocks, "doubling"),
+    ("ch03b.2", lambda start, blocks: 1 + blocks, "You begin at 1"),
+    ("ch03b.2", lambda start, blocks: start, "Only the branch"),
+    ("ch03b.2", lambda start, blocks: 1, "Only the branch"),
+    ("ch03b.2", lambda start, blocks: start * (1 + blocks), "nothing multiplies"),
+    ("ch03b.2", lambda start, blocks: print(end=""), "return"),
+    ("ch03b.2", lambda start, blocks: start + 2 * blocks, "variances of uncorrelated"),
+    ("ch03b.2", lambda start, blocks: "51", "With start=1 and 50 blocks|start=1 and 0"),
+    ("ch03b.2", lambda start, blocks: [start], "a list"),
+    ("ch03b.3", lambda block, x: block(x), "block of 2015"),
+    ("ch03b.3", lambda block, x: block.residual(x) + x, "without its last ReLU"),
+    ("ch03b.3", lambda block, x: block.conv2(block.bn2(block.conv1(block.bn1(x).relu())).relu()), "not added"),
+    ("ch03b.3", lambda block, x: (block.conv2(block.bn2(block.conv1(block.bn1(x).relu())).relu()) + x).relu(),
+     "Nothing follows the addition"),
+    ("ch03b.3", lambda block, x: block.conv2(block.bn2(block.conv1(block.bn1(x).relu())).relu()) + block.bn1(x).relu(),
+     "as it came in"),
+    ("ch03b.3", lambda block, x: block.conv2(block.bn1(block.conv1(block.bn2(x).relu())).relu()) + x, "exchanged"),
+    ("ch03b.3", lambda block, x: block.conv2(block.bn2(block.conv1(block.bn1(x)))) + x, "ReLU is missing"),
+    ("ch03b.3", lambda block, x: x + 1, "off by up to"),
+    ("ch03b.3", lambda block, x: x[:, :1], "shape"),
+    ("ch03b.3", lambda block, x: print(end=""), "return"),
+    ("ch03b.4", lambda x, channels, stride: F.pad(x, (0, 0, 0, 0, 0, channels - x.shape[1])), "still 7×8"),
+    ("ch03b.4", lambda x, channels, stride: every(x, stride), "shape"),
+    ("ch03b.4", lambda x, channels, stride: F.pad(every(x, stride), (0, 0, 0, 0, channels - x.shape[1], 0)),
+     "before the old"),
+    ("ch03b.4", lambda x, channels, stride: F.pad(F.avg_pool2d(x, stride, ceil_mode=True),
+                                                  (0, 0, 0, 0, 0, channels - x.shape[1])), "means"),
+    ("ch03b.4", lambda x, channels, stride: every(x, stride).repeat(1, 16, 1, 1)[:, :channels] + 1, "not zero"),
+    ("ch03b.4", lambda x, channels, stride: F.pad(every(x.flip(2), stride), (0, 0, 0, 0, 0, channels - x.shape[1])),
+     "first row"),
+    ("ch03b.4", lambda x, channels, stride: torch.zeros(1), "shape"),
+    ("ch03b.4", lambda x, channels, stride: x.tolist(), "list"),
+]
