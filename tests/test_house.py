@@ -10,11 +10,11 @@ import pytest
 
 HOUSE = Path(__file__).parents[1] / "vlmbook"
 ROOMS = """
-    runtime data metrics plot interact train records exercises chapters
+    runtime data metrics plot interact train records
     convolution resnet unet attention gan vae gpt distillation
     detection face_recognition editing
     features multitask compression privacy fairness explain fewshot clip
-    figures cli
+    figures exercises chapters cli
 """.split()
 PLACE = {room: place for place, room in enumerate(ROOMS)}
 OUTSIDE = -1      # of the package's own __init__.py, which may import none of them

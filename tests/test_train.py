@@ -4,6 +4,8 @@ import json
 import os
 import pickle
 import random
+import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import threading
 import time
 from copy import deepcopy
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -358,6 +361,24 @@ def test_channels_last_goes_on(tmp_path):
     assert two[2].weight.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_moments_lie_in_memory_as_their_weights_do(tmp_path):
+    made = []
+
+    def optimizer(*parameters, **options):
+        made.append(torch.optim.AdamW(*parameters, **options))
+        return made[-1]
+    x, y = torch.randn(8, 3, 6, 6), torch.arange(8) % 4
+    for resume in (False, True):              # the second time a finished run: only loaded
+        net = nn.Sequential(nn.Conv2d(3, 4, 6), nn.Flatten()).to(memory_format=torch.channels_last)
+        train(net, (x, y), checkpoint=tmp_path / "c", resume=resume, optimizer=optimizer)
+        state = made[-1].state[net[0].weight]
+        assert net[0].weight.stride() == state["exp_avg"].stride() == state["exp_avg_sq"].stride() == (108, 1, 18, 3)
+    assert torch.equal(state["exp_avg"], made[0].state[made[0].param_groups[0]["params"][0]]["exp_avg"])
+    tensors, _ = read_checkpoint(tmp_path / "c")
+    assert all(tensor.is_contiguous() for tensor in tensors.values())
+    assert torch.equal(tensors["model.0.weight"], net[0].weight)
+
+
 def test_tied_weights_are_kept_once_and_stay_tied(tmp_path):
     model = seeded()
     train(model, checkpoint=tmp_path / "c")
@@ -368,6 +389,14 @@ def test_tied_weights_are_kept_once_and_stay_tied(tmp_path):
     train(again := seeded(seed=4), checkpoint=tmp_path / "c", resume=True)
     assert again.last.weight is again.first.weight
     assert_same(again.state_dict(), model.state_dict())
+
+
+def test_tensors_that_share_memory_are_kept_each(tmp_path):
+    model = seeded()
+    model.register_buffer("head", model.first.weight.detach()[:2])      # safetensors refuses such
+    train(model, checkpoint=tmp_path / "c")
+    tensors, _ = read_checkpoint(tmp_path / "c")
+    assert torch.equal(tensors["model.head"], tensors["model.first.weight"][:2])
 
 
 def test_a_finished_run_is_only_loaded(tmp_path):
@@ -500,6 +529,26 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path, written, options, s
     refused(tmp_path, written, says, **options)
 
 
+def test_a_checkpoint_takes_the_place_of_the_last_in_one_step(tmp_path, monkeypatch):
+    path, kept, order = tmp_path / "c", tmp_path / "kept", []
+    write_checkpoint(path, {"a": torch.zeros(3)}, 1)
+    before = path.read_bytes()
+    os.link(path, kept)                       # the same file by another name: written into, it would change too
+
+    def replace(new, old, *, do=os.replace):
+        assert read_checkpoint(new)[1] == 2 and path.read_bytes() == before
+        do(new, old)
+        order.append("replaced")
+
+    def fsync(file, *, do=os.fsync):
+        do(file)
+        order.append("on the disk")
+    monkeypatch.setattr(os, "replace", replace), monkeypatch.setattr(os, "fsync", fsync)
+    write_checkpoint(path, {"a": torch.ones(3)}, 2)
+    assert order[:2] == ["on the disk", "replaced"] and read_checkpoint(path)[1] == 2
+    assert kept.read_bytes() == before and sorted(os.listdir(tmp_path)) == ["c", "kept"]
+
+
 def test_a_write_that_fails_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     train(seeded(), checkpoint=tmp_path / "c")
     before = (tmp_path / "c").read_bytes()
@@ -621,6 +670,18 @@ def test_killed_at_three_moments_it_ends_where_an_uninterrupted_run_ends(tmp_pat
     assert json.loads((tmp_path / "one.json").read_text()) == json.loads((tmp_path / "two.json").read_text())
 
 
+def test_the_loaders_processes_ignore_an_interrupt():
+    [(_, (ignored,), _)] = batches(HandlerDataset([0, 1]), 2, 1, seed=0, workers=1, device=torch.device("cpu"))
+    assert ignored.tolist() == [True, True]
+    [(_, (ignored,), _)] = batches(HandlerDataset([0, 1]), 2, 1, seed=0, device=torch.device("cpu"))
+    assert ignored.tolist() == [False, False]
+
+
+class HandlerDataset(ListDataset):
+    def __getitem__(self, index):
+        return torch.tensor(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)
+
+
 @posix
 def test_an_interrupt_of_the_whole_group_leaves_the_loader_its_processes(tmp_path):
     """A terminal and Jupyter interrupt the processes of a DataLoader too."""
@@ -649,22 +710,37 @@ def test_an_interrupt_of_the_whole_group_leaves_the_loader_its_processes(tmp_pat
 @posix
 def test_two_processes_train_as_one_does(tmp_path):
     path = script(tmp_path, """
-        out = sys.argv[1]
+        import random
+        import numpy as np
+        import vlmbook.train
+
+        out, rank, written = sys.argv[1], os.environ.get("RANK", "0"), []
+
+        def counted(*arguments, write=vlmbook.train.write_checkpoint):
+            written.append(arguments)
+            write(*arguments)
+        vlmbook.train.write_checkpoint = counted
+
+        def drawn():
+            return [torch.rand(()).item(), random.random(), np.random.rand()]
+
         model = nn.Sequential(nn.Linear(6, 20), nn.LayerNorm(20), nn.ReLU(), nn.Linear(20, 6))
         options = dict(loss_fn=lambda model, x, y: F.cross_entropy(model(x), y), batch_size=23, lr=0.02, clip=1.0,
                        epochs=3, progress=False, evaluate=lambda model: {"right": (model(x).argmax(1) == y).sum()})
         seen = []
         model.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])) if module.training else None)
+        torch.manual_seed(int(rank)), random.seed(int(rank)), np.random.seed(int(rank))
         history = fit(model, (x, y), checkpoint=out + ".c", checkpoint_every=2, **options)
+        draws = drawn()
         resumed = nn.Sequential(nn.Linear(6, 20), nn.LayerNorm(20), nn.ReLU(), nn.Linear(20, 6))
         again = fit(resumed, (x, y), checkpoint=out + ".c", resume=True, **options)
         assert again.losses == history.losses and digest(resumed) == digest(model)
+        assert drawn() == draws      # each process has its own random state back
         assert type(model) is nn.Sequential
-        rank = os.environ.get("RANK", "0")
         with open(f"{out}.{rank}", "w") as file:
             json.dump([os.environ.get("WORLD_SIZE"), os.getpid(),
                        torch.distributed.is_initialized() and torch.distributed.get_world_size(),
-                       history.losses, history.evaluations, digest(model), seen], file)
+                       history.losses, history.evaluations, digest(model), seen, draws, len(written)], file)
     """)
     alone = subprocess.Popen([sys.executable, path, tmp_path / "one"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                              text=True)
@@ -674,7 +750,7 @@ def test_two_processes_train_as_one_does(tmp_path):
     assert both.returncode == 0, both.stderr
     _, errors = alone.communicate(timeout=60)
     assert alone.returncode == 0, errors
-    _, _, _, losses, evaluations, digest, seen = json.loads((tmp_path / "one.0").read_text())
+    _, _, _, losses, evaluations, digest, seen, *_ = json.loads((tmp_path / "one.0").read_text())
     first, second = (json.loads((tmp_path / f"two.{rank}").read_text()) for rank in (0, 1))
     assert first[0] == second[0] == "2" and first[1] != second[1] and first[2] == second[2] == 2
     assert seen == [23, 23, 23, 1] * 3      # the last batch is too small for two: the second counts nothing
@@ -683,7 +759,32 @@ def test_two_processes_train_as_one_does(tmp_path):
     assert_close(first[3], losses, rtol=1e-5, atol=1e-5)
     assert first[4] == evaluations
     assert_close(first[5]["0.weight"], digest["0.weight"], rtol=1e-4, atol=1e-5)
-    assert both.stdout.count("goes on from") == 1      # one process speaks
+    assert not {*first[7]} & {*second[7]}
+    assert (first[8], second[8], both.stdout.count("goes on from")) == (6, 0, 1)      # one process writes and speaks
+
+
+@posix
+def test_the_readmes_script_runs_in_two_processes(tmp_path, monkeypatch):
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    [body] = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "vlmbook.train" in block]
+    (tmp_path / "train.py").write_text(body, encoding="utf-8")
+    _, *arguments = next(line for line in readme.splitlines() if line.startswith("torchrun ")).split()
+    monkeypatch.chdir(tmp_path)
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PET_STANDALONE": "1"}   # any port
+    run = subprocess.run([sys.executable, "-m", "torch.distributed.run", *arguments], capture_output=True, text=True,
+                         timeout=120, env=environment)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("starts at step 0") == 1 and run.stderr.count("| 0/230 [") == 1      # one process speaks
+    both, notes = read_checkpoint("digits.safetensors")
+    assert notes["settings"]["processes"] == 2 and notes["step"] == 230
+    with pytest.raises(ValueError, match="other settings: processes 2 there, 1 here"):
+        runpy.run_path("train.py")
+    os.remove("digits.safetensors")
+    runpy.run_path("train.py")
+    alone, notes = read_checkpoint("digits.safetensors")
+    assert notes["settings"]["processes"] == 1 and notes["settings"]["batch_size"] == 64
+    assert_close(both["history.losses"], alone["history.losses"], rtol=1e-3, atol=1e-3)
+    assert both["history.losses"][-10:].mean() < 0.3
 
 
 def test_precision_is_bfloat16_where_asked_for_and_fixed_for_the_process(tmp_path):

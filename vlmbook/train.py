@@ -127,21 +127,22 @@ def batches(data, batch_size, epochs, *, seed, start=0, rank=0, processes=1, dev
     small = isinstance(data, (tuple, list))
     data = tuple(tensor.to(device) for tensor in data) if small else data
     samples = len(data[0]) if small else len(data)
-    per_epoch = math.ceil(samples / batch_size)
+    sizes = [min(batch_size, samples - i) for i in range(0, samples, batch_size)]
+    shares = [len(range(rank, size, processes)) * processes / size for size in sizes]
     for epoch in range(epochs):
-        first = max(start, epoch * per_epoch)
+        first = max(start, epoch * len(sizes))
         order = torch.randperm(samples, generator=shuffle)      # drawn for finished epochs too: the next ones follow
-        whole = order.split(batch_size)[first - epoch * per_epoch:]
-        if not whole:
+        done = first - epoch * len(sizes)
+        if done >= len(sizes):
             continue
-        shares = [len(batch[rank::processes]) * processes / len(batch) for batch in whole]
-        mine = [batch[rank::processes] if share else batch[:1] for batch, share in zip(whole, shares, strict=True)]
+        whole = (order.to(device) if small else order).split(batch_size)[done:]
+        mine = [batch[rank::processes] if share else batch[:1]
+                for batch, share in zip(whole, shares[done:], strict=True)]
         if small:
-            chosen = torch.cat(mine).to(device).split([len(batch) for batch in mine])
-            loaded = (tuple(tensor.index_select(0, index) for tensor in data) for index in chosen)
+            loaded = (tuple(tensor.index_select(0, index) for tensor in data) for index in mine)
         else:
             loaded = _load(data, [batch.tolist() for batch in mine], device, workers, seed + epoch)
-        for step, (batch, share) in enumerate(zip(loaded, shares, strict=True), start=first):
+        for step, (batch, share) in enumerate(zip(loaded, shares[done:], strict=True), start=first):
             yield step, batch, share
 
 
