@@ -321,14 +321,14 @@ from itertools import product
 from vlmbook.train import fit
 
 torch.set_num_threads(1 if small else torch.get_num_threads())   # more do not help tiny ones
-seeds, epochs = range(3), runtime.pick(quick=3, full=5)
-sgd = partial(torch.optim.SGD, momentum=0.9)
+seeds, epochs, batch = range(3), runtime.pick(quick=3, full=5), runtime.pick(quick=64, full=128)
+sgd = partial(torch.optim.SGD, momentum=0.9, nesterov=True)
 
 def train(net, loss=lambda net, x, y: F.cross_entropy(net(x), y), **settings):
     history = fit(net.to(memory_format=torch.channels_last), (images, labels), loss_fn=loss,
-                  batch_size=64, optimizer=sgd, precision=runtime.pick(quick=None, full="bf16"),
-                  **settings)
-    steps = -(-len(images) // 64)
+                  batch_size=batch, optimizer=sgd,
+                  precision=runtime.pick(quick=None, full="bf16"), **settings)
+    steps = -(-len(images) // batch)
     return torch.tensor(history.losses).view(-1, steps).mean(1).tolist()          # one an epoch
 
 
@@ -372,7 +372,8 @@ for seed in seeds:
     runtime.seed_everything(seed)
     net = ResNet(BasicBlock, [2, 2], 10, 1, width=16, small=True) if small else resnet20(10, 1)
     train(net, lambda net, x, y: F.cross_entropy(net(x if small else moved(x)), y), lr=0.1,
-          epochs=12 if small else 15, warmup=20, weight_decay=5e-3 if small else 5e-4, seed=seed)
+          epochs=12 if small else 15, warmup=20 if small else 200,
+          weight_decay=5e-3 if small else 5e-4, seed=seed)
     readers.append(net.eval().cpu())
 
 # %%
