@@ -1,0 +1,76 @@
+"""Chapter 3c: two or more slips for each exercise, and what the message has to say about them."""
+
+import torch
+from torch.nn import functional as F
+
+FLIPS = [(), (-1,), (-2,), (-2, -1)]
+
+
+def middle(kept, x):
+    top, left = ((a - b) // 2 for a, b in zip(kept.shape[2:], x.shape[2:], strict=True))
+    return kept[:, :, top:top + x.shape[2], left:left + x.shape[3]]
+
+
+def both_ways(down, up, bottom=0):
+    def size(n, depth):
+        for _ in range(depth):
+            n = (n - down) // 2
+        n -= down - bottom
+        for _ in range(depth):
+            n = 2 * n - up
+        return n
+    return size
+
+
+def seen(model, x, axes):
+    return model(x.flip(axes)).softmax(1).flip(axes)
+
+
+SLIPS = [
+    ("ch03c.1", (1, 64, 25, 15), "keeps both"),
+    ("ch03c.1", (1, 192, 25, 15), "halves them"),
+    ("ch03c.1", (1, 256, 25, 15), r"16·2\^l channels"),
+    ("ch03c.1", (1, 128, 50, 30), "another level"),
+    ("ch03c.1", (1, 128, 13, 8), "another level"),
+    ("ch03c.1", (1, 128, 26, 16), "cut to the size"),
+    ("ch03c.1", (1, 128, 24, 14), "halve 100 and 60 twice"),
+    ("ch03c.1", (2, 64, 25, 15), "along the channels"),
+    ("ch03c.1", (1, 128, 12.5, 7.5), "rounded up"),
+    ("ch03c.1", (128, 25, 15), "this has 3"),
+    ("ch03c.1", 128, "four whole numbers"),
+    ("ch03c.2", lambda n, depth: n, "costs a pixel"),
+    ("ch03c.2", both_ways(2, 2), "two convolutions of 3×3"),
+    ("ch03c.2", both_ways(4, 0), "decoder has two"),
+    ("ch03c.2", lambda n, depth: both_ways(4, 0)(n, depth) // 2**depth, "way up is missing"),
+    ("ch03c.2", lambda n, depth: n - 184, "level by level|only two"),
+    ("ch03c.2", lambda n, depth: n / 3, "whole number"),
+    ("ch03c.2", lambda n, depth: print(end=""), "return"),
+    ("ch03c.2", lambda n: 388, "TypeError"),
+    ("ch03c.3", lambda j: j, "counts the intersection twice"),
+    ("ch03c.3", lambda j: j / (2 - j), "the other way"),
+    ("ch03c.3", lambda j: 2 * j, "more than 1"),
+    ("ch03c.3", lambda j: 2 * j / (2 + j), r"1 \+ j"),
+    ("ch03c.3", lambda j: j / (1 + j), "numerator"),
+    ("ch03c.3", lambda j: j**2, "intersection I and the union U"),
+    ("ch03c.3", lambda j: 0.667, "intersection I"),
+    ("ch03c.3", lambda j: [j], "one number"),
+    ("ch03c.3", lambda j: print(end=""), "return"),
+    ("ch03c.4", lambda kept, x: torch.cat([x, middle(kept, x)], 1), "order is exchanged"),
+    ("ch03c.4", lambda kept, x: torch.cat([kept[:, :, :x.shape[2], :x.shape[3]], x], 1), "upper left"),
+    ("ch03c.4", lambda kept, x: torch.cat([kept[:, :, -x.shape[2]:, -x.shape[3]:], x], 1), "lower right"),
+    ("ch03c.4", lambda kept, x: torch.cat([F.interpolate(kept, size=x.shape[2:]), x], 1), "shrink"),
+    ("ch03c.4", lambda kept, x: torch.cat([kept, F.interpolate(x, size=kept.shape[2:])], 1), "size of `kept`"),
+    ("ch03c.4", lambda kept, x: middle(kept, x), "shape"),
+    ("ch03c.4", lambda kept, x: torch.cat([middle(kept, x) * 2, x], 1), "off by up to"),
+    ("ch03c.4", lambda kept, x: print(end=""), "return"),
+    ("ch03c.4", lambda kept, x: torch.cat([kept, x], 1), "RuntimeError"),
+    ("ch03c.5", lambda model, x: sum(model(x.flip(a)).softmax(1) for a in FLIPS) / 4, "flip each back"),
+    ("ch03c.5", lambda model, x: sum(seen(model, x, a) for a in FLIPS), "sum of four"),
+    ("ch03c.5", lambda model, x: seen(model, x, ()), "without any flip"),
+    ("ch03c.5", lambda model, x: (seen(model, x, ()) + seen(model, x, (-1,))) / 2, "Two of four"),
+    ("ch03c.5", lambda model, x: sum(seen(model, x, a) for a in FLIPS[:3]) / 3, "Three of four"),
+    ("ch03c.5", lambda model, x: sum(model(x.flip(a)).flip(a) for a in FLIPS) / 4, "These are logits"),
+    ("ch03c.5", lambda model, x: model(x).argmax(1), "shape"),
+    ("ch03c.5", lambda model, x: seen(model, x, ()) ** 2, "off by up to"),
+    ("ch03c.5", lambda model, x: print(end=""), "return"),
+]
