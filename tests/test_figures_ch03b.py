@@ -129,3 +129,20 @@ def test_drawings_leave_network_and_images_as_they_are(reader):
     drawn(partial(ch03b.draw_occlusion, net=net, images=images, labels=labels), (7, 1.9))
     assert torch.equal(images, before[0])
     assert_close(net.state_dict(), before[1], rtol=0, atol=0)
+
+
+def test_maps_are_the_liveliest_channels_of_stem_and_stages(reader):
+    net, images, _ = reader
+    figure = drawn(partial(ch03b.draw_maps, net=net, image=images[[5]]), (7, 3.8))
+    shown, wanted = pictures(figure), [images[5, 0]]
+    for stage in net.features(images[[5]]):
+        order = stage[0].flatten(1).std(1).argsort(descending=True)[:5]
+        wanted += list(stage[0, order].detach())
+    assert_close([picture.float() for picture in shown], wanted)
+
+
+def test_cuts_are_a_line_a_network_over_the_numbers_of_its_blocks():
+    cut = {"plain20": {1: 0.1, 2: 0.2, 5: 0.15}, "resnet20": {1: 0.5, 2: 0.8}, "resnet56": {1: 0.4, 3: 0.9}}
+    figure = drawn(partial(ch03b.draw_cuts, cut=cut, whole=dict.fromkeys(cut, 0.95)), (7, 2.3))
+    for line, found in zip(figure.axes[0].lines, cut.values(), strict=True):
+        assert list(line.get_xdata()) == list(found) and list(line.get_ydata()) == list(found.values())

@@ -60,7 +60,8 @@ plot.gallery(images[:12], [str(label.item()) for label in labels[:12]]);
 # learned from. He et al. called it the degradation problem (退化问题). Why is it strange?
 #
 # Because a deep network can imitate a shallow one. Take one of 8 layers that stack plain blocks (two convolutions each), copy its blocks into
-# one of 56, and let every other block hand on what it gets: a kernel with a single 1 in the middle. Do both give the same answers?
+# one of 56, and let all the others hand on what they get: a kernel with a single 1 in the middle. (What a ReLU hands on is never negative, so the
+# next ReLU changes nothing. BatchNorm is left out for simplicity.) Do both give the same answers?
 
 # %%
 from vlmbook.resnet import BasicBlock, PlainBlock, ResNet, plain20, plain56, resnet18, resnet20
@@ -87,7 +88,7 @@ print(f"{len(drawings.blocks_of(deep))} blocks say what {len(drawings.blocks_of(
 # ## 3 The idea, written here
 #
 # First the other part of the block. Batch normalisation (批归一化) brings each channel to mean 0 and variance 1 over the batch and all
-# places, then scales by a learned $\gamma_c$ and moves by a learned $\beta_c$ [Ioffe & Szegedy 2015]:
+# places, then scales by a learned $\gamma_c$ and moves by a learned $\beta_c$; a small $\epsilon$ keeps it from dividing by 0 [Ioffe & Szegedy 2015]:
 #
 # $$\mathrm{BN}(x)_{b,c,i,j}=\gamma_c\,\frac{x_{b,c,i,j}-\mu_c}{\sqrt{\sigma_c^2+\epsilon}}+\beta_c$$
 #
@@ -112,7 +113,7 @@ print("mean", y.mean((0, 2, 3)).tolist(), "std", y.std((0, 2, 3), correction=0).
 # Two each, one a channel. (In evaluation the layer uses averages of $\mu$ and $\sigma^2$ that it kept while training.)
 #
 # Now the block. The branch $F$ is two convolutions $W_1$, $W_2$ of 3×3, each with BN, one ReLU $\sigma$ between them. Its input
-# is added, and a last ReLU follows [He et al. 2015, eq. 1 and fig. 5]:
+# is added, and a last ReLU follows. The path of $x$ past the branch is the shortcut, or skip connection (跳跃连接) [He et al. 2015, eq. 1 and fig. 5]:
 #
 # $$h=\sigma\big(F(x)+x\big),\qquad F(x)=\mathrm{BN}\big(W_2\,\sigma(\mathrm{BN}(W_1x))\big)$$
 #
@@ -156,12 +157,13 @@ for kind in (BasicBlock, PlainBlock):
     assert (gradient == (1 if kind is BasicBlock else 0)).all()
 
 # %% [markdown]
-# The residual stack is the identity, and hands the gradient back whole. The plain stack is dead. Doing nothing is now the easiest thing
-# to learn, and each block has only to learn what should change: the residue (残差) $F(x)=h-x$.
+# The residual stack is the identity (for $x\ge0$, which is what every ReLU hands on), and gives the gradient back whole. The plain stack is dead.
+# Doing nothing is now the easiest thing to learn. Each block has only to learn the difference between what should come out, before the last ReLU, and $x$:
+# the residue (残差).
 #
 # Between stages the size is halved and the channels double, so $x$ no longer fits onto $F(x)$. What then? Either the shortcut takes every second
-# pixel and fills the new channels with zeros, which costs no weights (option A of the paper, our small networks), or it is a 1×1 convolution $W_s$
-# with stride 2 (option B): $h=\sigma(F(x)+W_sx)$.
+# pixel and fills the new channels (通道) with zeros, which costs no weights (option A of the paper, our small networks), or it is a 1×1
+# convolution $W_s$ with stride (步幅) 2 (option B): $h=\sigma(F(x)+W_sx)$.
 #
 # Predict the shape after each stage for an image `(1, 1, 28, 27)`, then look.
 
@@ -174,7 +176,7 @@ assert sizes == [(16, 28, 27), (16, 28, 27), (32, 14, 14), (64, 7, 7)]
 assert count(net) == count(twin)             # so what differs is the addition alone
 
 # %% [markdown]
-# Is our large ResNet the one everybody uses? Give it torchvision's weights, here random ones, for no network is needed to see it.
+# Is our large ResNet the one everybody uses? Give it torchvision's weights; random ones will do, so nothing has to be downloaded.
 
 # %%
 import torchvision
@@ -191,16 +193,17 @@ print(tuple(logits[0].shape), "largest difference", (logits[0] - logits[1]).abs(
 # %% [markdown]
 # ## 4 Book check
 #
-# **W08 · the formula.** §2.2.1 prints `F(H_{\text{layer}-1) + H_{\text{layer}-1})`: a brace is missing, and the skip has slipped *inside* $F$. Read
-# as printed it is $F(h+h)$, an ordinary plain layer. Which of the two still passes $h$ on when $F$ is silent?
+# **W08 · the formula.** §2.2.1 prints `F(H_{\text{layer}-1) + H_{\text{layer}-1})`. A brace is missing, so it does not compile, and one parenthesis closes
+# what was never opened. Drop the first `)` and it reads $F(h+h)$, drop the last and it reads $F(h)+h$. Which of them still passes $h$ on when
+# $F$ is silent? (And the last activation is missing in both.)
 
 # %%
 printed = r"H_{\text{layer}} = F(H_{\text{layer}-1) + H_{\text{layer}-1})"
-assert (printed.count("{"), printed.count("}")) == (6, 5)              # it does not compile
-h, quiet = torch.rand(5), lambda h: 0 * h
-as_printed, as_meant = quiet(h + h), (quiet(h) + h).relu()
-print("as printed:", as_printed.tolist(), "\nright:     ", as_meant.tolist())
-assert (as_printed == 0).all() and torch.equal(as_meant, h)
+assert [printed.count(sign) for sign in "{}()"] == [6, 5, 1, 2]
+h, quiet = torch.rand(3), lambda h: 0 * h
+inside, outside = quiet(h + h), (quiet(h) + h).relu()
+print("F(h + h):", inside.tolist(), "\nF(h) + h:", outside.tolist())
+assert (inside == 0).all() and torch.equal(outside, h)
 
 # %% [markdown]
 # **W13 · the diagram** and **I06 · what is in $F$.** The book's diagram of ResNet has eleven boxes, `A` to `K`, and its text says that the block holds
@@ -220,13 +223,14 @@ assert list(entering)[-3:-1] == ["add_", "relu__1"]
 
 # %% [markdown]
 # In the book's chain nothing is ever added: it is a plain network. Ours has a node that two arrows enter, and the last ReLU stands *after* the addition,
-# outside of $F$. (`downsample` is the skip, here an identity.) And $F$ contains BN. How many BN layers has torchvision's ResNet-18?
+# outside of $F$. (`downsample` is the skip, here an identity.) And $F$ contains BN. How many BN layers has torchvision's ResNet-18, and how many of them stand in branches?
 
 # %%
-modules = torchvision.models.resnet18().modules()
-norms = [layer for layer in modules if isinstance(layer, nn.BatchNorm2d)]
-print(len(norms))
-assert len(norms) == 20                      # one for each convolution
+modules = torchvision.models.resnet18().named_modules()
+norms = [name for name, layer in modules if isinstance(layer, nn.BatchNorm2d)]
+branch = [name for name in norms if name.startswith("layer") and "downsample" not in name]
+print(f"{len(norms)} in all, {len(branch)} in the branches of eight blocks")
+assert len(norms) == 20 and len(branch) == 16
 
 # %% [markdown]
 # **W43 · who won.** §2.2.1 says that AlexNet, VGG and ResNet all had the best classification at their time.
@@ -235,12 +239,14 @@ assert len(norms) == 20                      # one for each convolution
 ilsvrc = {"ResNet 2015": (3.57, 1), "GoogLeNet 2014": (6.7, 1), "VGG 2014": (7.3, 2),
           "AlexNet 2012": (15.3, 1)}
 _, axes = plt.subplots(figsize=(7, 1.7))
-bars = axes.barh([*ilsvrc], [error for error, _ in ilsvrc.values()], color=plot.BLUE)
+colours = [plot.ORANGE if name.startswith("VGG") else plot.BLUE for name in ilsvrc]
+bars = axes.barh([*ilsvrc], [error for error, _ in ilsvrc.values()], color=colours)
 axes.bar_label(bars, [f"{error} %, place {rank}" for error, rank in ilsvrc.values()], padding=3)
-axes.set(xlabel="top-5 error on ImageNet, %", xlim=(0, 19));
+axes.set(xlabel="top-5 error on ImageNet, %", xlim=(0, 19))
+assert ilsvrc["VGG 2014"][1] == 2 and ilsvrc["GoogLeNet 2014"] < ilsvrc["VGG 2014"]
 
 # %% [markdown]
-# VGG was second in classification (its own abstract says so) and first in localisation [Simonyan & Zisserman 2014; Russakovsky et al. 2015].
+# VGG was second in classification (its own abstract says so) and first in localisation [Simonyan & Zisserman 2014; Russakovsky et al. 2015; for ResNet He et al. 2015].
 #
 # ## 5 What the gradient does on its way
 #
@@ -254,15 +260,39 @@ axes.set(xlabel="top-5 error on ImageNet, %", xlim=(0, 19));
 # %%
 interact.live(drawings.draw_gradients, depth=(8, 56, 6), seed=(0, 4), figsize=(7, 2.8))
 
+# %% [markdown]
+# The same as numbers, over three seeds, at full depth:
+
+# %%
+ways = {"plain": (False, False), "residual": (True, False),
+        "plain + BN": (False, True), "residual + BN": (True, True)}
+for name, way in ways.items():
+    norms = [drawings.gradients_at_birth(56, *way, seed) for seed in range(3)]
+    ways[name] = torch.tensor(norms).log10().mean(0)                   # as powers of ten
+    print(f"{name:>13}: first layer {10 ** ways[name][0]:8.2g}, last {10 ** ways[name][-1]:8.2g}")
 
 # %% [markdown]
-# **W35 · "avoids vanishing and exploding gradients".** Left: with 56 layers it is the *residual* network whose gradients explode. Why?
-# In each block the variance of the branch is added to the variance of the shortcut. With He's initialisation the branch has
-# as much as its input, so
+# Which gradients are tiny, which are huge, and which grow on their way from the last layer to the first?
+
+# %%
+assert ways["residual"].min() > 1 and ways["plain"].max() < -1
+growth = {name: 10 ** (powers[0] - powers[-1]).item() for name, powers in ways.items()}
+assert min(growth.values()) > 0.1            # on the way to the first layer nothing vanishes
+assert growth["plain + BN"] > 100 and growth["plain + BN"] > 20 * growth["residual + BN"]
+
+
+# %% [markdown]
+# **W35 · "avoids vanishing and exploding gradients".** Without BN both lines are about level: on its way back no gradient vanishes. But in the
+# *residual* network it is huge in every layer, in the plain one tiny in every layer. The gradient of a weight is the signal that arrives from the
+# image times the gradient that arrives from the loss. So look at the signal.
 #
-# $$\mathrm{Var}[h_{l+1}]=\mathrm{Var}[h_l]+\mathrm{Var}[F(h_l)]\approx 2\,\mathrm{Var}[h_l]\quad\Rightarrow\quad \mathrm{Var}[h_L]\approx2^L\,\mathrm{Var}[h_0]$$
+# He's initialisation draws weights so that a convolution after a ReLU keeps the variance [He et al. 2015b]. Leave out the last ReLU to see it plainly
+# (a pre-activation block (预激活残差块) [He et al. 2016]); then a block adds a branch of equal variance to what it got:
 #
-# What should come out after 50 blocks if BN ends the branch and makes its variance 1? Compute, then run.
+# $$h_{l+1}=h_l+F_l(h_l),\qquad \mathrm{Var}[h_{l+1}]=\mathrm{Var}[h_l]+\mathrm{Var}[F_l(h_l)]\approx 2\,\mathrm{Var}[h_l]\quad\Rightarrow\quad \mathrm{Var}[h_L]\approx2^L\,\mathrm{Var}[h_0]$$
+#
+# What should come out after 50 blocks if BN ends the branch and makes its variance 1? Compute, then run. (The padding here is circular, without zeros:
+# zeros come in at the border of small maps, and are one reason why the signal of the plain network fades in the picture above.)
 
 # %%
 def variances(skip, norm, blocks=50, width=64):        # -> list: Var[h] by block, F = W relu
@@ -288,32 +318,24 @@ assert 1e-3 < ways["plain"][-1] < 1e3
 
 # %% [markdown]
 # $2^{50}\approx10^{15}$ without BN, about $1+50$ with it. So it is BN in the branch that keeps a residual network in bounds
-# [De & Smith 2020]; a careful start does it as well [Zhang, Dauphin & Ma 2019]. The addition alone makes it explode.
+# [De & Smith 2020]; a careful start does it as well [Zhang, Dauphin & Ma 2019]. Without either, the addition makes it explode.
 #
-# **M02 · "solved vanishing gradients".** Right panel above: the plain network *with* BatchNorm. Its gradient does not vanish, it grows towards
-# the first layer.
-
-# %%
-growth = {}
-for name, skip in {"plain": False, "residual": True}.items():
-    norms = [drawings.gradients_at_birth(56, skip, True, seed) for seed in range(3)]
-    growth[name] = 10 ** torch.tensor(norms).log10().mean(0)[[0, -1]].diff().neg().item()
-    print(f"{name} + BN: the first layer's gradient is {growth[name]:,.0f} times the last one's")
-assert growth["plain"] > 50 and 1 < growth["residual"] < 50            # nothing vanishes
-
-# %% [markdown]
+# **M02 · "solved vanishing gradients".** Right panel: with BatchNorm, as all these networks are used, the gradient of the plain network does not
+# vanish. It grows towards the first layer, a thousandfold and more [Yang et al. 2019], and there the addition does tame it: about *exploding* gradients the book is
+# right with BN and wrong without.
+#
 # He et al. say it in so many words (§4.1): the trouble of plain networks with BN is "unlikely to be caused by vanishing gradients". What the addition
-# gives is a direct way. If nothing follows it (pre-activation blocks [He et al. 2016], $h_{l+1}=h_l+F_l(h_l)$), then for a loss $L$
+# gives is a direct way. For pre-activation blocks and a loss $\mathcal L$
 #
-# $$\frac{\partial L}{\partial h_l}=\frac{\partial L}{\partial h_L}\Big(I+\frac{\partial}{\partial h_l}\sum_{i\ge l}F_i(h_i)\Big)$$
+# $$\frac{\partial\mathcal L}{\partial h_l}=\frac{\partial\mathcal L}{\partial h_L}\Big(I+\frac{\partial}{\partial h_l}\sum_{i=l}^{L-1}F_i(h_i)\Big)$$
 #
-# and the $I$ reaches every layer, however deep, whatever the $F_i$ do. That the residual network with BN starts most evenly of the four is in the
-# picture. Does it also learn?
+# Within a stage the $I$ reaches every layer; to lose it, the branches would have to cancel it exactly. Of the four networks only the residual one with BN
+# starts with gradients that are neither tiny nor huge, nor thousands of times larger in one layer than in another. Does it also learn?
 #
 # ## 6 Train: is deeper worse?
 #
-# Four networks, three seeds, the same images in the same order, the same steps: SGD with momentum 0.9, a learning rate that warms up and falls
-# along a cosine. The plain and the residual network of one depth have the same weights to learn. Guess before you run: which of the four
+# Four networks, three seeds, the same images in the same order, the same steps: SGD with Nesterov momentum (动量) 0.9, a learning rate (学习率) that
+# warms up and falls along a cosine. The plain and the residual network of one depth have the same weights to learn. Guess before you run: which of the four
 # has the largest loss *on the images it learned from*?
 
 # %%
@@ -322,6 +344,7 @@ from vlmbook.train import fit
 
 torch.set_num_threads(1 if small else torch.get_num_threads())   # more do not help tiny ones
 seeds, epochs, batch = range(3), runtime.pick(quick=3, full=5), runtime.pick(quick=64, full=128)
+times = runtime.pick(quick=2, full=1)        # how much smaller the better loss has to be
 sgd = partial(torch.optim.SGD, momentum=0.9, nesterov=True)
 
 def train(net, loss=lambda net, x, y: F.cross_entropy(net(x), y), **settings):
@@ -345,20 +368,22 @@ drawings.draw_degradation(figure := plt.figure(figsize=(7, 2.6)), losses)
 records.picture("ch03b", figure)
 last = {name: torch.tensor(runs)[:, -1] for name, runs in losses.items()}
 print(*(f"{name}: {x.mean():.3f} ± {x.std():.3f} nats" for name, x in last.items()), sep="\n")
-assert last["plain56"].min() > 2 * last["plain20"].max()              # degradation
-assert last["resnet56"].max() < 0.5 * last["plain20"].min()           # gone
+assert last["plain56"].min() > times * last["plain20"].max()           # degradation
+assert max(last["resnet20"].max(), last["resnet56"].max()) < last["plain20"].min() / times
 
 
 # %% [markdown]
 # The plain network with 56 layers has hardly begun to learn when the one with 20 has; that is degradation, measured on the training images, so it is no
-# overfitting (过拟合). With the addition both learn, and both faster than the better plain one. Which of these two is ahead after so
-# few epochs matters little, and on digits this small depth buys nothing. The point is that it no longer harms.
+# overfitting (过拟合). With the addition both learn, and both faster than the better plain one; depth no longer harms.
+#
+# Is it the learning rate, or too few epochs? Change `lr` to 0.1 or 0.01, or `epochs` to 10, run the three cells again, and see whether the order
+# changes.
 #
 # ## 7 How well does it read?
 #
 # For the digits two stages do, since a third would leave 2×2 pixels of 8×8: ten layers, a few seconds. (With Fashion-MNIST it is `resnet20` and its
 # training images are mirrored and moved by up to two pixels.) Beside it two baselines that are hard to beat on digits: the three
-# nearest neighbours ($k$-NN) and a support vector machine (SVC). A bar is the 95 % interval for so many held-out images.
+# nearest neighbours ($k$-NN) and a support vector machine (支持向量机, SVC). A bar is the 95 % interval for so many held-out images.
 
 # %%
 def moved(x):                                # mirrored at random, and moved by up to two pixels
@@ -414,32 +439,38 @@ net, ten = readers[0], torch.stack([(test_labels == label).nonzero()[0, 0] for l
 interact.live(partial(drawings.draw_block, net=net, images=test_images[ten]), digit=(0, 9),
               block=(1, len(drawings.blocks_of(net))), figsize=(7, 1.9))
 
+
 # %% [markdown]
-# Where the branch is blue it takes away from what came in. In this short network the bars are around 1: a branch is as large as its input, no small
-# correction. And in a deep one? Below, over 100 digits, each block of a ResNet-56 from section 6.
+# Where the branch is blue it takes away from what came in. And in a deep network? Below, over 100 digits, each block of a ResNet-56
+# from section 6, and in grey the same network before it learned anything.
 
 # %%
-taken = drawings.steps(nets["resnet56", 0].eval().cpu(), test_images[:100])
-ratios = torch.tensor([branch.norm() / shortcut.norm() for shortcut, branch, _ in taken])
+def shares_of_branches(net):                 # -> (blocks,)
+    taken = drawings.steps(net, test_images[:100])
+    return torch.tensor([branch.norm() / shortcut.norm() for shortcut, branch, _ in taken])
+
+
+born = shares_of_branches(resnet56(in_channels=1))
+learned = shares_of_branches(nets["resnet56", 0].eval().cpu())
+
+# %%
 _, axes = plt.subplots(figsize=(7, 1.8))
-axes.bar(range(1, 28), ratios, color=[(plot.BLUE, plot.ORANGE)[i in (9, 18)] for i in range(27)])
-axes.set(xlabel="block (orange: the size is halved)", ylabel="‖F(x)‖ / ‖x‖")
-assert ratios[-3:].mean() < 0.7 * ratios[:3].mean()
+axes.bar(range(1, 28), learned, color=plot.BLUE, label="trained")
+axes.plot(range(1, 28), born, "o-", color=plot.GREY, label="untrained")
+axes.set(xlabel="block", ylabel="‖F(x)‖ / ‖x‖"), axes.legend()
+assert max(each[-3:].mean() / each[:3].mean() for each in (born, learned)) < 0.7
 
 # %% [markdown]
-# There the last blocks only correct what they get. What do the stages see? The stem and each stage of the reader, five channels that differ most over the image.
+# The last blocks only correct what they get. But the network is born like that: BN gives every branch the variance 1, while the sum that it is added to
+# grows from block to block (exercise 2). In these few epochs training has changed little of it. What do the stages see? The stem and each stage of the reader from section 7, and of each the five channels that differ most over
+# the image.
 
 # %%
-maps = net.features(test_images[ten[[5]]])
-_, axes = plt.subplots(len(maps), 6, figsize=(7, 1.15 * len(maps)))
-for row, (name, stage) in zip(axes, zip(["stem", *net.stages], maps)):
-    plot.image(row[0], test_images[ten[5]], f"{name} {stage.shape[2]}×{stage.shape[3]}")
-    for panel, channel in zip(row[1:], stage[0].flatten(1).std(1).topk(5).indices):
-        plot.signed(panel, stage[0, channel])
+drawings.draw_maps(plt.figure(figsize=(7, 3.8)), readers[0], test_images[ten[[5]]])
 
 # %% [markdown]
 # And what does an answer hang on? Blot out a square of the image, once at each place, and ask for the probability of the right class
-# (occlusion, 遮挡分析 [Zeiler & Fergus 2014]). Dark places are those that the network cannot do without. Which stroke makes a 9 a 9?
+# (occlusion, 遮挡分析 [Zeiler & Fergus 2014]). Dark places are those that the network cannot do without. Which digit stands up to a blot of 3×3 wherever it falls, and which does not?
 
 # %%
 interact.live(partial(drawings.draw_occlusion, net=net, images=test_images[ten],
@@ -449,33 +480,32 @@ interact.live(partial(drawings.draw_occlusion, net=net, images=test_images[ten],
 # %% [markdown]
 # ## 9 Break it
 #
-# First break: take one block out of a *trained* network, put nothing in its place, and do not train again [Veit, Wilber & Belongie 2016]. The
-# nine-block plain network and the ResNet-56 from section 6; of each, every block that keeps the size. What do you expect?
+# First break: take one block out of a *trained* network, put nothing in its place, and do not train again [Veit, Wilber & Belongie 2016]. Three networks from
+# section 6; of each, every block that keeps the size. What do you expect?
 
 # %%
-def without_each_block(net):                 # -> list of accuracies, one for each block taken out
-    net, found = net.eval().cpu(), []
+def without_each_block(net):                 # -> {number of the block: accuracy without it}
+    net, found, number = net.eval().cpu(), {}, 0
     for stage in (getattr(net, name) for name in net.stages):
         for place, block in enumerate(stage):
+            number += 1
             if block.conv1.stride == (1, 1):
                 stage[place] = nn.Identity()
-                found.append(accuracy(net))
+                found[number] = accuracy(net)
                 stage[place] = block
     return found
 
 
-whole = {name: accuracy(nets[name, 0].eval().cpu()) for name in ("plain20", "resnet56")}
-cut = {name: without_each_block(nets[name, 0]) for name in whole}
-_, axes = plt.subplots(figsize=(7, 2.2))
-for name, found in cut.items():
-    axes.plot(range(1, len(found) + 1), found, "o-", color=drawings.COLOURS[name], label=name)
-    axes.axhline(whole[name], color=drawings.COLOURS[name], linestyle=":")
-axes.set(xlabel="block taken out", ylabel="accuracy, held out"), axes.legend()
-assert max(cut["plain20"]) < 0.5 and sorted(cut["resnet56"])[4] > whole["resnet56"] - 0.2
+cut = {name: without_each_block(nets[name, 0]) for name in ("plain20", "resnet20", "resnet56")}
+whole = {name: accuracy(nets[name, 0]) for name in cut}
+drawings.draw_cuts(plt.figure(figsize=(7, 2.3)), cut, whole)
+assert max(cut["plain20"].values()) < 0.5 < min(whole.values())
+assert min(cut["resnet20"].values()) > 1.5 * max(cut["plain20"].values())
+assert sorted(cut["resnet56"].values())[4] > whole["resnet56"] - 0.2
 
 # %% [markdown]
-# The plain network is a chain: any link taken out, and it guesses. Of the residual one a few early blocks are missed, most of the others
-# hardly. It works more like a crowd of short ways than like one long one.
+# The plain network is a chain: take out any one link, and it guesses. A residual one misses its first blocks, and of the others, one at a time, hardly any. It
+# works more like a crowd of short ways than like one long one.
 #
 # Second break: a residual network without BatchNorm, everything else the same. Section 5 says what to fear.
 
@@ -484,15 +514,19 @@ bare = []
 for seed in seeds:
     runtime.seed_everything(seed)
     net = small_resnet(20, in_channels=1, norm_layer=drawings.no_norm)
-    bare.append(train(net, epochs=epochs, lr=0.03, warmup=10, seed=seed)[-1])
+    try:
+        bare.append(train(net, epochs=epochs, lr=0.03, warmup=10, seed=seed)[-1])
+    except FloatingPointError:               # it blew up: no better than guessing
+        bare.append(torch.tensor(10.0).log().item())
 print(*(f"{loss:.2f}" for loss in bare), f"nats without BN, {last['resnet20'].mean():.2f} with it")
-assert sum(bare) / 3 > 5 * last["resnet20"].mean()
+assert sum(bare) / 3 > runtime.pick(quick=5, full=1) * last["resnet20"].mean()
 records.record("ch03b", seed=list(seeds), training_loss=losses, loss_without_norm=bare,
                accuracy=ours, baselines={name: shares[name] for name in baselines},
-               one_block_out={name: sum(found) / len(found) for name, found in cut.items()});
+               one_block_out={name: list(found.values()) for name, found in cut.items()});
 
 # %% [markdown]
-# With the addition and without the normalisation it hardly learns at this learning rate. It takes both.
+# At this learning rate and in this time it learns far less, and every seed differently. Smaller steps and more of them may get there, and so does a careful
+# start [Zhang, Dauphin & Ma 2019]; BN is the comfortable way.
 #
 # ## 10 Exercises
 #
@@ -507,7 +541,7 @@ check("ch03b.1", shape)
 
 
 # %% [markdown]
-# **2 · Derive.** The variance at the input is `start`, and BN ends each branch. Branch and shortcut are uncorrelated. What is the variance after `blocks`
+# **2 · Derive.** The variance at the input is `start`, and BN with $\gamma=1$ ends each branch. Branch and shortcut are uncorrelated. What is the variance after `blocks`
 # blocks $h_{l+1}=h_l+F_l(h_l)$?
 
 # %%
@@ -534,7 +568,7 @@ check("ch03b.3", pre_activation)
 # **4 · Build.** Write the shortcut without weights (option A): every `stride`-th pixel, and the new channels after the old ones zero.
 
 # %%
-def shortcut(x, channels, stride):           # (B, C, H, W) -> (B, channels, H/stride, W/stride)
+def shortcut(x, channels, stride):           # -> (B, channels, ⌈H/stride⌉, ⌈W/stride⌉)
     ...
 
 
@@ -556,14 +590,17 @@ records.show("ch03b", "full")
 # A deeper plain network trains worse than a shallow one, though it could imitate it: degradation, not overfitting.
 # A residual block adds its input to what its branch makes: with $F=0$ it is the identity, and the gradient passes whole.
 # Plain networks with BN do not suffer from vanishing gradients; residual ones without BN explode.
-# The addition and the normalisation together make depth harmless.
-# A trained residual network survives the loss of most of its blocks, a plain one of none.
+# The addition and the normalisation together made depth harmless here.
+# A trained residual network survives the loss of almost any one block, a plain one of none.
 #
-# **References.** K. He, X. Zhang, S. Ren, J. Sun, *Deep residual learning for image recognition*, CVPR 2016, arXiv:1512.03385 · K. He, X. Zhang, S. Ren,
-# J. Sun, *Identity mappings in deep residual networks*, ECCV 2016, arXiv:1603.05027 · S. Ioffe, C. Szegedy, *Batch normalization*, ICML 2015,
-# arXiv:1502.03167 · H. Zhang, Y. N. Dauphin, T. Ma, *Fixup initialization: residual learning without normalization*, ICLR 2019, arXiv:1901.09321 · S. De,
+# **References.** K. He, X. Zhang, S. Ren, J. Sun, *Deep residual learning for image recognition*, CVPR 2016, arXiv:1512.03385 · K. He, X. Zhang, S. Ren, J. Sun, *Delving deep into
+# rectifiers: surpassing human-level performance on ImageNet classification*, ICCV 2015 [2015b], arXiv:1502.01852 · K. He, X. Zhang, S. Ren,
+# J. Sun, *Identity mappings in deep residual networks*, ECCV 2016, arXiv:1603.05027 · S. Ioffe, C. Szegedy, *Batch normalization: accelerating deep network training by reducing
+# internal covariate shift*, ICML 2015, arXiv:1502.03167 · G. Yang, J. Pennington, V. Rao, J. Sohl-Dickstein, S. S. Schoenholz, *A mean field theory of
+# batch normalization*, ICLR 2019, arXiv:1902.08129 · H. Zhang, Y. N. Dauphin, T. Ma, *Fixup initialization: residual learning without normalization*, ICLR 2019, arXiv:1901.09321 · S. De,
 # S. L. Smith, *Batch normalization biases residual blocks towards the identity function in deep networks*, NeurIPS 2020, arXiv:2002.10444 · A. Veit, M. Wilber,
 # S. Belongie, *Residual networks behave like ensembles of relatively shallow networks*, NIPS 2016, arXiv:1605.06431 · M. D. Zeiler, R. Fergus,
 # *Visualizing and understanding convolutional networks*, ECCV 2014, arXiv:1311.2901 · K. Simonyan, A. Zisserman, *Very deep convolutional networks for
 # large-scale image recognition*, ICLR 2015, arXiv:1409.1556 · O. Russakovsky et al., *ImageNet large scale visual recognition challenge*, IJCV 115, 2015,
-# arXiv:1409.0575 · H. Xiao, K. Rasul, R. Vollgraf, *Fashion-MNIST*, 2017, arXiv:1708.07747.
+# arXiv:1409.0575 · H. Xiao, K. Rasul, R. Vollgraf, *Fashion-MNIST: a novel image dataset for
+# benchmarking machine learning algorithms*, 2017, arXiv:1708.07747.

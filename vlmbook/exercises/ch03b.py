@@ -28,7 +28,9 @@ def judge_layer3_shape(answer):
     if got[2:] == (12, 18):
         raise Wrong("12, 18: you rounded down. 25 becomes 13, and 75 becomes 38, then 19.")
     if got[2:] in ((25, 38), (25, 37), (50, 75)):
-        raise Wrong(f"{got[2:]} is the size before: stem twice, layer2 and layer3 once each make four halvings.")
+        raise Wrong(f"{got[2:]} is a size on the way: stem twice, layer2 and layer3 once each make four halvings.")
+    if got[2:] == (19, 13):
+        raise Wrong("19, 13: the height comes before the width.")
     if got[2:] in ((7, 10), (6, 9)):
         raise Wrong(f"{got[2:]} is the size after layer4: layer1 keeps the size.")
     if got[2:] != (13, 19):
@@ -36,17 +38,19 @@ def judge_layer3_shape(answer):
 
 
 def judge_variance_with_norm(answer):
-    for start, blocks in ((1.0, 50), (1.0, 0), (3.0, 4), (0.0, 7)):
+    for start, blocks in ((3.0, 4), (1.0, 50), (1.0, 0), (0.5, 7)):
         got = _number(answer(start, blocks), f"variance_with_norm({start:g}, {blocks})")
         want = start + blocks
         if abs(got - want) <= 1e-6 * max(1, abs(want)):
             continue
         case = f"With start={start:g} and {blocks} blocks you say {got:g}."
-        if got == start * 2**blocks:
+        if got in (start * 2**blocks, 2**blocks):
             raise Wrong(f"{case} That is doubling, which holds where the branch has the variance of its input. "
                         "BN gives it another one: which?")
         if got == 1 + blocks:
             raise Wrong(f"{case} You begin at 1. The input has the variance start.")
+        if got == blocks:
+            raise Wrong(f"{case} The variance of the input itself is missing.")
         if got in (start, 1):
             raise Wrong(f"{case} Only the branch is normalised; the sum of shortcut and branch is not.")
         if got == start * blocks or got == start * (1 + blocks):
@@ -72,15 +76,23 @@ def judge_pre_activation(answer):
                 block.residual(x) + x,
             "You add x after BN and ReLU. The shortcut takes x as it came in.": block.bn1(x).relu() + branch,
             "bn1 and bn2 are exchanged.": x + block.conv2(block.bn1(block.conv1(block.bn2(x).relu())).relu()),
-            "A ReLU is missing: each convolution has BN and ReLU before it.":
+            "Both ReLUs are missing: each convolution has BN and ReLU before it.":
                 x + block.conv2(block.bn2(block.conv1(block.bn1(x)))),
+            "The first ReLU is missing: each convolution has BN and ReLU before it.":
+                x + block.conv2(block.bn2(block.conv1(block.bn1(x))).relu()),
+            "The second ReLU is missing: each convolution has BN and ReLU before it.":
+                x + block.conv2(block.bn2(block.conv1(block.bn1(x).relu()))),
+            "bn1 is used twice; the second is bn2.":
+                x + block.conv2(block.bn1(block.conv1(block.bn1(x).relu())).relu()),
+            "conv1 and conv2 are exchanged.":
+                x + block.conv1(block.bn2(block.conv2(block.bn1(x).relu())).relu()),
         }
         for message, slip in slips.items():
             if torch.allclose(got, slip, atol=1e-5):
                 raise Wrong(message)
         if not torch.allclose(got, want, atol=1e-5):
             raise Wrong(f"The shape is right, but values are off by up to {(got - want).abs().max():.3g}. "
-                        "In order: bn1, relu, conv1, bn2, relu, conv2, then the addition.")
+                        "Compare the order of the six steps of the branch (hint 2).")
 
 
 def _used_block(channels):
@@ -107,10 +119,13 @@ def judge_shortcut(answer):
         x = torch.randn(2, channels, 7, 8, generator=generator)
         want = shortcut(x, outs, stride)
         got = answer(x.clone(), outs, stride)
-        if isinstance(got, torch.Tensor) and got.ndim == 4 and got.shape[2:] == x.shape[2:] != want.shape[2:]:
+        size = got.shape[2:] if isinstance(got, torch.Tensor) and got.ndim == 4 else None
+        if size == x.shape[2:] != want.shape[2:]:
             raise Wrong(f"The size is still 7×8 with stride {stride}: x[:, :, ::stride, ::stride] takes every so many.")
+        if size == (7 // stride, 8 // stride) != want.shape[2:]:
+            raise Wrong(f"7 rows with stride {stride} leave {-(-7 // stride)}: begin with row 0; the last one counts.")
         got = _tensor(got, want)
-        if torch.equal(got[:, outs - channels:], want[:, :channels]) and outs != channels:
+        if outs != channels and torch.equal(got[:, outs - channels:], want[:, :channels]) and not got[:, 0].any():
             raise Wrong("The zeros stand before the old channels; they belong after them.")
         if stride > 1 and torch.equal(got[:, channels:], want[:, channels:]):
             if torch.allclose(got[:, :channels, :2, :2], F.avg_pool2d(x, stride)[:, :, :2, :2], atol=1e-6):

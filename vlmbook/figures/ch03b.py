@@ -128,3 +128,27 @@ def draw_occlusion(figure, net, images, labels, digit=0, size=3):
     for panel, place, which in zip(panels[2:], places, ("worst", "best"), strict=True):
         said = p[place].argmax().item()
         plot.image(panel, occluded(image, size)[place], f"{which}: a {said}, {p[place, said]:.2f}")
+
+
+def draw_maps(figure, net, image, columns=5):
+    """ResNet, (1, C, H, W): the image, and of the stem and each stage the channels that differ most over it."""
+    with torch.no_grad():
+        maps = dict(zip(["stem", *net.stages], net.features(image), strict=True))
+    panels = figure.subplots(len(maps), columns + 1)
+    for row, (name, stage) in zip(panels, maps.items(), strict=True):
+        row[0].axis("off")
+        for panel, channel in zip(row[1:], stage[0].flatten(1).std(1).topk(columns).indices.tolist(), strict=True):
+            plot.signed(panel, stage[0, channel], f"no. {channel}")
+        row[1].set_title(f"{name}, no. {row[1].get_title(loc='left').split()[-1]}")
+    panels[0, 0].axis("on")
+    plot.image(panels[0, 0], image[0], "the input")
+
+
+def draw_cuts(figure, cut, whole):
+    """{name: {block: accuracy without it}}, {name: accuracy of all} -> a line a network."""
+    axes = figure.subplots()
+    for name, found in cut.items():
+        axes.plot(found.keys(), found.values(), "o--" if name == "resnet20" else "o-", color=COLOURS[name],
+                  markersize=4, label=f"{name}, whole {whole[name]:.2f}")
+    axes.set(xlabel="block taken out", ylabel="accuracy, held out", ylim=(0, 1.02))
+    axes.legend(loc="center right")
