@@ -14,6 +14,8 @@ from einops import rearrange, repeat
 from torch import nn
 from torch.nn import functional as F
 
+from vlmbook.checks import check_images
+
 
 def output_size(n, kernel, *, stride=1, padding=0, dilation=1):
     """int or (H, W) -> int or (Ho, Wo): floor((n + 2p − d(k − 1) − 1) / s) + 1 [Dumoulin & Visin 2016, rel. 15].
@@ -304,25 +306,6 @@ def _pair(value, name, least):
     if min(both) < least:
         raise ValueError(f"{name} wants at least {least}, got {value!r}")
     return both
-
-
-def check_images(x, name, shape, layer=None):
-    """Raises TypeError or ValueError unless x is floating, has four axes, and fits the layer where one is given."""
-    if not isinstance(x, torch.Tensor):
-        raise TypeError(f"{name} wants a torch.Tensor {shape}, got {type(x).__name__}")
-    if not x.is_floating_point():
-        raise TypeError(f"{name} wants a floating dtype, got {x.dtype}")
-    if x.ndim != 4:
-        raise ValueError(f"{name} wants four axes {shape}, got the shape {tuple(x.shape)}")
-    if 0 in (x.shape[1:] if name == "x" else x.shape):                 # an empty batch is fine
-        raise ValueError(f"{name} {tuple(x.shape)} has an axis of size 0")
-    if layer is None:
-        return
-    weight = layer.weight
-    if x.shape[1] != layer.in_channels:
-        raise ValueError(f"{name} wants {layer.in_channels} channels, got {x.shape[1]}: {tuple(x.shape)}")
-    if x.device != weight.device or (x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type)):
-        raise TypeError(f"{name} is {x.dtype} on {x.device}, but the model is {weight.dtype} on {weight.device}")
 
 
 def _check_tensors(x, weight, bias, weight_shape):

@@ -8,7 +8,7 @@
 from torch import nn
 from torch.nn import functional as F
 
-from vlmbook.convolution import check_images
+from vlmbook.checks import check_counts, check_images
 
 
 class BasicBlock(nn.Module):
@@ -91,10 +91,7 @@ class ResNet(nn.Module):
 
     def __init__(self, block, blocks, num_classes, in_channels, *, width=64, small=False, norm_layer=nn.BatchNorm2d):
         super().__init__()
-        numbers = {"num_classes": num_classes, "in_channels": in_channels, "number of blocks": min(blocks, default=0)}
-        for name, value in numbers.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"a ResNet wants a whole {name} of at least 1, got {value!r}")
+        check_counts(self, num_classes=num_classes, in_channels=in_channels, blocks=min(blocks, default=0))
         stem = {"kernel_size": 3, "padding": 1} if small else {"kernel_size": 7, "stride": 2, "padding": 3}
         self.conv1 = nn.Conv2d(in_channels, width, **stem, bias=False)
         self.bn1 = norm_layer(width)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vlmbook.convolution import check_images
+from vlmbook.checks import check_counts, check_images
 
 
 class DoubleConv(nn.Sequential):
@@ -34,10 +34,7 @@ class UNet(nn.Module):
 
     def __init__(self, in_channels, num_classes, *, width=64, depth=4, skip=True, up="transposed"):
         super().__init__()
-        sizes = {"in_channels": in_channels, "num_classes": num_classes, "width": width, "depth": depth}
-        for name, value in sizes.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"UNet wants a whole {name} of at least 1, got {value!r}")
+        check_counts(self, in_channels=in_channels, num_classes=num_classes, width=width, depth=depth)
         if up not in ("transposed", "bilinear"):
             raise ValueError(f'UNet wants up="transposed" or "bilinear", got {up!r}')
         self.depth, self.skip, self.up = depth, skip, up
@@ -134,7 +131,7 @@ def dice_loss(logits, target, *, smooth=1.0):
     """(B, K, H, W), (B, H, W) int64 -> scalar in [0, 1]: 1 − mean over classes of Dice's coefficient of probabilities.
 
     Of class k: (2 Σ p_k g_k + smooth) / (Σ p_k + Σ g_k + smooth), p = softmax(logits), g the one-hot target, sums over
-    all pixels of the batch [Drozdzal et al. 2016, arXiv:1608.04117, eq. 1]. Small objects count as much as large ones.
+    all pixels of the batch [after Drozdzal et al. 2016, arXiv:1608.04117]. Small objects count as much as large ones.
     The errors are those of `cross_entropy_loss`.
     """
     _check_target(logits, target)

@@ -11,14 +11,14 @@ def middle(kept, x):
     return kept[:, :, top:top + x.shape[2], left:left + x.shape[3]]
 
 
-def both_ways(down, up, bottom=0):
-    def size(n, depth):
+def tile(up=4, bottom=4):
+    def size(m, depth):
         for _ in range(depth):
-            n = (n - down) // 2
-        n -= down - bottom
+            m = -(-(m + 4) // 2)
+        m += bottom
         for _ in range(depth):
-            n = 2 * n - up
-        return n
+            m = 2 * m + up
+        return m
     return size
 
 
@@ -35,17 +35,19 @@ SLIPS = [
     ("ch03c.1", (1, 128, 26, 16), "cut to the size"),
     ("ch03c.1", (1, 128, 24, 14), "halve 100 and 60 twice"),
     ("ch03c.1", (2, 64, 25, 15), "along the channels"),
+    ("ch03c.1", (1, 128, 15, 25), "height comes before"),
     ("ch03c.1", (1, 128, 12.5, 7.5), "rounded up"),
     ("ch03c.1", (128, 25, 15), "this has 3"),
     ("ch03c.1", 128, "four whole numbers"),
-    ("ch03c.2", lambda n, depth: n, "costs a pixel"),
-    ("ch03c.2", both_ways(2, 2), "two convolutions of 3×3"),
-    ("ch03c.2", both_ways(4, 0), "decoder has two"),
-    ("ch03c.2", lambda n, depth: both_ways(4, 0)(n, depth) // 2**depth, "way up is missing"),
-    ("ch03c.2", lambda n, depth: n - 184, "level by level|only two"),
-    ("ch03c.2", lambda n, depth: n / 3, "whole number"),
-    ("ch03c.2", lambda n, depth: print(end=""), "return"),
-    ("ch03c.2", lambda n: 388, "TypeError"),
+    ("ch03c.2", lambda m, depth: m, "larger than the output"),
+    ("ch03c.2", lambda m, depth: m + 184, "each size that is pooled|at depth 4 only"),
+    ("ch03c.2", lambda m, depth: m + 12 * 2**depth - 8, "has to be even"),
+    ("ch03c.2", tile(bottom=0), "lowest level has two"),
+    ("ch03c.2", lambda m, depth: tile()(m, depth) + 2**depth, "smaller one does"),
+    ("ch03c.2", tile(up=2), "Go backwards|two convolutions"),
+    ("ch03c.2", lambda m, depth: m / 3, "whole number"),
+    ("ch03c.2", lambda m, depth: print(end=""), "return"),
+    ("ch03c.2", lambda m: 572, "TypeError"),
     ("ch03c.3", lambda j: j, "counts the intersection twice"),
     ("ch03c.3", lambda j: j / (2 - j), "the other way"),
     ("ch03c.3", lambda j: 2 * j, "more than 1"),

@@ -30,54 +30,51 @@ def judge_joined_shape(answer):
         raise Wrong(f"{size[0]}×{size[1]} is another level: level 0 has the size of the image, and each halves it.")
     if size == [26, 16]:
         raise Wrong("26×16 comes up from below, twice 13×8; it is cut to the size of the map that it is joined to.")
+    if size == [15, 25]:
+        raise Wrong("15×25: the height comes before the width.")
     if size != [25, 15]:
         raise Wrong(f"H, W = {tuple(size)}: halve 100 and 60 twice.")
 
 
-def judge_valid_size(answer):
-    for n, depth in ((572, 4), (188, 4), (44, 2), (60, 2), (20, 1), (5, 0)):
-        got, want = answer(n, depth), valid_size(n, depth)
+def judge_tile_for(answer):
+    for m, depth in ((388, 4), (389, 4), (4, 4), (1, 0), (36, 2), (37, 2), (4, 1)):
+        got, want = answer(m, depth), tile_for(m, depth)
         if got is None:
             raise Wrong("Your function returns None: is there a `return`?")
         if isinstance(got, bool) or not isinstance(got, (int, float)) or got != int(got):
-            raise Wrong(f"valid_size({n}, {depth}) is {got!r}; a size is a whole number.")
+            raise Wrong(f"tile_for({m}, {depth}) is {got!r}; a size is a whole number.")
         if got == want:
             continue
-        case = f"valid_size({n}, {depth}) is {got:g}, not {want}."
-        if got == n:
-            raise Wrong(f"{case} Without padding every 3×3 convolution costs a pixel on each side.")
-        if depth and got == _walk(n, depth, 2, 2):
-            raise Wrong(f"{case} A level has two convolutions of 3×3, each takes 2 pixels: 4 in all.")
-        if depth and got == _walk(n, depth, 4, 0):
-            raise Wrong(f"{case} The decoder has two convolutions a level too.")
-        if depth and got == _down(n, depth):
-            raise Wrong(f"{case} This is the size at the bottom; the way up is missing.")
-        if depth and got == _walk(n, depth, 4, 4) + 4:
-            raise Wrong(f"{case} The lowest level has two convolutions as well, and so has the last.")
+        case = f"tile_for({m}, {depth}) is {got:g}, not {want}."
+        if got == m + 184 and depth != 4:
+            raise Wrong(f"{case} 184 pixels are lost at depth 4 only; count what each level takes.")
+        if got == m + _lost(depth):
+            raise Wrong(f"{case} {m} + {_lost(depth)} does not fit: each size that is pooled has to be even.")
+        if got == want - 4 * 2**depth:
+            raise Wrong(f"{case} The lowest level has two convolutions as well.")
+        if depth and got == want - _lost(depth) + _lost(depth) // 2:
+            raise Wrong(f"{case} A level has two convolutions of 3×3 on each way, each takes 2 pixels.")
+        if got > want and (got - want) % 2**depth == 0:
+            raise Wrong(f"{case} It fits, but a smaller one does as well.")
+        if got <= m:
+            raise Wrong(f"{case} Without padding the input is larger than the output.")
         raise Wrong(case + (" With depth 0 only two convolutions are left." if not depth else
-                            " Go level by level: 4 pixels off, halve; at the bottom 4 off; then double, 4 off."))
+                            " Go backwards, level by level: plus 4, halve and round up; at the bottom plus 4; "
+                            "then double, plus 4."))
 
 
-def _down(n, depth, cost=4):
+def _lost(depth):
+    """int -> int: what an input loses to the output, where it fits."""
+    return 12 * 2**depth - 8
+
+
+def tile_for(m, depth=4):
     for _ in range(depth):
-        n = (n - cost) // 2
-    return n - cost
-
-
-def _walk(n, depth, down, up):
-    n = _down(n, depth, down)
+        m = -(-(m + 4) // 2)                 # the decoder backwards; half a pixel more is a whole one
+    m += 4                                   # the lowest level
     for _ in range(depth):
-        n = 2 * n - up
-    return n
-
-
-def valid_size(n, depth=4):
-    n = n - 4                                # two convolutions of 3×3 without padding
-    for _ in range(depth):
-        n = n // 2 - 4
-    for _ in range(depth):
-        n = 2 * n - 4
-    return n
+        m = 2 * m + 4                        # the encoder backwards
+    return m
 
 
 def judge_dice_from_iou(answer):
@@ -166,6 +163,8 @@ def judge_average_over_flips(answer):
     logits = [net(x.flip(*v)).flip(*v) if v else net(x) for v in views]
     if torch.allclose(got, (sum(logits) / 4).detach(), atol=1e-5):
         raise Wrong("These are logits; average probabilities, softmax over the classes (axis 1) first.")
+    if torch.allclose(got, (sum(logits) / 4).softmax(1).detach(), atol=1e-5):
+        raise Wrong("You average logits, then take the softmax; the mean of the four probabilities is wanted.")
     _equal(got, want, case)
 
 
@@ -205,15 +204,15 @@ EXERCISES = {
             "(1, 64, 26, 16) and cut to 25×15. Concatenated, their channels stand one behind the other: 128.",
     ),
     "2": Exercise(
-        judge_valid_size,
+        judge_tile_for,
         hints=(
-            "A 3×3 convolution without padding takes 2 from a size. How many of them has a level?",
-            "One step down: n becomes (n − 4)/2. The lowest level has its two convolutions, too.",
-            "n -= 4; then depth times n = n // 2 - 4; then depth times n = 2 * n - 4.",
+            "Go backwards from the output. A 3×3 convolution without padding takes 2 from a size; a level has two.",
+            "Before a decoder level's convolutions it was m + 4, and half of that below, rounded up.",
+            "depth times m = -(-(m + 4) // 2); then m += 4; then depth times m = 2 * m + 4.",
         ),
-        solution=valid_size,
-        why="Each level takes 4 pixels on the way down, the bottom takes 4 and each level 4 on the way up; what is "
-            "lost far down counts double at each step up. 572 becomes 388: the paper's network loses 92 on each side.",
+        solution=tile_for,
+        why="Every level takes 4 pixels on each way and the bottom takes 4; what is lost far down counts double at "
+            "each step up. At depth 4 that is 184: the paper's 388 needs 572, and 389 needs 588, the next that fits.",
     ),
     "3": Exercise(
         judge_dice_from_iou,
