@@ -100,6 +100,55 @@ def is_blank(answer):
         i.argval in (None, ...) for i in instructions if i.opname in ("LOAD_CONST", "RETURN_CONST"))
 
 
+# --- what judges ask of an answer first ----------------------------------------------------------------------------
+
+def as_shape(answer, fraction):
+    """Any -> (B, C, H, W). Raises Wrong for anything else; `fraction` says what becomes of a size that is not whole."""
+    try:
+        got = tuple(answer)
+        whole = all(n == int(n) for n in got)
+    except (TypeError, ValueError):
+        raise Wrong(f"A shape is four whole numbers (B, C, H, W), this is a {type(answer).__name__}.") from None
+    if not whole:
+        raise Wrong(f"A size is a whole number: {fraction}.")
+    if len(got) != 4:
+        raise Wrong(f"A shape has four numbers (B, C, H, W); this has {len(got)}.")
+    return tuple(int(n) for n in got)
+
+
+def as_number(got, call):
+    """What `call`, such as "f(3)", gave -> float. Raises Wrong where it is none."""
+    check_returned(got)
+    try:
+        return float(got)
+    except (TypeError, ValueError):
+        raise Wrong(f"{call} is a {type(got).__name__}; one number is wanted.") from None
+
+
+def as_tensor(got, want, case):
+    """What an answer gave for `case` -> tensor of want's dtype and device. Raises Wrong for another shape."""
+    check_returned(got)
+    if not isinstance(got, type(want)):
+        raise Wrong(f"A tensor is wanted, this is a {type(got).__name__}.")
+    if got.shape != want.shape:
+        raise Wrong(f"For {case} the result has the shape {tuple(got.shape)}, not {tuple(want.shape)}.")
+    return got.detach().to(want)
+
+
+def check_values(got, want, case):
+    """Raises Wrong where two tensors of one shape differ."""
+    if not got.allclose(want, atol=1e-4):
+        raise Wrong(f"For {case} the shape is right, but values are off by up to {(got - want).abs().max():.3g}.")
+
+
+def check_returned(got):
+    """Raises Wrong where a function gave None."""
+    if got is None:
+        raise Wrong("Your function returns None: is there a `return`?")
+
+
+# --- around `check` ------------------------------------------------------------------------------------------------
+
 def _say(name, outcome, message):
     """Show one line, with the outcome as data beside it when a notebook is there to keep it."""
     text = f"{name}: {message}"

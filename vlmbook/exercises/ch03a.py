@@ -3,19 +3,11 @@
 import torch
 from torch.nn import functional as F
 
-from vlmbook.exercises import Exercise, Wrong
+from vlmbook.exercises import Exercise, Wrong, as_shape, as_tensor, check_returned, check_values
 
 
 def judge_alexnet_shape(answer):
-    try:
-        got = tuple(answer)
-        whole = all(n == int(n) for n in got)
-    except (TypeError, ValueError):
-        raise Wrong(f"A shape is four whole numbers (B, C, H, W), this is a {type(answer).__name__}.") from None
-    if not whole:
-        raise Wrong("A size is a whole number: a window that does not fit any more is left out (⌊ ⌋ rounds down).")
-    if len(got) != 4:
-        raise Wrong(f"A shape has four numbers (B, C, H, W); this has {len(got)}.")
+    got = as_shape(answer, "a window that does not fit any more is left out (⌊ ⌋ rounds down)")
     after = F.conv2d(torch.zeros(1, 3, 224, 224), torch.zeros(64, 3, 11, 11), stride=4, padding=2)
     want = tuple(F.max_pool2d(after, 3, stride=2).shape)
     if got[0] != 1 or got[1] != 64:
@@ -35,8 +27,7 @@ def judge_halving_padding(answer):
     for kernel in range(1, 10):
         for n in range(10, 18, 2):
             padding = answer(n, kernel)
-            if padding is None:
-                raise Wrong("Your function returns None: is there a `return`?")
+            check_returned(padding)
             if isinstance(padding, bool) or not isinstance(padding, int):
                 raise Wrong(f"halving_padding({n}, {kernel}) is {padding!r}; a padding is a whole number (use //).")
             if padding < 0:
@@ -57,7 +48,7 @@ def judge_pool_as_convolution(answer):
     for channels, window in ((1, 2), (3, 2), (2, 3)):
         x = torch.rand(2, channels, 6 * window, 4 * window + 1, generator=generator)
         want = F.avg_pool2d(x, window)
-        got = _tensor(answer(x.clone(), window), want, f"x {tuple(x.shape)}, window {window}")
+        got = as_tensor(answer(x.clone(), window), want, f"x {tuple(x.shape)}, window {window}")
         if torch.allclose(got, want * window, rtol=1e-4):
             raise Wrong(f"Every value is {window} times too large: divide by the number of elements in the window.")
         if torch.allclose(got, want * window**2, rtol=1e-4):
@@ -65,7 +56,7 @@ def judge_pool_as_convolution(answer):
         mixed = (want.mean(1, keepdim=True).expand_as(want), want.sum(1, keepdim=True).expand_as(want))
         if channels > 1 and any(torch.allclose(got, one, rtol=1e-4) for one in mixed):
             raise Wrong("Your channels are mixed. Pooling treats each alone: which argument of conv2d separates them?")
-        _equal(got, want, f"channels {channels}, window {window}")
+        check_values(got, want, f"channels {channels}, window {window}")
 
 
 def pool_as_convolution(x, window):
@@ -85,10 +76,10 @@ def judge_transpose_from_convolution(answer):
         longer = (2, outs, want.shape[2] + stride - 1, want.shape[3] + stride - 1)
         if stride > 1 and isinstance(got, torch.Tensor) and got.shape == longer:
             raise Wrong("There are zeros after the last pixel: the stretched input has (H − 1)·stride + 1 rows.")
-        got = _tensor(got, want, case)
+        got = as_tensor(got, want, case)
         if torch.allclose(got, F.conv_transpose2d(x, weight.flip(2, 3), stride=stride), atol=1e-4):
             raise Wrong("The stamps come out turned by 180°: conv2d reads its kernel forwards, a stamp is written.")
-        _equal(got, want, case)
+        check_values(got, want, case)
 
 
 def transpose_from_convolution(x, weight, stride):
@@ -97,23 +88,6 @@ def transpose_from_convolution(x, weight, stride):
     spread[:, :, ::stride, ::stride] = x
     kernel = weight.transpose(0, 1).flip(2, 3)
     return F.conv2d(spread, kernel, padding=(kernel.shape[2] - 1, kernel.shape[3] - 1))
-
-
-def _tensor(got, want, case):
-    """What a judge is given must be a tensor of the right shape before its values can be compared."""
-    if got is None:
-        raise Wrong("Your function returns None: is there a `return`?")
-    if not isinstance(got, torch.Tensor):
-        raise Wrong(f"A tensor is wanted, this is a {type(got).__name__}.")
-    if got.shape != want.shape:
-        raise Wrong(f"For {case} the result has the shape {tuple(got.shape)}, not {tuple(want.shape)}.")
-    return got.detach().to(want)
-
-
-def _equal(got, want, case):
-    if not torch.allclose(got, want, atol=1e-4):
-        worst = (got - want).abs().max()
-        raise Wrong(f"For {case} the shape is right, but values are off by up to {worst:.3g}.")
 
 
 EXERCISES = {

@@ -4,20 +4,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vlmbook.exercises import Exercise, Wrong
+from vlmbook.exercises import Exercise, Wrong, as_number, as_shape, as_tensor
 from vlmbook.resnet import BasicBlock
 
 
 def judge_layer3_shape(answer):
-    try:
-        got = tuple(answer)
-        whole = all(n == int(n) for n in got)
-    except (TypeError, ValueError):
-        raise Wrong(f"A shape is four whole numbers (B, C, H, W), this is a {type(answer).__name__}.") from None
-    if len(got) != 4:
-        raise Wrong(f"A shape has four numbers (B, C, H, W); this has {len(got)}.")
-    if not whole:
-        raise Wrong("A size is a whole number: half of an odd one is rounded up, since a padding of 1 (or 3) is added.")
+    got = as_shape(answer, "half of an odd one is rounded up, since a padding of 1 (or 3) is added")
     if got[0] != 1:
         raise Wrong(f"B = {got[0]:g}: the batch stays 1.")
     if got[1] in (128, 512):
@@ -39,7 +31,7 @@ def judge_layer3_shape(answer):
 
 def judge_variance_with_norm(answer):
     for start, blocks in ((3.0, 4), (1.0, 50), (1.0, 0), (0.5, 7)):
-        got = _number(answer(start, blocks), f"variance_with_norm({start:g}, {blocks})")
+        got = as_number(answer(start, blocks), f"variance_with_norm({start:g}, {blocks})")
         want = start + blocks
         if abs(got - want) <= 1e-6 * max(1, abs(want)):
             continue
@@ -66,7 +58,7 @@ def judge_pre_activation(answer):
     for channels in (2, 3):
         block, x = _used_block(channels), torch.linspace(-2, 3, 60 * channels).sin().view(2, channels, 5, 6)
         want = pre_activation(block, x)
-        got = _tensor(answer(block, x.clone()), want)
+        got = as_tensor(answer(block, x.clone()), want, f"x {tuple(x.shape)}")
         branch = want - x
         slips = {
             "Nothing follows the addition here: leave out the last ReLU.": want.relu(),
@@ -124,7 +116,7 @@ def judge_shortcut(answer):
             raise Wrong(f"The size is still 7×8 with stride {stride}: x[:, :, ::stride, ::stride] takes every so many.")
         if size == (7 // stride, 8 // stride) != want.shape[2:]:
             raise Wrong(f"7 rows with stride {stride} leave {-(-7 // stride)}: begin with row 0; the last one counts.")
-        got = _tensor(got, want)
+        got = as_tensor(got, want, f"x {tuple(x.shape)}, channels {outs}, stride {stride}")
         if outs != channels and torch.equal(got[:, outs - channels:], want[:, :channels]) and not got[:, 0].any():
             raise Wrong("The zeros stand before the old channels; they belong after them.")
         if stride > 1 and torch.equal(got[:, channels:], want[:, channels:]):
@@ -139,25 +131,6 @@ def judge_shortcut(answer):
 def shortcut(x, channels, stride):
     every = x[:, :, ::stride, ::stride]
     return F.pad(every, (0, 0, 0, 0, 0, channels - x.shape[1]))
-
-
-def _number(got, call):
-    if got is None:
-        raise Wrong("Your function returns None: is there a `return`?")
-    try:
-        return float(got)
-    except (TypeError, ValueError):
-        raise Wrong(f"{call} is to be a number, this is a {type(got).__name__}.") from None
-
-
-def _tensor(got, want):
-    if got is None:
-        raise Wrong("Your function returns None: is there a `return`?")
-    if not isinstance(got, torch.Tensor):
-        raise Wrong(f"A tensor is wanted, this is a {type(got).__name__}.")
-    if got.shape != want.shape:
-        raise Wrong(f"The result has the shape {tuple(got.shape)}, not {tuple(want.shape)}.")
-    return got.detach().to(want)
 
 
 EXERCISES = {

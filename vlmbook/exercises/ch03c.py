@@ -4,19 +4,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vlmbook.exercises import Exercise, Wrong
+from vlmbook.exercises import Exercise, Wrong, as_number, as_shape, as_tensor, check_returned, check_values
 
 
 def judge_joined_shape(answer):
-    try:
-        got = tuple(answer)
-        whole = all(n == int(n) for n in got)
-    except (TypeError, ValueError):
-        raise Wrong(f"A shape is four whole numbers (B, C, H, W), this is a {type(answer).__name__}.") from None
-    if len(got) != 4:
-        raise Wrong(f"A shape has four numbers (B, C, H, W); this has {len(got)}.")
-    if not whole:
-        raise Wrong("A size is a whole number: where pooling meets an odd size, it is rounded up.")
+    got = as_shape(answer, "where pooling meets an odd size, it is rounded up")
     batch, channels, *size = got
     if batch != 1:
         raise Wrong(f"B is {batch}: the batch stays 1. Concatenation is along the channels.")
@@ -39,8 +31,7 @@ def judge_joined_shape(answer):
 def judge_tile_for(answer):
     for m, depth in ((388, 4), (389, 4), (4, 4), (1, 0), (36, 2), (37, 2), (4, 1)):
         got, want = answer(m, depth), tile_for(m, depth)
-        if got is None:
-            raise Wrong("Your function returns None: is there a `return`?")
+        check_returned(got)
         if isinstance(got, bool) or not isinstance(got, (int, float)) or got != int(got):
             raise Wrong(f"tile_for({m}, {depth}) is {got!r}; a size is a whole number.")
         if got == want:
@@ -79,13 +70,7 @@ def tile_for(m, depth=4):
 
 def judge_dice_from_iou(answer):
     for j in (0.6, 1.0, 0.0, 0.9, 0.2):
-        got = answer(j)
-        if got is None:
-            raise Wrong("Your function returns None: is there a `return`?")
-        try:
-            got = float(got)
-        except (TypeError, ValueError):
-            raise Wrong(f"dice_from_iou({j}) is a {type(got).__name__}; one number is wanted.") from None
+        got = as_number(answer(j), f"dice_from_iou({j})")
         want = dice_from_iou(j)
         if abs(got - want) < 1e-6:
             continue
@@ -117,7 +102,7 @@ def judge_crop_and_join(answer):
         got = answer(kept.clone(), x.clone())
         if isinstance(got, torch.Tensor) and got.shape == (2, 8, *high) and high != low:
             raise Wrong("The result has the size of `kept`. It is `kept` that is cut here, to the size of `x`.")
-        got = _tensor(got, want, case)
+        got = as_tensor(got, want, case)
         if torch.allclose(got, want):
             continue
         if torch.allclose(got, torch.cat([x, want[:, :3]], 1)):
@@ -129,7 +114,7 @@ def judge_crop_and_join(answer):
         resized = F.interpolate(kept, size=low, mode="bilinear"), F.interpolate(kept, size=low)
         if any(torch.allclose(got[:, :3], one, atol=1e-4) for one in resized):
             raise Wrong("You shrink `kept`; then its pixels no longer lie over those of `x`. Cut pixels off instead.")
-        _equal(got, want, case)
+        check_values(got, want, case)
 
 
 def crop_and_join(kept, x):
@@ -146,7 +131,7 @@ def judge_average_over_flips(answer):
     x = torch.rand(2, 3, 6, 8, generator=generator)
     want = average_over_flips(net, x)
     case = f"x {tuple(x.shape)}"
-    got = _tensor(answer(net, x.clone()), want, case)
+    got = as_tensor(answer(net, x.clone()), want, case)
     views = [(), (-1,), (-2,), (-2, -1)]
     raw = [net(x.flip(*v) if v else x).softmax(1).detach() for v in views]
     back = [p.flip(*v) if v else p for p, v in zip(raw, views, strict=True)]
@@ -165,30 +150,13 @@ def judge_average_over_flips(answer):
         raise Wrong("These are logits; average probabilities, softmax over the classes (axis 1) first.")
     if torch.allclose(got, (sum(logits) / 4).softmax(1).detach(), atol=1e-5):
         raise Wrong("You average logits, then take the softmax; the mean of the four probabilities is wanted.")
-    _equal(got, want, case)
+    check_values(got, want, case)
 
 
 def average_over_flips(model, x):
     views = [(), (-1,), (-2,), (-2, -1)]     # the axes to flip
     with torch.no_grad():
         return sum(model(x.flip(axes)).softmax(1).flip(axes) for axes in views) / len(views)
-
-
-def _tensor(got, want, case):
-    """What a judge is given must be a tensor of the right shape before its values can be compared."""
-    if got is None:
-        raise Wrong("Your function returns None: is there a `return`?")
-    if not isinstance(got, torch.Tensor):
-        raise Wrong(f"A tensor is wanted, this is a {type(got).__name__}.")
-    if got.shape != want.shape:
-        raise Wrong(f"For {case} the result has the shape {tuple(got.shape)}, not {tuple(want.shape)}.")
-    return got.detach().to(want)
-
-
-def _equal(got, want, case):
-    if not torch.allclose(got, want, atol=1e-4):
-        worst = (got - want).abs().max()
-        raise Wrong(f"For {case} the shape is right, but values are off by up to {worst:.3g}.")
 
 
 EXERCISES = {
