@@ -85,8 +85,8 @@ def test_without_a_kernel_the_first_picture_shows():
     assert base64.b64decode(data["image/png"]) == first and np.ptp(pixels(first)) > 100
     assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == live.model_id
     assert data["text/plain"] == "live: draw_text"
-    unnamed, _ = interact.live(partial(draw_text, word="dog"))._repr_mimebundle_()
-    assert unnamed["text/plain"] == "live: partial"
+    part, _ = interact.live(partial(draw_text, word="dog"))._repr_mimebundle_()
+    assert part["text/plain"] == "live: draw_text"
 
 
 def test_an_error_is_shown_and_goes_with_the_next_good_value():
