@@ -432,7 +432,7 @@ interact.live(partial(drawings.draw_level, images=test_photos, maps=maps, silenc
 
 
 # %% [markdown]
-# The finest one: without it the object is nearly lost, though three other skips work. But silencing a trained network is no fair trial: it
+# The finest one, by far, though the three other skips work. But silencing a trained network is no fair trial: it
 # never learned to do without. For a claim about skips, the twin has to be trained without them.
 #
 # ## 7 Break it
