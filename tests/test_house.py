@@ -11,7 +11,7 @@ import pytest
 HOUSE = Path(__file__).parents[1] / "vlmbook"
 ROOMS = """
     runtime data metrics plot interact train records
-    checks convolution resnet unet attention gan vae gpt distillation
+    checks convolution resnet unet attention gan vae gpt generation distillation
     detection face_recognition editing
     features multitask compression privacy fairness explain fewshot clip
     figures exercises chapters cli

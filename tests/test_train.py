@@ -710,11 +710,17 @@ def test_an_interrupt_of_the_whole_group_leaves_the_loader_its_processes(tmp_pat
 @posix
 def test_two_processes_train_as_one_does(tmp_path):
     path = script(tmp_path, """
+        import atexit
         import random
         import numpy as np
         import vlmbook.train
 
         out, rank, written = sys.argv[1], os.environ.get("RANK", "0"), []
+
+        def at_the_end():                # registered before fit's own end, so it comes after that
+            with open(f"{out}.{rank}.end", "w") as file:
+                file.write(str(torch.distributed.is_initialized()))
+        atexit.register(at_the_end)
 
         def counted(*arguments, write=vlmbook.train.write_checkpoint):
             written.append(arguments)
@@ -761,6 +767,7 @@ def test_two_processes_train_as_one_does(tmp_path):
     assert_close(first[5]["0.weight"], digest["0.weight"], rtol=1e-4, atol=1e-5)
     assert not {*first[7]} & {*second[7]}
     assert (first[8], second[8], both.stdout.count("goes on from")) == (6, 0, 1)      # one process writes and speaks
+    assert [(tmp_path / f"two.{rank}.end").read_text() for rank in (0, 1)] == ["False", "False"]     # it parts in peace
 
 
 @posix

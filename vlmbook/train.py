@@ -3,6 +3,7 @@
 The same call runs on a CPU, on one accelerator, and under `torchrun` or `accelerate launch` on several GPUs or hosts.
 """
 
+import atexit
 import hashlib
 import json
 import math
@@ -10,6 +11,7 @@ import os
 import random
 import re
 import signal
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -243,7 +245,20 @@ def _accelerator(precision):
     if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", 1)):
         raise RuntimeError(f"{os.environ['WORLD_SIZE']} processes were started, but Accelerate sees "
                            f"{accelerator.num_processes}: each would train alone")
+    atexit.unregister(_part)
+    atexit.register(_part)
     return accelerator
+
+
+def _part():
+    """Ends the process group while the interpreter is whole, and lets gloo's threads drop their last tensors: one that
+    does so later aborts a finished run [pytorch#190489; destroying alone is not enough after DDP, whose threads stay].
+
+    After an exception the group stays: the other processes may still wait in it, and parting would wait for them.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized() and not hasattr(sys, "last_value"):
+        torch.distributed.destroy_process_group()
+        time.sleep(0.2)
 
 
 @contextmanager

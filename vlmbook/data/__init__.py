@@ -1,7 +1,7 @@
 """Images for the chapters: real ones from the installed libraries, drawn ones, real sets, and the reader's own."""
 
 from vlmbook.data.drawn import Shapes, shapes
-from vlmbook.data.embedded import digits, face_patches, photo, photo_names
+from vlmbook.data.embedded import digits, face_patches, photo, photo_names, split
 from vlmbook.data.folder import DataMissing, data_folder
 from vlmbook.data.pasted import textures
 from vlmbook.data.readers import class_folders, image_mask_folders, read_image, stacked, voc_boxes
@@ -9,5 +9,5 @@ from vlmbook.data.sets import cifar10, fashion_mnist
 
 __all__ = [
     "DataMissing", "Shapes", "cifar10", "class_folders", "data_folder", "digits", "face_patches", "fashion_mnist",
-    "image_mask_folders", "photo", "photo_names", "read_image", "shapes", "stacked", "textures", "voc_boxes",
+    "image_mask_folders", "photo", "photo_names", "read_image", "shapes", "split", "stacked", "textures", "voc_boxes",
 ]

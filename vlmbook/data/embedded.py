@@ -75,3 +75,18 @@ def face_patches():
     """
     images = torch.from_numpy(skimage_data.lfw_subset()).float().unsqueeze(1)
     return images, torch.arange(200).lt(100).long()
+
+
+def split(images, labels, *, share, seed=0):
+    """(N, …), (N,) -> ((images, labels), (images, labels)): the second with `share` of them, each class in proportion.
+
+    So a validation part is held back from what is learned from; the same seed holds back the same images.
+    Raises ValueError for a share outside (0, 1), and where a class is too small to be in both.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"split wants a share between 0 and 1, got {share!r}")
+    if len(images) != len(labels):
+        raise ValueError(f"split wants one label for each image, got {len(labels)} and {len(images)}")
+    keep, hold = train_test_split(torch.arange(len(labels)), test_size=share, random_state=seed,
+                                  stratify=labels.cpu())
+    return (images[keep], labels[keep]), (images[hold], labels[hold])
