@@ -9,7 +9,7 @@ import torch
 from scipy.stats import multivariate_normal, norm
 from torch.testing import assert_close
 
-from vlmbook import data, generation
+from vlmbook import data, generation, records
 from vlmbook.generation import PixelGaussian, PixelHistogram
 from vlmbook.metrics import bits_per_dimension, frechet_distance, precision_recall
 
@@ -181,3 +181,18 @@ def test_a_row_and_the_table(judge):
     assert head.split() == ["bits/dim", "Fréchet", "precision", "recall", "training", "s", "ms", "a", "sample"]
     assert first.split() == ["A", "1.500", "0.00", "1.00", "1.00", "2.0", "0.500"]
     assert second.split() == ["a", "longer", "name", "–", "0.00", "1.00", "1.00", "–", "–"]
+
+
+def test_rows_come_back_from_a_record(judge, tmp_path, monkeypatch):
+    held_out = data.digits("test")[0]
+    rows = [generation.row("A", judge, held_out, held_out, seconds=2.5), generation.row("B b", judge, held_out, held_out)]
+    assert generation.published_rows("ch99", "A") == []
+    monkeypatch.setenv("VLMBOOK_OUTPUT", str(tmp_path))
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
+    records.record("ch99", seed=0, rows=generation.as_figures(rows))
+    back = generation.published_rows("ch99", "B b", "no such", "A")
+    assert [line["name"] for line in back] == ["B b (ch99)", "A (ch99)"]
+    assert [line["seconds"] for line in back] == [None, 2.5] and back[0]["bits"] is None
+    assert back[1] | {"name": "A"} == pytest.approx(rows[0] | {"name": "A"}, abs=1e-6)
+    generation.table(back)
+    assert generation.published_rows("ch99", "A", profile="full") == []

@@ -132,6 +132,17 @@ def test_sizes_and_number_of_parameters(size, channels):
     assert sum(p.numel() for p in model.parameters()) == sum(wanted)
 
 
+def test_layers_before_a_relu_start_as_he_has_it():
+    torch.manual_seed(0)
+    model = VAE(8, levels=17, latent=64, width=32)
+    for i, part in enumerate((*model.encoder, *model.decoder)):
+        if hasattr(part, "weight"):
+            followed = isinstance([*model.encoder, *model.decoder, None][i + 1], nn.ReLU)
+            fan_in = part.weight[0].numel()
+            wanted = (2 if followed else 1 / 3) / fan_in                     # PyTorch's own start has a sixth of that
+            assert abs(part.weight.var() / wanted - 1) < 0.2, part
+
+
 def test_options_left_out():
     model = VAE(8)
     same = VAE((8, 8), channels=1, levels=256, latent=16, width=32)

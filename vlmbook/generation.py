@@ -11,7 +11,9 @@ from numbers import Real
 import torch
 from torch.nn import functional as F
 
+from vlmbook import runtime
 from vlmbook.metrics import bits_per_dimension, frechet_distance, precision_recall
+from vlmbook.records import load
 from vlmbook.resnet import small_resnet
 from vlmbook.train import fit
 from vlmbook.vae import levels_of
@@ -134,6 +136,23 @@ def table(rows):
     cells += [["–" if line[key] is None else format(line[key], form) for key, form in forms.items()] for line in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in cells)
+
+
+def as_figures(rows):
+    """list of `row` -> dict of dicts of numbers, as `records.record` takes them."""
+    return {line["name"]: {key: value for key, value in line.items() if key != "name" and value is not None}
+            for line in rows}
+
+
+def published_rows(chapter, *names, profile=None):
+    """-> list of `row`: those with these names in the chapter's published record; none where there is no record.
+
+    They are of another run, of the profile of this one unless told, and their names say of which chapter.
+    """
+    entry = load(chapter, profile or runtime.profile())
+    found = entry["figures"]["rows"] if entry else {}
+    blank = dict.fromkeys(("bits", "frechet", "precision", "recall", "seconds", "ms"))
+    return [{"name": f"{name} ({chapter})", **blank, **found[name]} for name in names if name in found]
 
 
 def _log_mass(low, high):

@@ -19,7 +19,8 @@ class VAE(nn.Module):
     """(B, C, H, W) -> (B, levels, C, H, W) logits through a latent z of Z numbers: encoder, noise, decoder.
 
     `size` is the images' (H, W), or one number for both. Two convolutions halve it twice (rounding up), two transposed
-    ones double it; the decoder gives each pixel a distribution over its levels.
+    ones double it; the decoder gives each pixel a distribution over its levels. Layers before a ReLU start as He et al.
+    [2015, arXiv:1502.01852] have it.
     """
 
     def __init__(self, size, *, channels=1, levels=256, latent=16, width=32):
@@ -40,6 +41,9 @@ class VAE(nn.Module):
             nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1), nn.ReLU(),
             nn.ConvTranspose2d(width, width, 4, stride=2, padding=1), nn.ReLU(),
             nn.Conv2d(width, channels * levels, 3, padding=1))
+        for layer in (*self.encoder[:-1], *self.decoder[:-1]):
+            if hasattr(layer, "weight"):               # PyTorch's start is smaller: at first z would hardly be heard
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
     def encode(self, x):
         """(B, C, H, W) -> (B, Z), (B, Z): mean and log variance of q(z | x)."""

@@ -1,0 +1,74 @@
+"""Chapter 4a: two or more slips for each exercise, and what the message has to say about them."""
+
+import math
+
+import torch
+from torch.nn import functional as F
+
+
+def penalty(*, swap=False, at=None, power=1, mean_first=False, plain=False, whole=False, average=False, graph=True,
+            total=False, absolute=False):
+    def answer(D, real, fake, eps):
+        x = eps * fake + (1 - eps) * real if swap else eps * real + (1 - eps) * fake
+        x = {"real": real, "fake": fake, None: x}[at].detach().requires_grad_()
+        y = D(x).mean() if average else D(x).sum()
+        (slope,) = torch.autograd.grad(y, x, create_graph=graph)
+        length = slope.norm() if whole else slope.flatten(1).norm(dim=1) ** power
+        if plain:
+            return length.square().mean()
+        if mean_first:
+            return (length.mean() - 1) ** 2
+        apart = length - 1 if absolute else (length - 1) ** 2
+        return apart.sum() if total else apart.mean()
+    return answer
+
+
+SLIPS = [
+    ("ch04a.1", (5, 16, 64, 64), "the fourth"),
+    ("ch04a.1", (5, 3, 64, 64), "This is the image"),
+    ("ch04a.1", (16, 64, 16, 16), "5 noise vectors"),
+    ("ch04a.1", (5, 128, 8, 8), "double it twice"),
+    ("ch04a.1", (5, 256, 16, 16), "at the start"),
+    ("ch04a.1", (5, 128, 16, 16), "one step off"),
+    ("ch04a.1", (5, 32, 16, 16), "one step off"),
+    ("ch04a.1", (5, 3, 16, 16), "only the image"),
+    ("ch04a.1", (5, 48, 16, 16), "four doublings"),
+    ("ch04a.1", (5, 64, 12, 12), "doubled twice"),
+    ("ch04a.1", (5, 64, 16), "this has 3"),
+    ("ch04a.1", (5, 64, 16.5, 16), "whole number"),
+    ("ch04a.2", lambda logit: 1 / (1 + math.exp(-logit)), "probability that the image is real"),
+    ("ch04a.2", lambda logit: math.exp(-logit), "g/p"),
+    ("ch04a.2", lambda logit: logit, "logarithm of what is asked"),
+    ("ch04a.2", lambda logit: 1 / (1 + math.exp(logit)), "probability that|1 − D"),
+    ("ch04a.2", lambda logit: 2.0**logit, "base 2"),
+    ("ch04a.2", lambda logit: 3 * math.exp(logit), "Solve D"),
+    ("ch04a.2", lambda logit: print(end=""), "return"),
+    ("ch04a.2", lambda logit: "much", "one number"),
+    ("ch04a.3", lambda real, fake: F.softplus(real - fake).mean(), "sign is exchanged"),
+    ("ch04a.3", lambda real, fake: F.softplus(fake - real).sum(), "mean is wanted"),
+    ("ch04a.3", lambda real, fake: -F.softplus(fake - real).mean(), "Minus the logarithm"),
+    ("ch04a.3", lambda real, fake: (real - fake).sigmoid().mean(), "no logarithm"),
+    ("ch04a.3", lambda real, fake: -(real - fake).sigmoid().mean().log(), "for each pair"),
+    ("ch04a.3", lambda real, fake: F.softplus(fake.mean() - real.mean()), "own partner"),
+    ("ch04a.3", lambda real, fake: F.softplus(-real).mean() + F.softplus(fake).mean(), "each image alone"),
+    ("ch04a.3", lambda real, fake: -(real.sigmoid() - fake.sigmoid()).sigmoid().log().mean(), "not their sigmoids"),
+    ("ch04a.3", lambda real, fake: (fake - real).mean(), "only subtracts"),
+    ("ch04a.3", lambda real, fake: -(real - fake).sigmoid().log().mean(), "rounded"),
+    ("ch04a.3", lambda real, fake: F.softplus(fake - real), "shape"),
+    ("ch04a.3", lambda real, fake: 0.5, "tensor is wanted"),
+    ("ch04a.3", lambda real, fake: (real - fake).mean() ** 2, "log-sigmoid"),
+    ("ch04a.4", penalty(swap=True), "ε belongs"),
+    ("ch04a.4", penalty(at="real"), "at real images"),
+    ("ch04a.4", penalty(at="fake"), "at made images"),
+    ("ch04a.4", penalty(plain=True), "R1"),
+    ("ch04a.4", penalty(power=2), "root is missing"),
+    ("ch04a.4", penalty(mean_first=True), "square for each image"),
+    ("ch04a.4", penalty(total=True), "mean is wanted"),
+    ("ch04a.4", penalty(absolute=True), "square is missing"),
+    ("ch04a.4", penalty(whole=True), "whole batch"),
+    ("ch04a.4", penalty(average=True), "divides it by B"),
+    ("ch04a.4", penalty(graph=False), "create_graph"),
+    ("ch04a.4", lambda D, real, fake, eps: penalty()(D, real, fake, eps) * 3, "differentiate the sum"),
+    ("ch04a.4", lambda D, real, fake, eps: penalty()(D, real, fake, eps).detach(), "no gradient"),
+    ("ch04a.4", lambda D, real, fake, eps: D(real), "shape"),
+]

@@ -1,0 +1,67 @@
+"""Chapter 4c: two or more slips for each exercise, and what the message has to say about them."""
+
+import torch
+
+
+def terms(model, tokens):
+    found = [model(tokens, torch.full_like(tokens[:, 0], label)).log_softmax(-1).gather(-1, tokens[:, :, None])[..., 0]
+             for label in range(model.num_classes)]
+    return torch.stack(found, 1)             # (B, K, N)
+
+
+def keep(logits, where):
+    return logits.masked_fill(~where, float("-inf"))
+
+
+def top(p):
+    return p.amax(-1, keepdim=True)
+
+
+SLIPS = [
+    ("ch04c.1", (3, 4, 20, 16), "class stands at a place"),
+    ("ch04c.1", (3, 4, 64, 16), "room for"),
+    ("ch04c.1", (3, 4, 21, 64), "shared out"),
+    ("ch04c.1", (3, 2, 21, 16), "depth"),
+    ("ch04c.1", (3, 21, 4, 16), "exchanged"),
+    ("ch04c.1", (1, 4, 21, 16), "Three are drawn"),
+    ("ch04c.1", (3, 8, 21, 8), "heads=4"),
+    ("ch04c.1", (3, 4, 21, 8), "equal part"),
+    ("ch04c.1", (3, 4, 22, 16), "count the class"),
+    ("ch04c.1", 3, "four whole numbers"),
+    ("ch04c.2", lambda n, cache: n * n, "not n each time"),
+    ("ch04c.2", lambda n, cache: n * (n + 1) // 2, "all pairs"),
+    ("ch04c.2", lambda n, cache: n * (n + 1) // 2 if cache else n * n, "a pass a pixel"),
+    ("ch04c.2", lambda n, cache: n * (n + 1) // 2 if cache else n**3, "not n"),
+    ("ch04c.2", lambda n, cache: n * (n - 1) // 2, "itself"),
+    ("ch04c.2", lambda n, cache: sum(t if cache else t * (t + 1) // 2 for t in range(1, n + 1)), "mask throws away"),
+    ("ch04c.2", lambda n, cache: sum(t * t if cache else t for t in range(1, n + 1)), "exchanged"),
+    ("ch04c.2", lambda n, cache: sum(t if cache else t * t for t in range(1, n + 2)), "drawn and not read"),
+    ("ch04c.2", lambda n, cache: 7, "Pass t"),
+    ("ch04c.2", lambda n, cache: print(end=""), "return"),
+    ("ch04c.3", lambda z, share: keep(z, z.softmax(-1) >= share), "times the largest"),
+    ("ch04c.3", lambda z, share: keep(z, z >= share * top(z)), "softmax first"),
+    ("ch04c.3", lambda z, share: keep(z, z.softmax(-1) < share * top(z.softmax(-1))), "keep the unlikely"),
+    ("ch04c.3", lambda z, share: z.softmax(-1) * (z.softmax(-1) >= share * top(z.softmax(-1))), "probabilities"),
+    ("ch04c.3", lambda z, share: keep(z, z.softmax(-1) >= share * z.softmax(-1).max()), "its own"),
+    ("ch04c.3", lambda z, share: keep(z, z.softmax(-1) > share * top(z.softmax(-1))), ">=, not >"),
+    ("ch04c.3", lambda z, share: keep(z, z.softmax(0) >= share * top(z.softmax(0))), "keeps"),
+    ("ch04c.3", lambda z, share: keep(2 * z, z.softmax(-1) >= share * top(z.softmax(-1))), "have changed"),
+    ("ch04c.3", lambda z, share: print(end=""), "return"),
+    ("ch04c.4", lambda order: torch.ones(len(order), len(order)).tril().bool(), "row by row"),
+    ("ch04c.4", lambda order: order[:, None] >= order, "its rank"),
+    ("ch04c.4", lambda order: order.argsort()[:, None] > order.argsort(), "sees itself"),
+    ("ch04c.4", lambda order: order.argsort() >= order.argsort()[:, None], "exchanged"),
+    ("ch04c.4", lambda order: (order.argsort()[:, None] >= order.argsort()).float(), r"\.bool\(\)"),
+    ("ch04c.4", lambda order: order.argsort()[:, None] < order.argsort(), "may not"),
+    ("ch04c.4", lambda order: torch.ones(len(order), len(order)).bool(), "written first"),
+    ("ch04c.4", lambda order: print(end=""), "return"),
+    ("ch04c.5", lambda m, x, known: terms(m, x).sum(-1).softmax(1), "not known yet"),
+    ("ch04c.5", lambda m, x, known: terms(m, x)[..., :known].mean(-1).softmax(1), "their sum"),
+    ("ch04c.5", lambda m, x, known: terms(m, x)[..., :known].sum(-1), "Bayes"),
+    ("ch04c.5", lambda m, x, known: terms(m, x)[..., :known].sum(-1).exp(), "do not sum to 1"),
+    ("ch04c.5", lambda m, x, known: terms(m, x)[..., :known].sum(-1).softmax(0), "over the images"),
+    ("ch04c.5", lambda m, x, known: terms(m, x)[..., :known + 1].sum(-1).softmax(1), "you use 4"),
+    ("ch04c.5", lambda m, x, known: terms(m, x)[..., known - 1].softmax(1), "last known token alone"),
+    ("ch04c.5", lambda m, x, known: terms(m, x)[..., :known].sum(-1).argmax(1), "shape"),
+    ("ch04c.5", lambda m, x, known: print(end=""), "return"),
+]
