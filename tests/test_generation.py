@@ -185,7 +185,8 @@ def test_a_row_and_the_table(judge):
 
 def test_rows_come_back_from_a_record(judge, tmp_path, monkeypatch):
     held_out = data.digits("test")[0]
-    rows = [generation.row("A", judge, held_out, held_out, seconds=2.5), generation.row("B b", judge, held_out, held_out)]
+    rows = [generation.row("A", judge, held_out, held_out, seconds=2.5),
+            generation.row("B b", judge, held_out, held_out)]
     assert generation.published_rows("ch99", "A") == []
     monkeypatch.setenv("VLMBOOK_OUTPUT", str(tmp_path))
     monkeypatch.setattr(records, "RESULTS", tmp_path)

@@ -466,7 +466,8 @@ interact.live(partial(drawings.draw_ring, real=ring(800), runs=shown, moment=3),
 import time
 from vlmbook import metrics
 
-judge = generation.judge(images, labels, epochs=runtime.pick(quick=12, full=3)).cpu()
+judge = generation.judge(images, labels, epochs=runtime.pick(quick=12, full=3),
+                         precision=runtime.pick(quick=None, full="bf16")).cpu()
 N = min(len(valid_images), 2000)
 
 def frechet(a, b):                           # (N, 64), (N, 64) -> number
@@ -573,7 +574,7 @@ assert copies < 0.01 and (size > 8 or far.mean() > real_far.mean())
 # would have to know all $z$ with $G(z)=x$, and for most images there are none, since $G$ reaches only a thin sheet in the space of all.
 
 # %%
-held_out = test_images[:2000]
+held_out = test_images[:1000]
 n, samples, ms = len(held_out), {"other real images": images[:len(held_out)]}, {}
 ways = {name: model.sample for name, model in simple.items()}
 ways["GAN"] = lambda n, _: drawn(G, torch.randn(n, latent))
@@ -693,12 +694,10 @@ interact.live(partial(drawings.draw_ring, real=ring(800), runs=shown, run="5 tur
 # The whole cloud sits on one place; $D$ learns that this place is fake; the cloud jumps to the next. No loss would tell.
 
 # %%
-plain = lambda given: {name.replace(" ", "_"): value for name, value in given.items()}
-numbers = {line.pop("name"): {key: x for key, x in line.items() if x is not None} for line in rows}
-records.record("ch04a", seed=0, rows=plain(numbers), classes_of_1000=counts.tolist(),
-               nearest={"made": far.mean(), "held_out": real_far.mean()}, frechet=scores,
-               heaps_found=plain({name: each.tolist() for name, each in found.items()}),
-               linear_probe=plain(reads));
+records.record("ch04a", seed=0, rows=generation.as_figures(rows), classes_of_1000=counts.tolist(),
+               nearest={"made": far.mean(), "held out": real_far.mean()}, frechet=scores,
+               heaps_found={name: each.tolist() for name, each in found.items()},
+               linear_probe=reads);
 
 # %% [markdown]
 # ## 9 Exercises

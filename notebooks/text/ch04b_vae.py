@@ -42,18 +42,19 @@ if (published := records.RESULTS / "ch04b.quick.png").exists():
 # choose on the way. With `VLMBOOK_PROFILE=full` it is Fashion-MNIST: 28×28 pixels, 256 levels.
 
 # %%
-def images_of(split, n):                     # -> (n, 1, H, W), (n,)
+def images_of(split):                        # -> (B, 1, H, W), (B,)
     if runtime.profile() == "full":
         try:
-            return tuple(each[:n] for each in data.fashion_mnist(split))
+            return data.fashion_mnist(split)
         except data.DataMissing as missing:
             print(missing, "(the digits stand in)")
     return data.digits(split)
 
 
-(images, labels), (valid, valid_labels) = data.split(*images_of("train", 9_600), share=1 / 6)
+every, (valid, valid_labels) = data.split(*images_of("train"), share=1 / 6)
+images, labels = (part[:8_000] for part in every)
 valid, valid_labels = valid[:400], valid_labels[:400]
-test_images, test_labels = images_of("test", 360)
+test_images, test_labels = (part[:1000] for part in images_of("test"))
 small = images.shape[-1] < 16                # the digits
 levels, pixels = 17 if small else 256, images[0].numel()
 print("to learn from", len(images), "to choose by", len(valid), "to compare on", len(test_images))
@@ -470,7 +471,7 @@ assert max(last) < baselines["histogram"] and (not small or max(last) < baseline
 # else. With 360 images even real ones are not at distance 0: hence the first row.
 
 # %%
-judge = generation.judge(images, labels, epochs=runtime.pick(quick=12, full=3), precision=precision)
+judge = generation.judge(*every, epochs=runtime.pick(quick=12, full=3), precision=precision).cpu()
 n, draws = len(test_images), runtime.pick(quick=100, full=20)
 rows = [generation.row("other real images", judge, images[:n], test_images)]
 rows += [generation.row(name, judge, model.sample(n), test_images,

@@ -51,7 +51,7 @@ def images_of(split):                        # -> (B, 1, H, W), (B,)
 
 parts = data.split(*images_of("train"), share=1 / 6, seed=0)
 (images, labels), (valid_images, valid_labels) = parts
-test_images, test_labels = (each[:360] for each in images_of("test"))
+test_images, test_labels = (each[:1000] for each in images_of("test"))
 height, width = size = images.shape[2:]
 pixels, levels = height * width, 17 if height == 8 else 256
 place, precision = runtime.device(), runtime.pick(quick=None, full="bf16")
@@ -72,7 +72,11 @@ assert torch.equal(to_images(tokens, levels, size), images)
 print("the first three rows of the first image:", tokens[0, :3 * width].tolist())
 
 # %% [markdown]
-# Nothing. Now a model of images is a model of rows of numbers: it gives each row $x$ a probability $p(x)$, and all of these sum to 1.
+# Nothing.
+#
+# ## 2 What an image costs
+#
+# A model of images is now a model of rows of numbers: it gives each row $x$ a probability $p(x)$, and all of these sum to 1.
 # Its quality is what it gives to images that it has not seen. The logarithm, divided by the number of pixels and with a minus, is its cost
 # in nats (奈特) a pixel, or, divided by $\ln 2$, in bits per dimension (每维比特数): what a compressed image would take.
 #
@@ -341,7 +345,7 @@ assert once.shape == (8, 64, 17) and slow > 2 * fast
 kinds = {"GPT": "autoregressive", "WaveNet": "autoregressive", "VAE": "latent variables",
          "diffusion": "latent variables", "GAN": "implicit", "autoregressive": "generative",
          "latent variables": "generative", "implicit": "generative"}
-is_a = lambda name, kind: name == kind or name in kinds and is_a(kinds[name], kind)
+is_a = lambda name, kind: name == kind or (name in kinds and is_a(kinds[name], kind))
 assert all(is_a(name, "generative") for name in kinds) and not is_a("generative", "GPT")
 assert baselines["histogram"].sample(2).shape == (2, 1, *size)
 
@@ -470,19 +474,11 @@ samples["GPT"] = draw(model, test_labels)
 each = (time.perf_counter() - began) / n * 1e3
 rows.append(row("GPT", samples=samples["GPT"], nats=summed, seconds=history.seconds, ms=each))
 
-
 # %%
-def published_rows(chapter):                 # of the chapters before, where they have run
-    entry = records.load(chapter, "quick") if height == 8 else None
-    found = entry["figures"].get("rows", {}) if entry else {}
-    return [dict.fromkeys(rows[0]) | row | {"name": f"{name} ({chapter})"}
-            for name, row in found.items() if row.get("seconds")]     # what was trained there
-
-
-# %%
-print(generation.table(rows + published_rows("ch04a") + published_rows("ch04b")))
-bits = {row["name"]: row["bits"] for row in rows}
-frechet = {row["name"]: row["frechet"] for row in rows}
+others = generation.published_rows("ch04a", "GAN")
+others += generation.published_rows("ch04b", "VAE, levels drawn")
+print(generation.table(rows + others))
+bits, frechet = ({row["name"]: row[key] for row in rows} for key in ("bits", "frechet"))
 assert bits["GPT"] < 0.85 * bits["histogram"] and bits["GPT"] < bits["Gaussian"]
 assert frechet["other real images"] < frechet["GPT"] < min(frechet[name] for name in baselines)
 
@@ -652,9 +648,10 @@ drawings.draw_samples(plt.figure(figsize=(7, 1.1)), {
 good, bad = ({what: sum(n) / 3 for what, n in each.items()} for each in broken.values())
 assert bad["validation"] < good["validation"] - 0.2 and good["in drawing"] == good["validation"]
 assert bad["in drawing"] > good["in drawing"] + 0.5
+
+# %%
 records.record(
-    "ch04c", seed=0, rows={row["name"]: {key: value for key, value in row.items()
-                                         if key != "name" and value is not None} for row in rows},
+    "ch04c", seed=0, rows=generation.as_figures(rows),
     nats_a_pixel={"training": ends_of["training"], "validation": ends_of["validation"],
                   "test given the class": -known.mean().item() / pixels,
                   "test": -summed.mean().item() / pixels}, read_rightly=right,
