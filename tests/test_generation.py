@@ -183,6 +183,34 @@ def test_a_row_and_the_table(judge):
     assert second.split() == ["a", "longer", "name", "–", "0.00", "1.00", "1.00", "–", "–"]
 
 
+@pytest.mark.parametrize(("images", "labels", "error", "says"), [
+    (torch.rand(4, 1, 8, 8), torch.zeros(4), TypeError, "int64 labels, got torch.float32"),
+    (torch.rand(4, 1, 8, 8), torch.tensor([0, 1, -1, 0]), ValueError, "label from 0 on"),
+    (torch.rand(4, 1, 8, 8), torch.zeros(3).long(), ValueError, r"got \(4, 1, 8, 8\) and \(3,\)"),
+    (torch.zeros(4, 1, 8, 8).byte(), torch.zeros(4).long(), TypeError, "floating dtype, got torch.uint8"),
+])
+def test_a_judge_wants_images_and_labels(images, labels, error, says):
+    with pytest.raises(error, match=says):
+        generation.judge(images, labels)
+
+
+def test_bytes_are_no_levels_and_nothing_is_drawn_for_nobody():
+    with pytest.raises(TypeError, match=r"floating dtype, got torch\.uint8"):
+        PixelHistogram(torch.full((3, 1, 2, 2), 64, dtype=torch.uint8), 5)
+    for model in (PixelHistogram(torch.rand(3, 1, 2, 2).round(), 2), PixelGaussian(torch.rand(3, 1, 2, 2).round(), 2)):
+        for n in (0, -1, 2.0):
+            with pytest.raises(ValueError, match="whole number of at least 1"):
+                model.sample(n)
+
+
+def test_a_row_wants_a_number_for_each_held_out_image(judge):
+    held_out = data.digits("test")[0][:40]
+    with pytest.raises(ValueError, match=r"shape \(40,\), got \(7,\)"):
+        generation.row("A", judge, held_out, held_out, nats=torch.zeros(7))
+    with pytest.raises(ValueError, match="a name of its own, got A, A"):
+        generation.as_figures([generation.row("A", judge, held_out, held_out)] * 2)
+
+
 def test_rows_come_back_from_a_record(judge, tmp_path, monkeypatch):
     held_out = data.digits("test")[0]
     rows = [generation.row("A", judge, held_out, held_out, seconds=2.5),
@@ -197,3 +225,5 @@ def test_rows_come_back_from_a_record(judge, tmp_path, monkeypatch):
     assert back[1] | {"name": "A"} == pytest.approx(rows[0] | {"name": "A"}, abs=1e-6)
     generation.table(back)
     assert generation.published_rows("ch99", "A", profile="full") == []
+    records.record("ch98", seed=0, other=1)
+    assert generation.published_rows("ch98", "A") == []

@@ -731,3 +731,20 @@ def test_a_model_elsewhere_wants_its_tokens_there():
     model = deepcopy(MODEL).to("meta")
     with pytest.raises(ValueError, match="labels on its device meta, got cpu"):
         model(T, L)
+
+
+@pytest.mark.parametrize(("call", "error", "says"), [
+    (lambda: Block(8, 0), ValueError, "whole heads of at least 1"),
+    (lambda: Block(8, -2), ValueError, "whole heads of at least 1"),
+    (lambda: narrowed(torch.zeros(2, 3, 4), top_k=1), ValueError, r"\(B, V\), got the shape \(2, 3, 4\)"),
+    (lambda: narrowed(torch.zeros(4), top_k=1), ValueError, r"got the shape \(4,\)"),
+    (lambda: narrowed([[0.0, 1.0]]), TypeError, "floating tensor, got list"),
+    (lambda: to_tokens(torch.zeros(1, 1, 2, 2), 1), ValueError, "vocabulary of at least 2, got 1"),
+    (lambda: to_images(torch.zeros(1, 4).long(), 5.0, (2, 2)), ValueError, "vocabulary of at least 2, got 5.0"),
+    (lambda: to_images(torch.zeros(1, 4), 5, (2, 2)), TypeError, "int64 tensor, got torch.float32"),
+    (lambda: to_images(torch.full((1, 4), 5), 5, (2, 2)), ValueError, "from 0 to 4, got 5 to 5"),
+    (lambda: GPT(3, 4, 1, width=8, depth=2).read(torch.zeros(1, 1, 8), []), ValueError, "each of its 2 blocks, got 0"),
+])
+def test_what_makes_no_sense_is_refused(call, error, says):
+    with pytest.raises(error, match=says):
+        call()

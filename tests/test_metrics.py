@@ -137,3 +137,11 @@ def test_features_of_any_kind_and_with_a_gradient_are_taken():
 def test_a_k_that_is_none_is_refused(k):
     with pytest.raises(ValueError, match=r"whole k of at least 1|of at least 9"):
         precision_recall(torch.rand(8, 3), torch.rand(8, 3), k)
+
+
+def test_equal_clouds_are_never_below_zero_apart():
+    for seed in range(20):
+        x = torch.randn(30, 6, generator=torch.Generator().manual_seed(seed)) * 1e3
+        assert 0 <= frechet_distance(x, x) < 1e-3
+    with pytest.raises(TypeError, match="real torch"):
+        frechet_distance(x.to(torch.complex64), x)

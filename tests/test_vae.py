@@ -575,3 +575,18 @@ def test_bad_input_is_refused(function, wrong, error, message):
 @pytest.mark.parametrize("function", GIVEN, ids=lambda f: f.__name__)
 def test_the_good_input_of_that_table_is_taken(function):
     function(**GIVEN[function])
+
+
+def test_bytes_are_no_levels():
+    with pytest.raises(TypeError, match=r"floating dtype, got torch\.uint8"):
+        levels_of(torch.full((1, 1, 2, 2), 64, dtype=torch.uint8), 5)             # 64 · 4 is 0 in a byte
+    for levels in (1, 5.0, True):
+        with pytest.raises(ValueError, match="levels_of wants at least 2 whole levels"):
+            levels_of(torch.zeros(1, 1, 2, 2), levels)
+
+
+def test_the_kl_near_zero_is_not_negative():
+    logvar = torch.linspace(-2e-3, 2e-3, 4001)[:, None]
+    kl = kl_to_standard_normal(torch.zeros_like(logvar), logvar)
+    assert (kl >= 0).all()
+    assert_close(kl, logvar[:, 0].square() / 4, rtol=0, atol=2e-9)

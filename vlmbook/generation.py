@@ -6,12 +6,13 @@ probability of whole levels, in nats an image: the probabilities of all images t
 """
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 from torch.nn import functional as F
 
 from vlmbook import runtime
+from vlmbook.checks import check_images
 from vlmbook.metrics import bits_per_dimension, frechet_distance, precision_recall
 from vlmbook.records import load
 from vlmbook.resnet import small_resnet
@@ -39,7 +40,8 @@ class PixelHistogram:
         return self.log_p.expand(len(x), -1, -1, -1, -1).gather(-1, index).flatten(1).sum(1)
 
     def sample(self, n, generator=None):
-        """int -> (n, C, H, W)."""
+        """int -> (n, C, H, W). Raises ValueError for n below 1."""
+        _check_count("n", n)
         p = self.log_p.exp().flatten(0, 2)
         drawn = torch.multinomial(p, n, replacement=True, generator=generator).T
         return drawn.view(n, *self.log_p.shape[:3]).float() / (self.levels - 1)
@@ -76,7 +78,11 @@ class PixelGaussian:
         return _log_mass(low, high).sum(1)
 
     def sample(self, n, generator=None):
-        """int -> (n, C, H, W), drawn as the likelihood reads: pixel after pixel, each to its level."""
+        """int -> (n, C, H, W), drawn as the likelihood reads: pixel after pixel, each to its level.
+
+        Raises ValueError for n below 1.
+        """
+        _check_count("n", n)
         device, spread = self.mean.device, self.factor.diagonal()
         away = torch.zeros(n, len(self.mean), dtype=torch.float64, device=device)
         x = torch.zeros_like(away)
@@ -92,7 +98,14 @@ def judge(images, labels, *, epochs=12, batch_size=64, lr=0.01, seed=0, precisio
     """(B, C, H, W), (B,) int64 -> a ResNet of 8 layers trained to name their classes, in evaluation mode, frozen.
 
     The same images and seed give the same judge, whatever was drawn before; the global generator is left as it was.
+    Raises TypeError or ValueError for labels that are not int64 from 0 on, and for an empty set.
     """
+    check_images(images, "images", "(B, C, H, W)")
+    if labels.dtype != torch.int64:
+        raise TypeError(f"judge wants int64 labels, got {labels.dtype}")
+    if labels.shape != images.shape[:1] or not len(labels) or labels.min() < 0:
+        raise ValueError(f"judge wants at least one image, and for each a label from 0 on, got {tuple(images.shape)} "
+                         f"and {tuple(labels.shape)}")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = small_resnet(8, num_classes=int(labels.max()) + 1, in_channels=images.shape[1])
@@ -104,6 +117,7 @@ def judge(images, labels, *, epochs=12, batch_size=64, lr=0.01, seed=0, precisio
 @torch.no_grad()
 def features(judge, images):
     """A judge, (B, C, H, W) -> (B, 64): what its last stage sees, the mean over all places."""
+    check_images(images, "images", "(B, C, H, W)")
     place = judge.fc.weight.device
     return torch.cat([judge.features(batch.to(place))[-1].mean((2, 3)) for batch in images.split(500)])
 
@@ -121,7 +135,12 @@ def score(judge, samples, held_out):
 
 
 def row(name, judge, samples, held_out, *, nats=None, seconds=None, ms=None):
-    """-> dict: a line of `table`. nats: (N,) log-likelihoods of held-out images; seconds: of training; ms: a sample."""
+    """-> dict: a line of `table`. nats: (N,) log-likelihoods of held-out images; seconds: of training; ms: a sample.
+
+    Raises ValueError for nats that are not one number for each held-out image.
+    """
+    if nats is not None and nats.shape != held_out.shape[:1]:
+        raise ValueError(f"row wants nats of the shape ({len(held_out)},), got {tuple(nats.shape)}")
     bits = None if nats is None else float(bits_per_dimension(nats, held_out[0].numel()).mean())
     return {"name": name, "bits": bits, **score(judge, samples, held_out), "seconds": seconds, "ms": ms}
 
@@ -139,7 +158,9 @@ def table(rows):
 
 
 def as_figures(rows):
-    """list of `row` -> dict of dicts of numbers, as `records.record` takes them."""
+    """list of `row` -> dict of dicts of numbers, as `records.record` takes them. Raises ValueError for equal names."""
+    if len({line["name"] for line in rows}) < len(rows):
+        raise ValueError(f"each row wants a name of its own, got {', '.join(line['name'] for line in rows)}")
     return {line["name"]: {key: value for key, value in line.items() if key != "name" and value is not None}
             for line in rows}
 
@@ -150,7 +171,7 @@ def published_rows(chapter, *names, profile=None):
     They are of another run, of the profile of this one unless told, and their names say of which chapter.
     """
     entry = load(chapter, profile or runtime.profile())
-    found = entry["figures"]["rows"] if entry else {}
+    found = entry["figures"].get("rows", {}) if entry else {}
     blank = dict.fromkeys(("bits", "frechet", "precision", "recall", "seconds", "ms"))
     return [{"name": f"{name} ({chapter})", **blank, **found[name]} for name in names if name in found]
 
@@ -166,6 +187,11 @@ def _log_mass(low, high):
 def _check_positive(name, value):
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < math.inf:
         raise ValueError(f"{name} is to be a number above 0, got {value!r}")
+
+
+def _check_count(name, value):
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name} is to be a whole number of at least 1, got {value!r}")
 
 
 def _check_shape(x, shape):

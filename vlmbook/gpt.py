@@ -5,7 +5,7 @@ An image is read row by row as N tokens (B, N), int64 in 0 … vocabulary − 1:
 """
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 from einops import rearrange
@@ -18,11 +18,12 @@ from vlmbook.checks import check_counts
 class Block(nn.Module):
     """(B, N, D) -> (B, N, D): causal self-attention, then an MLP for each place, both added to what came in.
 
-    Raises ValueError for a width that heads does not divide.
+    Raises ValueError for sizes that are not whole or below 1, and for a width that heads does not divide.
     """
 
     def __init__(self, width, heads):
         super().__init__()
+        check_counts(self, width=width, heads=heads)
         if width % heads:
             raise ValueError(f"{heads} heads do not divide the width {width}")
         self.heads = heads
@@ -118,6 +119,8 @@ class GPT(nn.Module):
 
     def read(self, x, memories=None):
         """(B, n, D) embeddings -> (B, n, vocabulary); with memories, x holds the places after those that they hold."""
+        if memories is not None and len(memories) != len(self.blocks):
+            raise ValueError(f"GPT wants a memory for each of its {len(self.blocks)} blocks, got {len(memories)}")
         x = self.place(x, memories[0].length if memories else 0)
         for number, block in enumerate(self.blocks):
             x = block(x, memories[number] if memories else None)
@@ -149,14 +152,20 @@ def narrowed(logits, *, temperature=1.0, top_k=None, top_p=None):
     """(B, V) -> (B, V): logits / temperature, and −inf for what is not among the k likeliest, or in the smallest set of
     the likeliest whose probability reaches p [Holtzman et al. 2019, arXiv:1904.09751].
 
-    Both count at this temperature, p among the k. What is as likely as the last one kept is kept too. Raises ValueError
-    for a temperature that is not above 0, a top_k below 1 and a top_p outside (0, 1].
+    Both count at this temperature, p among the k. What is as likely as the last one kept is kept too. Raises TypeError
+    or ValueError for logits that are no floating (B, V), and ValueError for a temperature that is not above 0, a top_k
+    below 1 and a top_p outside (0, 1].
     """
     for name, value, most in (("temperature", temperature, math.inf), ("top_p", 1 if top_p is None else top_p, 1)):
         if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value <= most:
             raise ValueError(f"{name} wants a number above 0{' and at most 1' * (most == 1)}, got {value!r}")
     if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
         raise ValueError(f"top_k wants a whole number of at least 1, got {top_k!r}")
+    if not isinstance(logits, torch.Tensor) or not logits.is_floating_point():
+        kind = logits.dtype if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise TypeError(f"narrowed wants logits as a floating tensor, got {kind}")
+    if logits.ndim != 2:
+        raise ValueError(f"narrowed wants logits (B, V), got the shape {tuple(logits.shape)}")
     logits = logits / temperature
     if top_k is not None:
         least = logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]
@@ -210,7 +219,11 @@ def complete(model, images, labels, known_rows, **sampling):
 
 
 def to_tokens(images, vocabulary):
-    """(B, 1, H, W) in [0, 1] -> (B, H·W) int64: the nearest of the levels 0 … vocabulary − 1, row by row."""
+    """(B, 1, H, W) in [0, 1] -> (B, H·W) int64: the nearest of the levels 0 … vocabulary − 1, row by row.
+
+    Raises TypeError or ValueError for what are no grey images in [0, 1], and for a vocabulary below 2.
+    """
+    _check_vocabulary("to_tokens", vocabulary)
     if not isinstance(images, torch.Tensor) or not images.is_floating_point():
         kind = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
         raise TypeError(f"to_tokens wants images as a floating tensor, got {kind}")
@@ -222,11 +235,25 @@ def to_tokens(images, vocabulary):
 
 
 def to_images(tokens, vocabulary, size):
-    """(B, H·W) int64, (H, W) -> (B, 1, H, W) float32 in [0, 1]: what `to_tokens` came from."""
+    """(B, H·W) int64, (H, W) -> (B, 1, H, W) float32 in [0, 1]: what `to_tokens` came from.
+
+    Raises TypeError unless tokens are int64, and ValueError for another shape and for tokens beyond the vocabulary.
+    """
+    _check_vocabulary("to_images", vocabulary)
+    if not isinstance(tokens, torch.Tensor) or tokens.dtype != torch.int64:
+        kind = tokens.dtype if isinstance(tokens, torch.Tensor) else type(tokens).__name__
+        raise TypeError(f"to_images wants tokens as an int64 tensor, got {kind}")
     height, width = size
     if tokens.ndim != 2 or tokens.shape[1] != height * width:
         raise ValueError(f"to_images wants tokens (B, {height * width}) of {height}×{width}, got {tuple(tokens.shape)}")
+    if tokens.numel() and not 0 <= tokens.min() <= tokens.max() < vocabulary:
+        raise ValueError(f"to_images wants tokens from 0 to {vocabulary - 1}, got {tokens.min()} to {tokens.max()}")
     return (tokens.float() / (vocabulary - 1)).view(len(tokens), 1, height, width)
+
+
+def _check_vocabulary(owner, vocabulary):
+    if isinstance(vocabulary, bool) or not isinstance(vocabulary, Integral) or vocabulary < 2:
+        raise ValueError(f"{owner} wants a whole vocabulary of at least 2, got {vocabulary!r}")
 
 
 def check_tokens(model, tokens, labels, *, least=0):

@@ -38,7 +38,7 @@ def frechet_distance(a, b):
     middle = root @ torch.cov(b.T).reshape(b.shape[1], -1) @ root              # its roots are those of Σ_a Σ_b
     cross = torch.linalg.eigvalsh((middle + middle.T) / 2).clamp_min(0).sqrt().sum()
     apart = (a.mean(0) - b.mean(0)).square().sum()
-    return float(apart + a.var(0).sum() + b.var(0).sum() - 2 * cross)
+    return max(0.0, float(apart + a.var(0).sum() + b.var(0).sum() - 2 * cross))        # rounding's −1e-10 counts as 0
 
 
 def precision_recall(real, generated, k=3):
@@ -76,8 +76,9 @@ def _root(covariance):
 def _features(a, b, least):
     """-> both as float64, detached. Raises TypeError or ValueError for what are no two sets of finite features."""
     for x in (a, b):
-        if not isinstance(x, torch.Tensor):
-            raise TypeError(f"features are to be a torch.Tensor (N, D), got {type(x).__name__}")
+        if not isinstance(x, torch.Tensor) or x.is_complex():
+            kind = x.dtype if isinstance(x, torch.Tensor) else type(x).__name__
+            raise TypeError(f"features are to be a real torch.Tensor (N, D), got {kind}")
         if x.ndim != 2 or len(x) < least or x.shape[1] < 1:
             raise ValueError(f"features are to be (N, D) with N of at least {least}, got {tuple(x.shape)}")
     if a.shape[1] != b.shape[1]:

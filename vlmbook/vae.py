@@ -26,8 +26,7 @@ class VAE(nn.Module):
     def __init__(self, size, *, channels=1, levels=256, latent=16, width=32):
         super().__init__()
         check_counts(self, channels=channels, latent=latent, width=width)
-        if isinstance(levels, bool) or not isinstance(levels, Integral) or levels < 2:
-            raise ValueError(f"VAE wants at least 2 whole levels, got {levels!r}")
+        _check_levels("VAE", levels)
         self.size = _height_and_width(size)
         self.channels, self.levels, self.latent = channels, levels, latent
         self.grid = tuple(math.ceil(n / 4) for n in self.size)
@@ -71,7 +70,7 @@ def reparameterise(mu, logvar):
 
 def kl_to_standard_normal(mu, logvar):
     """(B, Z), (B, Z) -> (B,): KL(N(mu, exp(logvar)) || N(0, I)) in nats [appendix B]."""
-    return (mu.square() + logvar.exp() - 1 - logvar).sum(1) / 2
+    return (mu.square() + logvar.expm1() - logvar).sum(1) / 2           # exp(logvar) − 1, exact near 0
 
 
 def log_normal(z, mu, logvar):
@@ -88,7 +87,12 @@ def log_likelihood_of_pixels(logits, x):
 
 
 def levels_of(x, levels):
-    """(B, C, H, W) in [0, 1] -> (B, C, H, W) int64 in 0 … levels − 1. Raises ValueError for a pixel between levels."""
+    """(B, C, H, W) in [0, 1] -> (B, C, H, W) int64 in 0 … levels − 1.
+
+    Raises TypeError unless x is a floating tensor, and ValueError for a pixel between levels or fewer than 2 levels.
+    """
+    check_images(x, "x", "(B, C, H, W)")
+    _check_levels("levels_of", levels)
     scaled = x * (levels - 1)
     whole = scaled.round()
     if not (((scaled - whole).abs() < 1e-3) & (whole >= 0) & (whole < levels)).all():                # NaN is none
@@ -109,9 +113,9 @@ def elbo(model, x):
 def elbo_loss(model, x, *, beta=1.0):
     """VAE, (B, C, H, W) -> scalar: −log p(x | z) + beta · KL, the mean over the batch in nats [Higgins et al. 2017].
 
-    Raises ValueError for a beta below 0.
+    Raises ValueError for a beta below 0 or infinite.
     """
-    if not isinstance(beta, Real) or not beta >= 0:
+    if isinstance(beta, bool) or not isinstance(beta, Real) or not 0 <= beta < math.inf:
         raise ValueError(f"elbo_loss wants a beta of at least 0, got {beta!r}")
     reconstruction, kl = elbo(model, x)
     return (beta * kl - reconstruction).mean()
@@ -146,6 +150,11 @@ def sample_image(logits):
     levels = logits.shape[1]
     p = rearrange(logits.softmax(1), "b levels c h w -> (b c h w) levels")
     return torch.multinomial(p, 1).view(len(logits), *logits.shape[2:]).to(logits.dtype) / (levels - 1)
+
+
+def _check_levels(owner, levels):
+    if isinstance(levels, bool) or not isinstance(levels, Integral) or levels < 2:
+        raise ValueError(f"{owner} wants at least 2 whole levels, got {levels!r}")
 
 
 def _height_and_width(size):
