@@ -203,6 +203,17 @@ def test_bytes_are_no_levels_and_nothing_is_drawn_for_nobody():
                 model.sample(n)
 
 
+def test_real_images_of_the_same_classes():
+    images, labels = data.digits("train")
+    wanted = data.digits("test")[1]
+    chosen = generation.same_classes(images, labels, wanted)
+    known = {tuple(image.flatten().tolist()): label.item() for image, label in zip(images, labels, strict=True)}
+    assert [known[tuple(image.flatten().tolist())] for image in chosen] == wanted.tolist()
+    assert len({tuple(image.flatten().tolist()) for image in chosen}) == len(chosen)
+    with pytest.raises(ValueError, match="wants 2 images of class 3, there are 1"):
+        generation.same_classes(images[:3], torch.tensor([3, 1, 1]), torch.tensor([1, 3, 3]))
+
+
 def test_a_row_wants_a_number_for_each_held_out_image(judge):
     held_out = data.digits("test")[0][:40]
     with pytest.raises(ValueError, match=r"shape \(40,\), got \(7,\)"):

@@ -114,6 +114,20 @@ def judge(images, labels, *, epochs=12, batch_size=64, lr=0.01, seed=0, precisio
     return net.eval().requires_grad_(False)
 
 
+def same_classes(images, labels, wanted):
+    """(N, C, H, W), (N,), (M,) classes -> (M, C, H, W): an image of each wanted class in its place, none used twice.
+
+    So real images can be compared with real ones on equal terms. Raises ValueError where a class has too few.
+    """
+    chosen = torch.empty(len(wanted), dtype=torch.int64)
+    for label in wanted.unique():
+        places, there = (labels == label).nonzero()[:, 0], (wanted == label).nonzero()[:, 0]
+        if len(places) < len(there):
+            raise ValueError(f"same_classes wants {len(there)} images of class {label}, there are {len(places)}")
+        chosen[there] = places[:len(there)]
+    return images[chosen]
+
+
 @torch.no_grad()
 def features(judge, images):
     """A judge, (B, C, H, W) -> (B, 64): what its last stage sees, the mean over all places."""

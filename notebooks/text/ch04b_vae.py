@@ -39,7 +39,8 @@ if (published := records.RESULTS / "ch04b.quick.png").exists():
 #
 # The 1,797 digits of chapter 3a, 8×8 pixels. Each pixel has one of 17 levels, 0 to 16 sixteenths: so an image is 64 whole numbers, and a model
 # can give it a probability. 360 digits are for the comparison at the end, and looked at only there; 240 are held out for everything that we
-# choose on the way. With `VLMBOOK_PROFILE=full` it is Fashion-MNIST: 28×28 pixels, 256 levels.
+# choose on the way. With `VLMBOOK_PROFILE=full` it is Fashion-MNIST [Xiao et al.
+# 2017]: 28×28 pixels, 256 levels.
 
 # %%
 def images_of(split):                        # -> (B, 1, H, W), (B,)
@@ -82,6 +83,8 @@ p_of = {x: round((given(x) * prior).sum().item(), 4) for x in product((0, 1), re
 print(p_of, "sum", round(sum(p_of.values()), 3))
 
 # %% [markdown]
+# From −8 to 8: further out the prior is below $10^{-13}$.
+#
 # ### A bound in place of the integral
 #
 # Most $z$ explain a given image badly, and add nothing to the integral. Those that explain it are told by the posterior (后验) $p(z\mid x)$, which
@@ -140,12 +143,16 @@ assert_close(exact, kl_to_standard_normal(mu[None], logvar[None])[0])
 assert_close(exact, kl_divergence(q, p).sum())
 drawn = q.sample((100_000,))
 draws = (q.log_prob(drawn) - p.log_prob(drawn)).sum(1)
-print(*(f"{n:7,} draws: {draws[:n].mean():.3f}" for n in (10, 100, 1000, 100_000)), sep="\n")
+print(*(f"{n:7,} draws: {draws[:n].mean():.3f} ± {draws.std() / n**0.5:.3f}"
+        for n in (10, 100, 1000, 10_000, 100_000)), sep="\n")
 print(f"closed form: {exact:.3f} nats")
 assert abs(draws.mean() - exact) < 5 * draws.std() / 100_000**0.5 < 0.05
 
 
 # %% [markdown]
+# The error (±, one standard deviation) falls with the root of the number: ten thousand draws for two digits. (That a hundred may come close is
+# luck.) The closed form costs none.
+#
 # ### The other term, and its gradient
 #
 # $\mathbb E_q[\log p(x\mid z)]$ has no closed form, since a network stands inside. One draw of $z$ will do, if the gradient is right *on
@@ -188,7 +195,7 @@ assert max(variances["reparameterised"]) < 1.2 * min(variances["reparameterised"
 #
 # The encoder: two convolutions with stride 2, then a linear layer to $2Z$ numbers, $\mu$ and $\log\sigma^2$ (the logarithm, since a network's
 # output may be negative and a variance not). The decoder goes the same way back and ends in `levels` numbers for each pixel: a distribution over
-# its levels. Predict the shape after each line, for images `(4, 1, 8, 8)`, width 16 and $Z=5$.
+# its levels. Predict the shapes of its three results, for images `(4, 1, 8, 8)`, width 16 and $Z=5$.
 
 # %%
 from vlmbook.vae import VAE, elbo, elbo_loss, log_likelihood
@@ -398,8 +405,8 @@ assert between(ramp) > 8 > 3 > between(step) and between(edges[0]) == 0
 #
 # ## 5 Train
 #
-# At the start the decoder cannot use $z$, so the cheapest is to make the KL 0, as above; and from there it is hard to come back. Therefore
-# multiply the KL by a $\beta$ that grows from 0 to 1 over the first half of the steps: a warm-up (预热) [Bowman et al. 2016; Sønderby et al. 2016].
+# At the start the decoder cannot use $z$, so the cheapest is to make the KL 0, as above; and there it stays for long, unless the KL weighs
+# little for a while, which is how the run of W06 came back. Therefore multiply the KL by a $\beta$ that grows from 0 to 1 over the first half of the steps: a warm-up (预热) [Bowman et al. 2016; Sønderby et al. 2016].
 # Is it worth it, and how fast may the steps be? Three short runs, one seed each, judged on the validation images in bits a pixel (less is
 # better): $-\mathrm{ELBO}/(64\ln2)$.
 
@@ -465,15 +472,16 @@ assert max(last) < baselines["histogram"] and (not small or max(last) < baseline
 # ### The comparison of chapters 4a, 4b and 4c
 #
 # The same 360 test digits for every model, and as many samples. *Bits a dimension* is $-\log_2p(x)$ divided by the number of pixels (for the VAE
-# by the bound of 100 draws, so the truth is a little better). The *Fréchet distance* [Heusel et al. 2017] compares mean and covariance of features,
+# by the bound of 100 draws, 20 in full, so the truth is a little better). The *Fréchet distance* [Heusel et al. 2017] compares mean and covariance of features,
 # less is better; *precision* [Kynkäänniemi et al. 2019] is the share of samples that lie among real images, *recall* the share of real images
 # that lie among samples. The features are those of a small classifier that knows real digits only: it sees what tells digits apart, and little
-# else. With 360 images even real ones are not at distance 0: hence the first row.
+# else. With 360 images even real ones are not at distance 0: hence the first row, of training images of the same classes.
 
 # %%
 judge = generation.judge(*every, epochs=runtime.pick(quick=12, full=3), precision=precision).cpu()
 n, draws = len(test_images), runtime.pick(quick=100, full=20)
-rows = [generation.row("other real images", judge, images[:n], test_images)]
+real = generation.same_classes(*every, test_labels)
+rows = [generation.row("other real images", judge, real, test_images)]
 rows += [generation.row(name, judge, model.sample(n), test_images,
                         nats=model.log_likelihood(test_images)) for name, model in models.items()]
 nats = [log_likelihood(net, test_images, draws) for net in nets]
@@ -496,8 +504,8 @@ assert not small or (max(vae, means) < 0.9 * gaussian and max(by_seed) < rows[2]
 # %% [markdown]
 # The VAE gives the test digits more probability than both baselines; its samples are nearer to real digits, and still far from them. Chapter 4a's
 # GAN, where its row stands there, is a published row of another run: it has no bits, since a GAN gives no image a probability. One figure to be
-# careful with: by *precision* the histogram, whose images are noise to us, is about as good as the VAE. What a small classifier is shown, it
-# calls a digit; only *recall* and the distance tell them apart here.
+# careful with: by *precision* the histogram, whose images are noise to us, is about as good as the VAE. A few real digits that lie alone have
+# balls so wide that they hold noise too (chapter 4a, section 6); here the distance tells them apart.
 #
 # ## 6 See inside
 #
@@ -617,6 +625,9 @@ if small:
     assert sure["codes"].mean() > sure["pixels"].mean() + 0.01
 
 # %% [markdown]
+# Through the codes it is a little surer. But it is sure of much that is no digit, too: confidence alone proves little, so look at the rows. The
+# lower of each pair shows two digits at once, the upper one stroke that moves.
+#
 # ## 7 Break it
 #
 # ### The price of β
@@ -773,10 +784,11 @@ records.show("ch04b", "full")
 # ## 10 What we learned
 #
 # An image's likelihood is an integral over hidden causes; the ELBO bounds it from below, by how well the encoder guesses the cause.
-# The loss has two terms: fit the image, and keep the code near the prior. Either one alone is useless: collapse, or codes that no one can draw.
+# The loss has two terms: fit the image, and keep the code near the prior. Without the first the code collapses; without the second nothing keeps
+# the codes where one draws, and new images get worse.
 # Noise enters as an input of its own, so that gradients pass by it; this is far less noisy than the alternative.
 # Mean images are blurry because an average is the best guess about what the code leaves open; drawn pixels are noisy instead.
-# A high likelihood means cheap to describe. A blank sheet is.
+# A high likelihood means cheap to describe. A plain bar is, and it is no digit.
 #
 # **References.** D. P. Kingma, M. Welling, *Auto-encoding variational Bayes*, ICLR 2014 [2013], arXiv:1312.6114 · R. J. Williams, *Simple
 # statistical gradient-following algorithms for connectionist reinforcement learning*, Machine Learning 8, 1992 · Y. Burda, R. Grosse, R.

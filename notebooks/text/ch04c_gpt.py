@@ -30,14 +30,15 @@ torch.set_num_threads(1)                     # batches this small gain little fr
 plot.use_style()
 records.published("ch04c")
 if (published := records.RESULTS / "ch04c.quick.png").exists():
-    plot.gallery([data.read_image(published, channels=3)]);
+    plot.gallery([data.read_image(published, channels=3)], width=7.162);      # pixel by pixel
 
 
 # %% [markdown]
 # ## 1 The data, looked at
 #
 # The digits again: 8×8 pixels of 17 levels of grey. Of the 1,437 to learn from, a sixth is held back as a validation part (验证集): every choice in this
-# chapter is made there. The 360 test digits are looked at once, in section 6. With `VLMBOOK_PROFILE=full` it is Fashion-MNIST, 28×28 and 256 levels.
+# chapter is made there. The 360 test digits are looked at once, in section 6. With `VLMBOOK_PROFILE=full` it is Fashion-MNIST
+# [Xiao et al. 2017], 28×28 and 256 levels.
 
 # %%
 def images_of(split):                        # -> (B, 1, H, W), (B,)
@@ -139,7 +140,8 @@ assert ((counts / 4000 - joint).abs() < 4.5 * (joint * (1 - joint) / 4000).sqrt(
 # ### Looking back, never ahead
 #
 # Each place has to gather what it needs from those before it. In attention (注意力, chapter 5b has more of it) place $i$ asks with a query
-# $q_i$, place $j$ answers to its key $k_j$, and hands over its value $v_j$; all three are linear in what stands at the place. In the causal
+# (查询) $q_i$, place $j$ answers to its key (键) $k_j$, and hands over its value (值) $v_j$; all three are of size $d$ and linear in what stands at
+# the place [Vaswani et al. 2017]. In the causal
 # kind the sum ends at $i$:
 #
 # $$\alpha_{ij}=\frac{\exp(q_i\cdot k_j/\sqrt d)}{\sum_{m\le i}\exp(q_i\cdot k_m/\sqrt d)}\ \text{ for } j\le i,\qquad
@@ -194,10 +196,12 @@ print("equal in values and in", len(slopes[0]), "gradients")
 # ### The whole
 #
 # What stands at place $t$ is to say something of token $t$, which it must not see. So everything is moved by one: first comes the class $c$
-# (a vector for each), then the tokens but for the last. Every place gets a learned vector that tells it where it is.
+# (a vector $e_c$ for each), then the tokens but for the last, each as a row of a learned table $E$, its embedding (嵌入). Every place gets a learned
+# vector of $P$ that tells it where it is, a position embedding (位置嵌入). $\mathrm{LN}$ is layer normalisation (层归一化): mean 0 and variance 1
+# over the width. Of $M$ blocks the last one is read.
 #
 # $$h^0=[\,e_c;\,E_{x_1};\dots;E_{x_{T-1}}]+P,\qquad h^{\ell}=\mathrm{Block}_\ell(h^{\ell-1}),\qquad
-# p_\theta(\cdot\mid x_{<t},c)=\mathrm{softmax}\big(W\,\mathrm{LN}(h^L_t)\big)$$
+# p_\theta(\cdot\mid x_{<t},c)=\mathrm{softmax}\big(W\,\mathrm{LN}(h^M_t)\big)$$
 #
 # $$\mathcal L=-\frac1T\sum_{t=1}^{T}\log p_\theta(x_t\mid x_{<t},c)$$
 #
@@ -352,7 +356,7 @@ assert baselines["histogram"].sample(2).shape == (2, 1, *size)
 # %% [markdown]
 # All of them, and the histogram of section 2 as well, since one can draw from it.
 #
-# **M26 · text, images, speech.** The section says of GPT that it succeeded in all three. Of the GPT of 2018 the first is true. Images were
+# **M26 · text, images, speech.** The section says of GPT that it succeeded in all three. The GPT of 2018 reads and writes text alone, and was judged by how well it understands. Images were
 # Image GPT's [Chen et al. 2020] and DALL-E's [Ramesh et al. 2021], sound WaveNet's [van den Oord et al. 2016]: relatives that share the chain
 # rule. What does carry over is the principle. Here the same class with the same loss learns text, the source code of its own module, 32
 # characters at a time, the last tenth held out.
@@ -424,7 +428,7 @@ assert abs(ends_of["validation"] - ends_of["training"]) < 0.12
 # judge, a small ResNet that learned to read real digits: the Fréchet distance (弗雷歇距离) compares mean and covariance of its 64 features [Heusel
 # et al. 2017], precision (精确率) is the share of samples that lie among real images there, recall (召回率) the share of real images that lie among
 # samples [Kynkäänniemi et al. 2019]. It sees what a reader of digits sees and no more; and even real images are not at 0, hence the first
-# row, from those that the judge learned.
+# row: training images of the same classes.
 #
 # Our model is told the class, and the others are not. For a fair number the class is summed out, with ten passes:
 #
@@ -446,7 +450,7 @@ judge = generation.judge(images, labels, epochs=runtime.pick(quick=12, full=3), 
 right = {"GPT": given.argmax(1), "judge": judge(test_images).argmax(1)}
 right = {name: (said == test_labels).float().mean().item() for name, said in right.items()}
 print("read rightly:", *(f"{name} {share:.1%}" for name, share in right.items()))
-assert 0.5 < right["GPT"] < right["judge"]
+assert (0.85 if height == 8 else 0.3) < right["GPT"] < right["judge"]
 
 # %% [markdown]
 # At most $\ln 10$ nats an image, since one of the ten terms is that of the true class. And the GPT reads far better than chance, though
@@ -464,8 +468,9 @@ def draw(model, labels, seed=0, **dials):    # (B,) classes -> (B, 1, H, W)
 
 near, read = deepcopy(model).cpu(), lambda x: judge(x).argmax(1)
 row = partial(generation.row, judge=judge, held_out=test_images)
-n, samples = len(test_images), {"other real images": images[:len(test_images)]}
-rows = [row("other real images", samples=images[:n])]
+n = len(test_images)
+samples = {"other real images": generation.same_classes(images, labels, test_labels)}
+rows = [row("other real images", samples=samples["other real images"])]
 for name, baseline in baselines.items():
     samples[name] = baseline.sample(n, generator=torch.Generator().manual_seed(0))
     rows.append(row(name, samples=samples[name], nats=baseline.log_likelihood(test_images)))
@@ -530,15 +535,16 @@ cold, even, hot, cut = *(f"temperature {t}" for t in (0.5, 1.0, 1.5)), f"top k {
 frechet, precision_of, recall, ordered = means.values()
 if height == 8:
     assert frechet[cut] < frechet[even] < min(frechet[cold], frechet[hot])
-    assert abs(precision_of[cold] - precision_of[even]) < 0.08 < ordered[even] - ordered[hot]
-    assert precision_of[cut] > precision_of[even] + 0.02 > precision_of[hot] + 0.05
+    assert precision_of[cold] < precision_of[even] + 0.04 and ordered[even] > ordered[hot] + 0.08
+    assert precision_of[cut] > precision_of[even] + 0.02 and precision_of[even] > precision_of[hot]
     assert recall[cold] < recall[even] - 0.05 and recall[cut] < recall[even]
 
 # %% [markdown]
 # Bars span one standard deviation over the seeds of the drawing, from one network. Cooling to 0.5 gains no precision, costs recall, and the
-# Fréchet distance grows: a low temperature sharpens each pixel, not the image. At 1.5 precision, readability and distance are all worse. What
-# helps this network more is to cut off the unlikely levels alone, as top-$k$ does: better precision and Fréchet distance, at the price of
-# recall. (The likelihoods of section 6 are those of what was learned, before any dial.)
+# Fréchet distance grows. A little cooling, 0.75, may make samples more readable, and whether it brings them nearer differs from network to
+# network. At 1.5 precision, readability and distance are all worse. What helps more is to cut off the unlikely levels alone, as top-$k$ does:
+# better precision and Fréchet distance, at the price of recall. (Precision is easily fooled, as chapter 4a found; here all samples come from one
+# network. The likelihoods of section 6 are those of what was learned, before any dial.)
 #
 # ## 8 Half an image
 #
@@ -600,13 +606,16 @@ above = torch.stack([each.mean(0)[:, i, i - width + 1].mean(1) for each in weigh
 even = (1 / (i + 1.0)).mean()
 print("on the pixel above, head by head:", *(f"{share:.2f}" for share in above.flatten()),
       f"; evenly it would be {even:.3f}")
-assert above.max() > 2 * even or height > 8
+block, head = divmod(int(above.argmax()), above.shape[1])
+assert above.max() > 1.5 * even or height > 8
 assert all((each.triu(1) == 0).all() for each in weights)
-interact.live(partial(drawings.draw_attention, images=valid_images[:watched], weights=weights),
+interact.live(partial(drawings.draw_attention, images=valid_images[:watched], weights=weights,
+                      block=block, head=head),
               image=(0, 9), pixel=(1, pixels), block=(0, depth - 1), head=(0, 3), figsize=(7, 2.7))
 
 # %% [markdown]
-# At least one head of this run has learned what one might have built in: the pixel above. What do the others do?
+# In most runs some head looks far more than evenly at the pixel above, as one might have built in; it is the one shown first. What do the
+# others do?
 #
 # ## 10 Break it
 #
@@ -639,8 +648,8 @@ drawings.draw_samples(plt.figure(figsize=(7, 1.1)), {
 
 # %% [markdown]
 # In the mean its loss falls far below the honest one, on held-out images too, for they leak just the same: no loss curve gives it away. But in
-# drawing there is no next token to look at. Measured with the mask that drawing has (`in drawing`; here the same weights, as there is one
-# block), it costs far more. Another seed may need more epochs to find the leak; the test of section 3 needs not one step.
+# drawing there is no next token to look at. Measured with the mask that drawing has (`in drawing`: a mask has no
+# weights, so the same network can be asked with either), it costs far more. Another seed may need more epochs to find the leak; the test of section 3 needs not one step.
 #
 # And without any mask, `ahead = 64`, as an encoder has none? Does training find that leak sooner or later than this one? Try it.
 
@@ -708,8 +717,8 @@ check("ch04c.4", mask_for)
 
 
 # %% [markdown]
-# **5 · Build.** What is it going to be? From the first `known` tokens of each image, the probability of every class, if all are equally
-# likely beforehand. Then try it on `near` and `valid_images`: after which row is the class known?
+# **5 · Build.** What is it going to be? From the first `known` tokens of each image (none of them, if `known` is 0), the probability of every
+# class, if all are equally likely beforehand. Then try it on `near` and `valid_images`: after which row is the class known?
 
 # %%
 def classes_from(model, tokens, known):      # (B, N), int -> (B, num_classes), rows sum to 1
@@ -733,14 +742,14 @@ records.show("ch04c", "full")
 # The chain rule makes a probability of images out of one distribution after the other; nothing is lost, and the likelihood is exact.
 # The causal mask lets all of them be learned in one pass. It is tested by changing a token, not by looking at the loss.
 # Drawing is a loop: the symbol goes back in. A cache makes it cheaper and changes nothing.
-# A temperature sharpens each pixel, which is not sharpening the image.
+# Cutting off unlikely symbols made better images here than a low temperature.
 # The same network reads, by Bayes' rule, and completes what it has half seen.
 #
 # **References.** A. Radford, K. Narasimhan, T. Salimans, I. Sutskever, *Improving language understanding by generative pre-training*, OpenAI,
 # 2018 · A. Vaswani et al., *Attention is all you need*, NeurIPS, 2017, arXiv:1706.03762 · M. Chen et al., *Generative pretraining from
 # pixels*, ICML, 2020 · A. Ramesh et al., *Zero-shot text-to-image generation*, ICML, 2021, arXiv:2102.12092 · A. van den Oord et al.,
-# *WaveNet: a generative model for raw audio*, 2016, arXiv:1609.03499 · A. van den Oord, N. Kalchbrenner, K. Kavukcuoglu, *Pixel recurrent
-# neural networks*, ICML, 2016, arXiv:1601.06759 · A. Holtzman, J. Buys, L. Du, M. Forbes, Y. Choi, *The curious case of neural text
+# *WaveNet: a generative model for raw audio*, 2016, arXiv:1609.03499 · H. Xiao, K. Rasul, R. Vollgraf,
+# *Fashion-MNIST*, 2017, arXiv:1708.07747 · A. Holtzman, J. Buys, L. Du, M. Forbes, Y. Choi, *The curious case of neural text
 # degeneration*, ICLR, 2020, arXiv:1904.09751 · M. Heusel et al., *GANs trained by a two time-scale update rule converge to a local Nash
 # equilibrium*, NeurIPS, 2017, arXiv:1706.08500 · T. Kynkäänniemi et al., *Improved precision and recall metric for assessing generative
 # models*, NeurIPS, 2019, arXiv:1904.06991 · M. Nguyen et al., *Turning up the heat: min-p sampling for creative and coherent LLM outputs*,

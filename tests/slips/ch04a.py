@@ -71,4 +71,9 @@ SLIPS = [
     ("ch04a.4", lambda D, real, fake, eps: penalty()(D, real, fake, eps) * 3, "differentiate the sum"),
     ("ch04a.4", lambda D, real, fake, eps: penalty()(D, real, fake, eps).detach(), "no gradient"),
     ("ch04a.4", lambda D, real, fake, eps: D(real), "shape"),
+    ("ch04a.2", lambda logit: logit / (1 - logit), "logit for D"),
+    ("ch04a.2", lambda logit: 2 / (1 + math.exp(-logit)) - 1, "Solve D"),
+    ("ch04a.3", lambda real, fake: F.softplus(fake - real).mean().detach(), "no gradient"),
+    ("ch04a.3", lambda real, fake: F.softplus(fake[None] - real[:, None]).mean(), "own partner only"),
+    ("ch04a.3", lambda real, fake: F.softplus(fake - real).mean() / 2, "half of it"),
 ]

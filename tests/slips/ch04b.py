@@ -58,4 +58,11 @@ SLIPS = [
     ("ch04b.4", lambda fit, prior, q: (fit + prior - q).amax(0), "largest weight"),
     ("ch04b.4", lambda fit, prior, q: torch.zeros(fit.shape[1]), "off by up to"),
     ("ch04b.4", lambda fit, prior, q: print(end=""), "return"),
+    ("ch04b.1", 2.951, "σ for σ²"),
+    ("ch04b.1", 6.023, "base 10"),
+    ("ch04b.2", lambda m, s, p, r: (((m - p) ** 2 + s) / r**2 - 1 - 2 * math.log(s / r)) / 2, "s is to be squared"),
+    ("ch04b.2", lambda m, s, p, r: (((m - p) ** 2 + s**2) / r - 1 - 2 * math.log(s / r)) / 2, "units of r², not"),
+    ("ch04b.3", lambda mu, logvar, floor: each(mu, logvar).mean(0).clamp(min=floor).sum().detach(), "no gradient"),
+    ("ch04b.3", lambda mu, logvar, floor: each(mu, logvar).mean(1).clamp(min=floor).sum(), "which axis"),
+    ("ch04b.4", lambda fit, prior, q: (fit + prior - q).logsumexp(0) - math.log(fit.shape[1]), "first size"),
 ]

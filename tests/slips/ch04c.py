@@ -64,4 +64,7 @@ SLIPS = [
     ("ch04c.5", lambda m, x, known: terms(m, x)[..., known - 1].softmax(1), "last known token alone"),
     ("ch04c.5", lambda m, x, known: terms(m, x)[..., :known].sum(-1).argmax(1), "shape"),
     ("ch04c.5", lambda m, x, known: print(end=""), "return"),
+    ("ch04c.1", (3, 21, 64), r"\(images, heads, places, size\); this has 3"),
+    ("ch04c.2", lambda n, cache: n * (n + 1) if cache else n * (n + 1) * (2 * n + 1) // 3, "twice as many"),
+    ("ch04c.3", lambda z, share: z.masked_fill(z.softmax(-1) < share * top(z.softmax(-1)), -1e9), "needs −inf"),
 ]

@@ -102,17 +102,17 @@ def is_blank(answer):
 
 # --- what judges ask of an answer first ----------------------------------------------------------------------------
 
-def as_shape(answer, fraction):
-    """Any -> (B, C, H, W). Raises Wrong for anything else; `fraction` says what becomes of a size that is not whole."""
+def as_shape(answer, fraction, axes="(B, C, H, W)"):
+    """Any -> four ints. Raises Wrong for anything else; `fraction` says what becomes of a size that is not whole."""
     try:
         got = tuple(answer)
         whole = all(n == int(n) for n in got)
     except (TypeError, ValueError):
-        raise Wrong(f"A shape is four whole numbers (B, C, H, W), this is a {type(answer).__name__}.") from None
+        raise Wrong(f"A shape is four whole numbers {axes}, this is a {type(answer).__name__}.") from None
     if not whole:
         raise Wrong(f"A size is a whole number: {fraction}.")
     if len(got) != 4:
-        raise Wrong(f"A shape has four numbers (B, C, H, W); this has {len(got)}.")
+        raise Wrong(f"A shape has four numbers {axes}; this has {len(got)}.")
     return tuple(int(n) for n in got)
 
 
@@ -139,6 +139,15 @@ def check_values(got, want, case):
     """Raises Wrong where two tensors of one shape differ."""
     if not got.allclose(want, atol=1e-4):
         raise Wrong(f"For {case} the shape is right, but values are off by up to {(got - want).abs().max():.3g}.")
+
+
+def check_trainable(answered, *given):
+    """Raises Wrong where no gradient of an answered loss reaches the tensors it was given, leaves that ask for one."""
+    if getattr(answered, "requires_grad", False):
+        answered.backward()
+    if any(tensor.grad is None for tensor in given):
+        raise Wrong("The number is right, but no gradient comes back through it: nothing can be learned from a loss "
+                    "that was detached or made of plain numbers.")
 
 
 def check_returned(got):

@@ -5,7 +5,7 @@ import math
 import torch
 from torch.nn import functional as F
 
-from vlmbook.exercises import Exercise, Wrong, as_number, as_shape, as_tensor
+from vlmbook.exercises import Exercise, Wrong, as_number, as_shape, as_tensor, check_trainable
 
 
 def judge_map_shape(answer):
@@ -32,7 +32,7 @@ def judge_map_shape(answer):
 
 
 def judge_times_more_probable(answer):
-    for logit in (0.0, 2.0, -3.0, 0.5):
+    for logit in (2.0, -3.0, 0.5, 0.0):
         got, want = as_number(answer(logit), f"times_more_probable({logit})"), math.exp(logit)
         if math.isclose(got, want, rel_tol=1e-5):
             continue
@@ -63,6 +63,8 @@ def judge_pair_loss(answer):
     if torch.isclose(got, want, atol=1e-5):
         # Far-off pairs: log(sigmoid) computed in two steps is −inf there.
         far = as_tensor(answer(torch.tensor([-200.0]), torch.tensor([0.0])), want, "one pair")
+        pair = real.clone().requires_grad_(), fake.clone().requires_grad_()
+        check_trainable(answer(*pair), *pair)
         if not torch.isclose(far, torch.tensor(200.0)):
             raise Wrong(f"For a logit 200 below its partner's your loss is {far:.3g}, not 200: the sigmoid is rounded "
                         "to 0 before its logarithm. F.softplus(-x) or -F.logsigmoid(x) is minus the logarithm in one.")
@@ -80,6 +82,9 @@ def judge_pair_loss(answer):
         "This is the loss of section 2, which looks at each image alone.":
             F.softplus(-real).mean() + F.softplus(fake).mean(),
         "Subtract the logits, not their sigmoids.": -(real.sigmoid() - fake.sigmoid()).sigmoid().log().mean(),
+        "Each real image is compared with its own partner only, not with all.":
+            F.softplus(fake[None] - real[:, None]).mean(),
+        "This is half of it: the mean over the pairs, once.": F.softplus(-gap).mean() / 2,
         "This only subtracts: sigmoid and logarithm are missing.": -gap.mean(),
     }
     for help_, value in slips.items():

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from vlmbook.exercises import Exercise, Wrong, as_number, as_tensor, check_values
+from vlmbook.exercises import Exercise, Wrong, as_number, as_tensor, check_trainable, check_values
 
 
 def judge_kl(answer):
@@ -21,6 +21,8 @@ def judge_kl(answer):
         "Take the natural logarithm, since nats are asked, not bits.": (5 + 9 - 1 - math.log2(9)) / 2,
         "This is in bits; nats are asked.": right / math.log(2),
         "The terms of μ are missing.": (9 - 1 - 2 * math.log(3)) / 2,
+        "σ is given, and its square is wanted: twice you took σ for σ².": (5 + 3 - 1 - math.log(3)) / 2,
+        "Take the natural logarithm, not that of base 10.": (5 + 9 - 1 - 2 * math.log10(3)) / 2,
         "This is the mean over the three numbers; the KL is their sum.": right / 3,
         "μ is squared before it is added.": (3 + 9 - 1 - 2 * math.log(3)) / 2,
     }
@@ -50,6 +52,9 @@ def judge_kl_between(answer):
                 want + (m**2 - (m - p) ** 2) / (2 * r**2),
             "The logarithm has the wrong sign.": want + 2 * math.log(s / r),
             "The −1 is missing: the KL of equal distributions is 0.": want + 0.5,
+            "s is to be squared as well, in units of r.": want + (s - s**2) / (2 * r**2),
+            "The squares are measured in units of r², not of r.":
+                (((m - p) ** 2 + s**2) / r - 1 - 2 * math.log(s / r)) / 2,
         }
         for help_, value in slips.items():
             if abs(got - value) < 1e-5 * max(1, abs(value)):
@@ -87,6 +92,8 @@ def judge_free_bits(answer):
             "This is the plain KL: the floor does nothing.": each.sum(1).mean(),
             "Over the latent numbers it is a sum, not a mean.": each.mean(0).clamp(min=floor).mean(),
             "Over the batch it is a mean, not a sum.": each.sum(0).clamp(min=floor).sum(),
+            "The mean is over the images, and a floor for each latent number: which axis is which?":
+                each.mean(1).clamp(min=floor).sum(),
             "The factor ½ of the KL is missing.": (2 * each).mean(0).clamp(min=floor).sum(),
             "Latent numbers below the floor are left out; they are charged the floor.":
                 each.mean(0)[each.mean(0) > floor].sum(),
@@ -95,6 +102,8 @@ def judge_free_bits(answer):
             if torch.allclose(got, value, atol=1e-5):
                 raise Wrong(f"For {case}: {got.item():.4g}, not {want.item():.4g}. {help_}")
         check_values(got, want, case)
+    ask = mu.requires_grad_(), logvar.requires_grad_()
+    check_trainable(answer(*ask, 0.0), *ask)
 
 
 def free_bits(mu, logvar, floor):
@@ -124,6 +133,8 @@ def judge_bound(answer):
             "log p(z) is missing in the weights.": (fit - q).logsumexp(0) - math.log(k),
             "log q(z | x) is missing in the weights.": (fit + prior).logsumexp(0) - math.log(k),
             "Only log p(x | z) is used: z was drawn from q, not from the prior.": fit.logsumexp(0) - math.log(k),
+            "The number of draws is the first size of the tables, the batch the second.":
+                weights.logsumexp(0) - math.log(batch),
             "Divide by k inside of the logarithm; outside, it is minus log k.": weights.logsumexp(0) / k,
             "This is the largest weight, not their mean.": weights.amax(0),
         }

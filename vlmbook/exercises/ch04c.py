@@ -8,7 +8,7 @@ from vlmbook.gpt import GPT
 
 
 def judge_cached_keys(answer):
-    got = as_shape(answer, "heads divide the width without a rest")
+    got = as_shape(answer, "heads divide the width without a rest", "(images, heads, places, size)")
     batch, heads, places, size = got
     if got == (3, 21, 4, 16):
         raise Wrong("Heads and places are exchanged: (images, heads, places, size).")
@@ -50,6 +50,8 @@ def judge_scores(answer):
             raise Wrong(f"{case} Without a cache pass t computes scores for all pairs of its t places.")
         if got == sum(t * (t + 1) // 2 for t in range(1, n + 1)) and not cache:
             raise Wrong(f"{case} You left out what the mask throws away; it is computed all the same.")
+        if got == 2 * want:
+            raise Wrong(f"{case} That is twice as many: one score for a query and a key.")
         if got == n * (n - 1) // 2:
             raise Wrong(f"{case} Each place meets itself as well.")
         if got == scores(n + 1, cache):
@@ -87,6 +89,8 @@ def judge_min_p(answer):
             raise Wrong("You keep the unlikely ones, and drop the others.")
         if torch.equal(kept, p >= share * p.max()):
             raise Wrong("You compare with the largest of the whole batch; each row has its own likeliest level.")
+        if kept.all() and torch.equal(got > logits - 1, wanted):
+            raise Wrong("What is left out needs −inf: exp of 0, or of a large negative number, still has a share.")
         if not kept.any(-1).all():
             raise Wrong(f"At {case} nothing is left in some row. The likeliest level always stays.")
         row = (kept != wanted).any(-1).nonzero()[0, 0]
