@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from vlmbook.checks import check_counts, check_images
 
 LARGEST_LOG = math.log(1000 / 16)      # of a size over its anchor's, as torchvision bounds it: exp() stays finite
-RECALLS = torch.from_numpy(np.linspace(0, 1, 101))     # of COCO; float32 would miss a recall that is met exactly
+RECALLS = torch.from_numpy(np.linspace(0, 1, 101))     # COCO's, bit for bit: a recall that is met exactly counts
 
 
 # --- two boxes -------------------------------------------------------------------------------------------------------
@@ -290,13 +290,15 @@ def roi_align(input, boxes, output_size, spatial_scale=1.0, sampling_ratio=-1, a
     least = -math.inf if aligned else 1.0
     A, B = (_shares(scaled[:, axis], (scaled[:, axis + 2] - scaled[:, axis]).clamp(min=least), n, size, sampling_ratio)
             for axis, n, size in ((1, h, input.shape[2]), (0, w, input.shape[3])))       # (K, h, H), (K, w, W)
-    images, pooled = regions[:, 0].long(), []
-    for some in torch.arange(len(regions), device=input.device).split(CHUNK):
-        for image in images[some].unique_consecutive().tolist():
-            mine = some[images[some] == image]
-            rows = torch.einsum("khy,cyx->khcx", A[mine], input[image])
-            pooled.append(torch.einsum("khcx,kwx->kchw", rows, B[mine]))
-    return torch.cat(pooled) if pooled else input.new_zeros(0, input.shape[1], h, w) + 0 * input.sum()
+    images, order, pooled = regions[:, 0].long(), [], []
+    for image in images.unique().tolist():
+        for some in (images == image).nonzero()[:, 0].split(CHUNK):
+            rows = torch.einsum("khy,cyx->khcx", A[some], input[image])
+            pooled.append(torch.einsum("khcx,kwx->kchw", rows, B[some]))
+            order.append(some)
+    if not pooled:
+        return input.new_zeros(0, input.shape[1], h, w) + 0 * input.sum()
+    return torch.cat(pooled)[torch.cat(order).argsort()]
 
 
 CHUNK = 64                                     # regions at once: more would only take memory
