@@ -661,10 +661,14 @@ class FasterRCNN(nn.Module):
         proposed = self.rpn(x, size)
         pooled, logits, moves = self.roi_heads(x, proposed.boxes, _scale(x, size))
         lengths = [len(each) for each in proposed.boxes]
-        judged = zip(proposed.boxes, logits.split(lengths), moves.split(lengths), strict=True)
-        detections = [decided(p.softmax(-1), decode_boxes(t, boxes, HEAD_WEIGHTS), size) for boxes, p, t in judged]
-        return {"map": x, "proposed": proposed, "pooled": pooled, "logits": logits, "offsets": moves,
-                "detections": detections}
+        judged = [(z.softmax(-1), decode_boxes(t, boxes, HEAD_WEIGHTS)) for boxes, z, t in
+                  zip(proposed.boxes, logits.split(lengths), moves.split(lengths), strict=True)]
+        return {"map": x, "proposed": proposed, "pooled": pooled, "logits": logits, "offsets": moves, "judged": judged,
+                "detections": [decided(*each, size) for each in judged]}
+
+    def judged(self, images):
+        """(B, 3, H, W) -> B × ((L, num_classes), (L, 4·num_classes)): what `decided` decides on."""
+        return self.stages(images)["judged"]
 
 
 def decided(p, boxes, image_size, *, least=0.05, iou_threshold=0.5, most=100):
@@ -716,12 +720,16 @@ class GridDetector(nn.Module):
         nn.init.constant_(self.head[-1].bias[:1], -4.0)        # few cells hold a centre
 
     def forward(self, images, boxes=None, labels=None):
-        said = self.said(images)
         if boxes is not None:
-            return self.losses(said, images, *unpadded(images, boxes, labels, self.num_classes))
-        chance, boxes, p = self.read(said, images.shape[2:])
-        p = torch.cat([torch.zeros_like(chance)[..., None], chance[..., None] * p], dim=-1)      # 0 is the background
-        return [decided(*each, images.shape[2:]) for each in zip(p, boxes, strict=True)]
+            true = unpadded(images, boxes, labels, self.num_classes)
+            return self.losses(self.said(images), images, *true)
+        return [decided(*each, images.shape[2:]) for each in self.judged(images)]
+
+    def judged(self, images):
+        """(B, 3, H, W) -> B × ((h·w, num_classes), (h·w, 4)): what `decided` decides on; a chance times a class's."""
+        chance, boxes, p = self.read(self.said(images), images.shape[2:])
+        p = torch.cat([1 - chance[..., None], chance[..., None] * p], dim=-1)                    # 0 is the background
+        return list(zip(p, boxes, strict=True))
 
     def said(self, images):
         """(B, 3, H, W) -> (B, h, w, 5 + classes): logit of a centre, x, y, log width, log height, logits of classes."""

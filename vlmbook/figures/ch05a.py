@@ -160,35 +160,48 @@ def draw_area(figure, hits, objects):
     axes.legend(loc="lower left")
 
 
-def draw_suppression(figure, judged, images, truths, names, detector=None, image=0, score=0.3, iou=0.5):
-    """What one detector says of one image before suppression, and after it; and what the threshold does to the mAP.
+def draw_found(axes, image, said, truth, names, title=""):
+    """(3, H, W), {boxes, scores, labels}, {boxes, labels from 1} -> axes: hits blue, others orange, the truth white."""
+    plot.image(axes, image, title)
+    draw_boxes(axes, truth["boxes"], width=2.5)
+    for label in said["labels"].unique().tolist():
+        mine = said["labels"] == label
+        _, hits, _ = match_detections([said], [truth], label)
+        boxes = said["boxes"][mine][said["scores"][mine].sort(descending=True, stable=True).indices[:100]]
+        for hit, colour in ((False, plot.ORANGE), (True, plot.BLUE)):
+            chosen = boxes[hits == hit]
+            draw_boxes(axes, chosen, [names[label - 1]] * len(chosen), colour=colour)
+    axes.set(xlim=(-0.5, image.shape[2] - 0.5), ylim=(image.shape[1] - 0.5, -0.5))
+    return axes
 
-    judged: {detector: list over images of (p (L, classes), boxes (L, …))}; truths: list of {boxes, labels from 1}.
-    Blue frames hit an object at IoU 0.5, orange ones do not, white is the truth.
+
+def draw_detections(figure, images, predictions, truths, names, columns=6):
+    """(n, 3, H, W), n × {boxes, scores, labels}, n × {boxes, labels from 1}: `draw_found` for each image."""
+    panels = figure.subplots(-(-len(images) // columns), columns, squeeze=False).flat
+    for panel, image, said, truth in zip(panels, images, predictions, truths, strict=False):
+        draw_found(panel, image, said, truth, names)
+
+
+def draw_suppression(figure, judged, images, truths, names, detector="one stage", image=0, score=0.3, iou=0.5):
+    """What one detector says of one image before suppression, and after it; and both thresholds' effect on all images.
+
+    judged: {detector: list over images of what `decided` takes}; truths: list of {boxes, labels from 1}.
     """
-    detector = detector or next(iter(judged))
-    size, truth = images.shape[2:], truths[image]
-    p, boxes = judged[detector][image]
+    size = images.shape[2:]
     panels = figure.subplots(1, 3, width_ratios=(1, 1, 1.1))
-    for panel, threshold in zip(panels, (1.0, iou), strict=False):
-        said = decided(p, boxes, size, least=score, iou_threshold=threshold, most=300)
-        plot.image(panel, images[image], f"{len(said['boxes'])} {'left' if panel is panels[1] else 'before'}")
-        draw_boxes(panel, truth["boxes"], width=2.5)
-        for label in said["labels"].unique().tolist():
-            mine = said["labels"] == label
-            _, hits, _ = match_detections([said], [truth], label)
-            for hit, colour in ((False, plot.ORANGE), (True, plot.BLUE)):
-                chosen = said["boxes"][mine][hits == hit] if len(hits) == int(mine.sum()) else said["boxes"][mine][:0]
-                draw_boxes(panel, chosen, [names[label - 1]] * len(chosen), colour=colour)
-        panel.set(xlim=(-0.5, size[1] - 0.5), ylim=(size[0] - 0.5, -0.5))
-    hits, said, objects = 0, 0, sum(len(each["labels"]) for each in truths)
-    for (p, boxes), truth in zip(judged[detector], truths, strict=True):
-        found = decided(p, boxes, size, least=score, iou_threshold=iou)
+    for panel, threshold, when in zip(panels, (1.0, iou), ("before", "after"), strict=False):
+        said = decided(*judged[detector][image], size, least=score, iou_threshold=threshold)
+        draw_found(panel, images[image], said, truths[image], names, f"{len(said['boxes'])} {when} NMS")
+    hits = said = 0
+    for each, truth in zip(judged[detector], truths, strict=True):
+        found = decided(*each, size, least=score, iou_threshold=iou)
         said += len(found["labels"])
         hits += sum(int(match_detections([found], [truth], label)[1].sum())
                     for label in found["labels"].unique().tolist())
-    values = [hits / max(said, 1), hits / objects]
+    values = [hits / max(said, 1), hits / sum(len(each["labels"]) for each in truths)]
     panels[2].barh([0, 1], values, color=[plot.BLUE, plot.GREEN])
+    for row, value in enumerate(values):
+        panels[2].annotate(f"{value:.2f}", (0.02, row), va="center", color="black")
     panels[2].set(yticks=[0, 1], yticklabels=["precision", "recall"], xlim=(0, 1),
                   xlabel=f"over {len(truths)} images")
     panels[2].invert_yaxis()
