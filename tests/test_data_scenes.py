@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vlmbook.data import SCENE_NAMES, digits, scenes
+from vlmbook.data import SCENE_NAMES, digits, scenes, stacked_boxes
 from vlmbook.data.drawn import COLOURS
 from vlmbook.data.scenery import GROUNDS, _digit
 
@@ -82,3 +82,14 @@ def test_size_and_number_of_objects_are_those_asked_for():
 def test_scenes_refuse_what_they_cannot_draw(arguments, says):
     with pytest.raises(ValueError, match=says):
         scenes(**{"split": "train", "n": 1, **arguments})
+
+
+def test_stacked_boxes_stretch_with_their_images():
+    image, box = torch.zeros(3, 20, 40), torch.tensor([[8.0, 4, 24, 16]])
+    image[:, 4:16, 8:24] = 1
+    other = torch.rand(3, 60, 30)
+    none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long), "difficult": torch.zeros(0).bool()}
+    images, targets = stacked_boxes([(image, {"boxes": box, "labels": torch.tensor([2])}), (other, none)], (40, 60))
+    assert images.shape == (2, 3, 40, 60) and targets[1]["boxes"].shape == (0, 4)
+    assert targets[0]["boxes"].tolist() == [[12, 8, 36, 32]] and targets[0]["labels"].tolist() == [2]
+    assert images[0, :, 9:31, 14:34].min() > 0.99 and images[0, :, :7].max() < 0.01 and images[0, :, :, 38:].max() < 0.01

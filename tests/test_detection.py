@@ -13,17 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
-from torchvision.models.detection import FasterRCNN as TorchFasterRCNN
 from torchvision.models.detection import _utils as torch_utils
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
 from vlmbook import detection
 from vlmbook.detection import (
-    BACKGROUND, NEITHER, FasterRCNN, GridDetector, RegionProposalNetwork, SmallBackbone, assign, average_precision,
-    average_precision_loops, box_iou, box_iou_loops, clipped, decided, decode_boxes, decode_boxes_loops, detection_loss,
+    BACKGROUND, NEITHER, FasterRCNN, GridDetector, RegionProposalNetwork, SmallBackbone, as_torchvision, assign,
+    average_precision,    average_precision_loops, box_iou, box_iou_loops, clipped, decided, decode_boxes, decode_boxes_loops, detection_loss,
     encode_boxes, encode_boxes_loops, generate_anchors, generate_anchors_loops, match_detections, mean_average_precision,
-    nms, nms_loops, padded, precision_recall_curve, roi_align, roi_align_loops, roi_pool, roi_pool_loops, sampled,
+    mirrored, nms, nms_loops, padded, precision_recall_curve, roi_align, roi_align_loops, roi_pool, roi_pool_loops, sampled,
     unpadded,
 )
 
@@ -497,18 +496,9 @@ def faster(seed=0, **options):
 
 
 def torchvisions(ours):
-    """-> torchvision's FasterRCNN with the same backbone, settings and weights: the names fit."""
-    return_map = torchvision.ops.MultiScaleRoIAlign(["0"], 7, 2)
-    theirs = TorchFasterRCNN(
-        SmallBackbone((4, 8, 8)), None, min_size=64, max_size=96, image_mean=[0, 0, 0], image_std=[1, 1, 1],
-        rpn_anchor_generator=AnchorGenerator((OPTIONS["sizes"],), (OPTIONS["ratios"],)), box_roi_pool=return_map,
-        box_head=torchvision.models.detection.faster_rcnn.TwoMLPHead(8 * 49, 24), rpn_pre_nms_top_n_train=120,
-        rpn_pre_nms_top_n_test=120, rpn_post_nms_top_n_train=40, rpn_post_nms_top_n_test=40,
-        box_predictor=torchvision.models.detection.faster_rcnn.FastRCNNPredictor(24, 4),
-        rpn_batch_size_per_image=32, box_batch_size_per_image=24)
-    theirs.transform.torch_choice = lambda sizes: sizes[0]               # it would draw a random number for one size
-    missing = theirs.load_state_dict(ours.state_dict())
-    assert not missing.missing_keys and not missing.unexpected_keys
+    """-> torchvision's twin; its transform would draw a random number for the one size there is."""
+    theirs = as_torchvision(ours, (64, 96))
+    theirs.transform.torch_choice = lambda sizes: sizes[0]
     return theirs
 
 
@@ -554,6 +544,15 @@ def test_faster_rcnn_has_torchvisions_losses_and_gradients(seed):
     sum(mine.values()).backward(), sum(other.values()).backward()
     for (name, p), q in zip(ours.named_parameters(), dict(theirs.named_parameters()).values(), strict=True):
         assert_close(p.grad, q.grad, rtol=1e-3, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_the_twin_is_torchvisions_class_with_all_our_weights_and_none_of_our_memory():
+    ours = faster()
+    theirs = as_torchvision(ours, (64, 96))
+    assert type(theirs) is torchvision.models.detection.FasterRCNN and theirs.training
+    assert list(theirs.state_dict()) == list(ours.state_dict())
+    for (name, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(p, q) and p.data_ptr() != q.data_ptr(), name
 
 
 def test_the_rpns_parts_are_torchvisions():
@@ -689,6 +688,14 @@ def test_padding_and_back():
     again, names = unpadded(torch.zeros(3, 3, 8, 8), boxes, labels, 4)
     for each, name, target in zip(again, names, targets, strict=True):
         assert torch.equal(each, target["boxes"]) and torch.equal(name, target["labels"] + 1)
+
+
+def test_a_mirrored_box_holds_what_it_held():
+    images, boxes = torch.zeros(1, 3, 20, 30), torch.tensor([[[4.0, 2, 9, 12], [0, 0, 30, 20]]])
+    images[0, :, 2:12, 4:9] = 1
+    images, boxes = mirrored(images, boxes)
+    x1, y1, x2, y2 = boxes[0, 0].long().tolist()
+    assert images[0, :, y1:y2, x1:x2].min() == 1 and images.sum() == 3 * 50 and boxes[0, 1].tolist() == [0, 0, 30, 20]
 
 
 @pytest.mark.parametrize(("boxes", "labels", "says"), [

@@ -7,6 +7,7 @@ the detectors label 0 is the background, objects count from 1.
 """
 
 import math
+from copy import deepcopy
 from numbers import Real
 from typing import NamedTuple
 
@@ -701,6 +702,28 @@ def _scale(x, image_size):
     return 2.0 ** round(math.log2(x.shape[2] / image_size[0]))
 
 
+def as_torchvision(model, image_size):
+    """FasterRCNN, (height, width) -> torchvision's: the same settings and weights, and a backbone of its own.
+
+    It takes a list of images (3, H, W) of that size, and neither normalises nor resizes them.
+    """
+    from torchvision.models.detection import faster_rcnn
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+    rpn, heads = model.rpn, model.roi_heads
+    keep = {f"rpn_{which}_nms_top_n_{mode}": most for mode in ("train", "test")
+            for which, most in (("pre", rpn.before), ("post", rpn.after))}
+    width = heads.box_head.fc7.out_features
+    twin = faster_rcnn.FasterRCNN(
+        deepcopy(model.backbone), min_size=min(image_size), max_size=max(image_size), image_mean=[0, 0, 0],
+        image_std=[1, 1, 1], rpn_anchor_generator=AnchorGenerator((tuple(rpn.sizes),), (tuple(rpn.ratios),)),
+        box_roi_pool=torchvision.ops.MultiScaleRoIAlign(["0"], 7, 2), **keep,
+        box_head=faster_rcnn.TwoMLPHead(heads.box_head.fc6.in_features, width),
+        box_predictor=faster_rcnn.FastRCNNPredictor(width, model.num_classes),
+        rpn_batch_size_per_image=rpn.samples, box_batch_size_per_image=heads.samples)
+    twin.load_state_dict(model.state_dict())
+    return twin.train(model.training)
+
+
 # --- one stage -------------------------------------------------------------------------------------------------------
 
 class GridDetector(nn.Module):
@@ -791,6 +814,12 @@ def _convolution(channels, out, stride):
 def detection_loss(model, images, boxes, labels):
     """Detector, (B, 3, H, W), (B, k, 4), (B, k) -> scalar: the sum of its losses."""
     return sum(model(images, boxes, labels).values())
+
+
+def mirrored(images, boxes):
+    """(B, 3, H, W), (B, K, 4) -> both, left and right exchanged."""
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    return images.flip(-1), torch.stack([images.shape[3] - x2, y1, images.shape[3] - x1, y2], dim=-1)
 
 
 def padded(targets):

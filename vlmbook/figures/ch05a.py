@@ -28,22 +28,26 @@ def draw_scenes(figure, images, targets, names, columns=6):
         draw_boxes(plot.image(panel, image), each["boxes"], [names[label] for label in each["labels"]])
 
 
-def draw_confusion(figure, counts, probabilities, right):
-    """(K, K) counts of true × said; (N,) and (N,) bool: the confusion matrix, and what a confidence is worth.
+def draw_confusion(figure, p, y):
+    """(N, K) probabilities, (N,) classes -> (K, K) counts, true × said; drawn beside what a confidence is worth.
 
-    Bins of a tenth; a bar reaches to the share that was right, the step to the mean confidence.
+    Bins of a tenth: a bar reaches to the share that was right, the step to the mean confidence.
     """
+    (confidence, said), counts = p.max(1), torch.zeros(p.shape[1], p.shape[1])
+    counts.index_put_((y, said), torch.ones(len(y)), accumulate=True)
     left, middle = figure.subplots(1, 2, width_ratios=(1, 1.25))
     plot.numbers(left, counts, "rows: true class", form="{:.0f}")
     left.set(xticks=range(len(counts)), yticks=range(len(counts)), xlabel="class that is said")
-    bins = (probabilities * 10).long().clamp(max=9)
+    bins, right = (confidence * 10).long().clamp(max=9), (said == y).float()
     for number in bins.unique().tolist():
         mine = bins == number
-        middle.bar((number + 0.5) / 10, right[mine].float().mean(), 0.09, color=plot.BLUE)
-        middle.plot([number / 10, (number + 1) / 10], [probabilities[mine].mean()] * 2, color=plot.ORANGE, linewidth=2)
+        middle.bar((number + 0.5) / 10, right[mine].mean().item(), 0.09, color=plot.BLUE)
+        middle.plot([number / 10, (number + 1) / 10], [confidence[mine].mean().item()] * 2, color=plot.ORANGE,
+                    linewidth=2)
         middle.annotate(f"{int(mine.sum())}", ((number + 0.5) / 10, 0.02), ha="center", color="white", fontsize=7)
     middle.set(xlabel="confidence", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.03),
                title="orange: what was promised")
+    return counts
 
 
 def draw_gradients(figure, norms):
@@ -78,7 +82,7 @@ def draw_anchors(figure, image, truth, smallest=16, sizes=2, wide=True, stride=8
     draw_boxes(panels[1], truth)
     for panel in panels[:2]:
         panel.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-    best = iou.amax(1)
+    best = iou.amax(1).tolist()
     panels[2].barh(range(len(truth)), best, color=[plot.BLUE if b >= 0.5 else plot.ORANGE for b in best])
     panels[2].axvline(0.7, color=plot.GREY, linestyle="--")
     panels[2].set(xlim=(0, 1), yticks=range(len(truth)), yticklabels=range(1, len(truth) + 1), ylabel="object",
@@ -90,10 +94,10 @@ def draw_assignment(figure, image, truth, anchors):
     """(3, H, W), (k, 4), (N, 4): the anchors that answer for an object, those of neither, and background as points."""
     owner = assign(box_iou(truth, anchors), 0.7, 0.3, rescue=True)
     panels = figure.subplots(1, 3)
-    kinds = {"answer for an object": (owner >= 0, plot.BLUE), "neither": (owner < BACKGROUND, plot.ORANGE),
+    kinds = {"an object": (owner >= 0, plot.BLUE), "neither": (owner < BACKGROUND, plot.ORANGE),
              "background": (owner == BACKGROUND, plot.GREY)}
     for panel, (name, (mine, colour)) in zip(panels, kinds.items(), strict=True):
-        plot.image(panel, image, f"{int(mine.sum())} {name}")
+        plot.image(panel, image, f"{int(mine.sum())}: {name}")
         draw_boxes(panel, anchors[mine], colour=colour, width=1, alpha=0.35 if colour == plot.GREY else 1)
         draw_boxes(panel, truth)
         panel.set(xlim=(-0.5, image.shape[2] - 0.5), ylim=(image.shape[1] - 0.5, -0.5))
@@ -117,7 +121,7 @@ def draw_stages(figure, image, truth, stages, names):
     tiles = torch.cat([torch.cat(list(pooled[i:i + 4]), dim=1) for i in range(0, len(pooled) // 4 * 4, 4)])
     plot.image(panels[5], tiles / tiles.max().clamp(min=1e-6), "6 first 8, aligned")
     p = stages["logits"][:8].softmax(-1)
-    panels[6].imshow(p, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    panels[6].imshow(p.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
     panels[6].set(title="7 classes of these", xticks=range(p.shape[1]), yticks=[])
     panels[6].set_xticklabels(["background", *names], rotation=90, fontsize=7)
     plot.image(panels[7], image, "8 detections")
@@ -129,6 +133,17 @@ def draw_stages(figure, image, truth, stages, names):
         panels[number].set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
 
 
+def draw_training(figure, histories):
+    """{name: `fit`'s history}: the losses, smoothed, over the seconds of training."""
+    axes = figure.subplots()
+    for name, history in histories.items():
+        losses, window = torch.tensor(history.losses), max(1, len(history.losses) // 40)
+        seconds = torch.linspace(0, history.seconds, len(losses))[window - 1:].tolist()
+        axes.semilogy(seconds, losses.unfold(0, window, 1).mean(1).tolist(), label=name)
+    axes.set(xlabel="seconds", ylabel="sum of the losses")
+    axes.legend()
+
+
 def draw_curves(figure, found, names):
     """{detector: (predictions, targets)}: precision over recall of each class; its AP beside its name."""
     for panel, (title, (predictions, targets)) in zip(figure.subplots(1, len(found), sharey=True, squeeze=False)[0],
@@ -136,7 +151,7 @@ def draw_curves(figure, found, names):
         for label, name in enumerate(names, 1):
             _, hits, objects = match_detections(predictions, targets, label)
             precision, recall = precision_recall_curve(hits, objects)
-            panel.plot(recall, precision, label=f"{name} {average_precision(hits, objects):.2f}")
+            panel.plot(recall.tolist(), precision.tolist(), label=f"{name} {average_precision(hits, objects):.2f}")
         panel.set(xlabel="recall", xlim=(0, 1.02), ylim=(0, 1.05), title=title)
         panel.legend(loc="lower left", fontsize=7, ncols=2)
     figure.axes[0].set_ylabel("precision")
@@ -151,10 +166,10 @@ def draw_area(figure, hits, objects):
     for start, end, height in zip(ends[:-1].tolist(), ends[1:].tolist(), best.tolist(), strict=True):
         if end > start:
             axes.fill_between([start, end], height, color=plot.BLUE, alpha=0.25, linewidth=0)
-    axes.plot(recall, precision, "-", color=plot.GREY)
+    axes.plot(recall.tolist(), precision.tolist(), "-", color=plot.GREY)
     for hit, colour, name in ((True, plot.BLUE, "hit"), (False, plot.ORANGE, "miss")):
         mine = hits == hit
-        axes.plot(recall[mine], precision[mine], "o", color=colour, label=name)
+        axes.plot(recall[mine].tolist(), precision[mine].tolist(), "o", color=colour, label=name)
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.08),
              title=f"AP {average_precision(hits, objects):.3f}")
     axes.legend(loc="lower left")
@@ -212,12 +227,12 @@ def draw_costs(figure, costs):
     colours = {"regions": plot.ORANGE, "features": plot.BLUE, "heads": plot.GREEN}
     panels = figure.subplots(1, len(costs), sharey=True)
     for panel, (system, found) in zip(panels, costs.items(), strict=True):
-        bottom = torch.zeros(len(found))
+        bottom = [0.0] * len(found)
         for part, colour in colours.items():
-            values = torch.tensor([each.get(part, 0.0) for each in found.values()])
+            values = [each.get(part, 0.0) for each in found.values()]
             panel.bar(range(len(found)), values, bottom=bottom, color=colour, label=part)
-            bottom = bottom + values
-        for number, top in enumerate(bottom.tolist()):
+            bottom = [a + b for a, b in zip(bottom, values, strict=True)]
+        for number, top in enumerate(bottom):
             panel.annotate(f"{top:.0f}" if top >= 10 else f"{top:.1f}", (number, top), (0, 2), ha="center", fontsize=7,
                            textcoords="offset points")
         panel.set(xticks=range(len(found)), xticklabels=list(found), title=system, xlabel="regions")
