@@ -19,10 +19,39 @@ from torchvision.models.detection.image_list import ImageList
 
 from vlmbook import detection
 from vlmbook.detection import (
-    BACKGROUND, NEITHER, FasterRCNN, GridDetector, RegionProposalNetwork, SmallBackbone, as_torchvision, assign,
-    average_precision,    average_precision_loops, box_iou, box_iou_loops, clipped, decided, decode_boxes, decode_boxes_loops, detection_loss,
-    encode_boxes, encode_boxes_loops, generate_anchors, generate_anchors_loops, match_detections, mean_average_precision,
-    mirrored, nms, nms_loops, padded, precision_recall_curve, roi_align, roi_align_loops, roi_pool, roi_pool_loops, sampled,
+    BACKGROUND,
+    NEITHER,
+    FasterRCNN,
+    GridDetector,
+    RegionProposalNetwork,
+    SmallBackbone,
+    as_torchvision,
+    assign,
+    average_precision,
+    average_precision_loops,
+    box_iou,
+    box_iou_loops,
+    clipped,
+    decided,
+    decode_boxes,
+    decode_boxes_loops,
+    detection_loss,
+    encode_boxes,
+    encode_boxes_loops,
+    generate_anchors,
+    generate_anchors_loops,
+    match_detections,
+    mean_average_precision,
+    mirrored,
+    nms,
+    nms_loops,
+    padded,
+    precision_recall_curve,
+    roi_align,
+    roi_align_loops,
+    roi_pool,
+    roi_pool_loops,
+    sampled,
     unpadded,
 )
 
@@ -37,7 +66,7 @@ def seeded(seed):
 
 @st.composite
 def some_boxes(draw, least=0, most=12, whole=None):
-    """(N, 4) float64, x1 <= x2, y1 <= y2; half of the time on a coarse grid, where boxes touch, repeat and are empty."""
+    """(N, 4) float64, x1 <= x2, y1 <= y2; at times on a coarse grid, where boxes touch, repeat and are empty."""
     n, generator = draw(st.integers(least, most)), seeded(draw(seeds))
     corners = torch.rand(n, 2, 2, generator=generator, dtype=torch.float64) * 8
     if draw(st.booleans()) if whole is None else whole:
@@ -224,7 +253,7 @@ def test_encoding_is_torchvisions_and_decoding_its_inverse(n, seed, weights):
 @thorough
 @given(n=st.integers(1, 5), classes=st.integers(1, 3), seed=seeds, weights=st.sampled_from(WEIGHTS))
 def test_decoding_is_torchvisions_and_that_of_the_loops(n, classes, seed, weights):
-    offsets = 9 * torch.randn(n, 4 * classes, generator=seeded(seed), dtype=torch.float64)        # some beyond the bound
+    offsets = 9 * torch.randn(n, 4 * classes, generator=seeded(seed), dtype=torch.float64)       # some beyond the bound
     anchors = solid(n, seed + 1)
     boxes = decode_boxes(offsets, anchors, weights)
     theirs = torch_utils.BoxCoder(weights).decode_single(offsets, anchors)
@@ -289,7 +318,7 @@ shapes = {"size": st.tuples(st.integers(2, 9), st.integers(2, 9)), "out": st.tup
 @given(**shapes, flat=st.booleans())
 def test_roi_pool_is_torchvisions_and_that_of_the_loops(size, out, n, scale, seed, flat):
     x = torch.randn(2, 3, *size, generator=seeded(seed), dtype=torch.float64)
-    x = x.clamp(min=0).round() if flat else x                       # with many equal values: which one gets the gradient?
+    x = x.clamp(min=0).round() if flat else x                       # equal values: which one gets the gradient?
     boxes = regions(n, 2, seed, max(size) / scale)
     ours, theirs = (graded(pool, x, boxes, out, scale) for pool in (roi_pool, torchvision.ops.roi_pool))
     assert_close(ours, theirs, **EXACT)
@@ -377,7 +406,7 @@ def torchmetrics_map(predictions, targets, iou_threshold):
         warnings.simplefilter("ignore")
         from torchmetrics.detection import MeanAveragePrecision
         metric = MeanAveragePrecision(iou_thresholds=[iou_threshold], class_metrics=True, backend="faster_coco_eval",
-                                      rec_thresholds=np.linspace(0, 1, 101).tolist(), max_detection_thresholds=[1, 10, 100])
+                                      rec_thresholds=np.linspace(0, 1, 101).tolist())   # its own are float32
         metric.update(predictions, targets)
         found = metric.compute()
     classes = found["classes"].view(-1).tolist()
@@ -701,7 +730,7 @@ def test_a_mirrored_box_holds_what_it_held():
 @pytest.mark.parametrize(("boxes", "labels", "says"), [
     (torch.zeros(2, 1, 4), torch.tensor([[0], [9]]), "0 .none. to 3, got 0 to 9"),
     (torch.zeros(2, 1, 4), torch.tensor([[0], [1]]), "no area"),
-    (torch.zeros(2, 1, 4), None, "got .2, 1, 4. and None"),
+    (torch.zeros(2, 1, 4), None, "got .2, 1, 4., None"),
     (torch.zeros(3, 1, 4), torch.zeros(3, 1, dtype=torch.long), "2 images want boxes"),
 ])
 def test_detectors_refuse_targets_that_do_not_fit(boxes, labels, says):

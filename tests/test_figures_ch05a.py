@@ -10,7 +10,15 @@ from torch.testing import assert_close
 from tests.drawings import drawn, every_end, pictures
 from vlmbook.data import SCENE_NAMES, scenes
 from vlmbook.detection import (
-    BACKGROUND, FasterRCNN, GridDetector, SmallBackbone, assign, average_precision, box_iou, decided, generate_anchors,
+    BACKGROUND,
+    FasterRCNN,
+    GridDetector,
+    SmallBackbone,
+    assign,
+    average_precision,
+    box_iou,
+    decided,
+    generate_anchors,
 )
 from vlmbook.figures import ch05a
 

@@ -616,7 +616,7 @@ class RoIHeads(nn.Module):
 
     @staticmethod
     def losses(logits, moves, classes, offsets):
-        """(K, num_classes), (K, 4·num_classes), lists of (k,) and (k, 4) -> dict: of classes, and offsets of objects."""
+        """(K, num_classes), (K, 4·num_classes), lists of (k,), (k, 4) -> dict: of classes, and offsets of objects."""
         classes, offsets = torch.cat(classes), torch.cat(offsets)
         objects = (classes > 0).nonzero()[:, 0]
         mine = moves.unflatten(1, (-1, 4))[objects, classes[objects]]
@@ -628,8 +628,8 @@ class FasterRCNN(nn.Module):
     """(B, 3, H, W) -> B × {boxes, scores, labels}; with true boxes (B, k, 4) and labels (B, k) -> dict of four losses.
 
     `backbone(images)` gives one map (B, C, h, w) and has C as `out_channels`. `num_classes` counts the background, 0;
-    true labels are 1 … num_classes − 1, and 0 where an image has fewer than k objects. `sizes` and `ratios` are those of
-    the anchors. Parameters carry torchvision's names, so that its `FasterRCNN` on the same backbone takes them.
+    true labels are 1 … num_classes − 1, and 0 where an image has fewer than k objects. `sizes` and `ratios` are the
+    anchors'. Parameters carry torchvision's names, so that its `FasterRCNN` on the same backbone takes them.
     Images are not normalised here, nor resized. [Ren et al. 2015, arXiv:1506.01497, fig. 2]
     """
 
@@ -823,7 +823,7 @@ def mirrored(images, boxes):
 
 
 def padded(targets):
-    """n × {boxes (k, 4), labels (k,) from 0} -> (n, K, 4), (n, K) from 1: as tensors, with label 0 where none is left."""
+    """n × {boxes (k, 4), labels (k,) from 0} -> (n, K, 4), (n, K) from 1: as tensors, label 0 where none is left."""
     many = max((len(each["labels"]) for each in targets), default=0)
     boxes, labels = torch.zeros(len(targets), many, 4), torch.zeros(len(targets), many, dtype=torch.int64)
     for i, each in enumerate(targets):
@@ -840,7 +840,7 @@ def unpadded(images, boxes, labels, num_classes):
     check_images(images, "images", "(B, C, H, W)")
     if labels is None or boxes.shape != (len(images), *labels.shape[1:], 4) or labels.ndim != 2:
         shapes = [None if each is None else tuple(each.shape) for each in (boxes, labels)]
-        raise ValueError(f"{len(images)} images want boxes (B, K, 4) and labels (B, K), got {shapes[0]} and {shapes[1]}")
+        raise ValueError(f"{len(images)} images want boxes (B, K, 4) and labels (B, K), got {shapes[0]}, {shapes[1]}")
     if labels.numel() and not 0 <= labels.min() <= labels.max() < num_classes:
         raise ValueError(f"labels want 0 (none) to {num_classes - 1}, got {labels.min()} to {labels.max()}")
     there = labels > 0

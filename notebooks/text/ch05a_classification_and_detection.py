@@ -124,6 +124,7 @@ pull = [torch.func.grad(lambda z: F.cross_entropy(f(z), y))(wrong).norm().item()
 print(f"logits {pull[0]:.1f}, softmax twice {pull[1]:.1e}")
 assert pull[1] < 1e-3 < 1 < pull[0]
 
+
 # %% [markdown]
 # The right loss pulls as hard as it can. The double softmax pulls nearly not at all, since the inner one is flat there: what such a network has wrong, it keeps.
 #
@@ -144,6 +145,7 @@ shares = {name: each[0] / each[-1] for name, each in found.items()}
 print(*(f"{name}: first layer {share:.0e} of the last" for name, share in shares.items()), sep="\n")
 assert torch.func.vmap(torch.func.grad(torch.sigmoid))(torch.linspace(-8, 8, 999)).max() <= 0.25
 assert shares["sigmoid"] < 1e-6 < 1e-4 < shares["ReLU"]
+
 
 # %% [markdown]
 # Next to nothing. So hidden layers have ReLU or its relatives today; the sigmoid is left where a number between 0 and 1 is the *answer*, as in gates, and in
@@ -221,6 +223,7 @@ ours, theirs = (torch.autograd.grad(f(A, B).sum(), A) for f in (box_iou, torchvi
 assert_close(ours, theirs)
 print([round(each, 3) for each in by_hand[0]])
 
+
 # %% [markdown]
 # 0.6, and 0 for two that only touch. IoU is strict: half a width of shift leaves a third.
 #
@@ -282,8 +285,7 @@ assert len(anchors) == 37 * 50 * 9 and len(set(nine)) == 9
 # the anchor that fits it best, however badly [Ren et al. 2015, §3.1.2]. Here is that for one scene, the truth in white.
 
 # %%
-sizes = runtime.pick(quick=(22,), full=(24, 52, 88))
-ratios = runtime.pick(quick=(1.0,), full=(0.5, 1.0, 2.0))
+sizes, ratios = runtime.pick(quick=((22,), (1.0,)), full=((24, 52, 88), (0.5, 1.0, 2.0)))
 crowd = images[i := max(range(50), key=lambda i: len(targets[i]["labels"]))], targets[i]["boxes"]
 anchors = generate_anchors([n // 8 for n in side], (8, 8), sizes, ratios)
 drawings.draw_assignment(plt.figure(figsize=(7, 2.7)), *crowd, anchors)
@@ -407,7 +409,7 @@ assert all(len(mine["boxes"]) for mine, _ in pairs)
 #
 # **W32 · sliding over the image?** The section lets the RPN extract features from the image by a sliding window. It slides over the feature map, which is shared: that is the point of
 # Faster R-CNN. What goes into its head?
-
+#
 # **I15 · a thing in each proposal?** 每个候选区域包含一个可能的目标. Show the untrained network noise. How many proposals will it make, where nothing is?
 
 # %%
@@ -469,6 +471,7 @@ fit(rcnn, (pieces, kinds), loss_fn=once, epochs=4, batch_size=64, lr=5e-3, progr
 rcnn.cpu().eval().requires_grad_(False)
 print(len(pieces), "pieces,", f"{(kinds == 0).float().mean():.0%} of them background")
 
+
 # %% [markdown]
 # Now the two detectors, on the same images. The book lets Faster R-CNN start from a pre-trained backbone (预训练), and so does the quick profile: the one-stage detector learns first, from random weights, and the other
 # gets its backbone, which then stays as it is. So the second stands on the shoulders of the first, and is no fair rival. In the full profile all start from random weights.
@@ -499,6 +502,7 @@ for name, (make, loss, epochs) in makers.items():
     nets[name] = net.cpu().eval().requires_grad_(False)
 drawings.draw_training(plt.figure(figsize=(6, 2.2)), histories)
 
+
 # %% [markdown]
 # The sums are of different losses: only the slopes can be compared. How good are they, on photographs that none has seen? R-CNN is asked on fewer images, since it takes its time. Guess the order.
 
@@ -526,7 +530,7 @@ best = max(nets, key=lambda name: mAP[name][0])
 drawings.draw_detections(figure := plt.figure(figsize=(7, 2.6)), test_images[:12],
                          found[best][0][:12], truths[:12], names)
 records.picture("ch05a", figure)
-assert not quick or mAP[best][0] > 0.85 and min(mAP[name][0] for name in nets) > 0.8
+assert not quick or (mAP[best][0] > 0.85 and min(mAP[name][0] for name in nets) > 0.8)
 assert not quick or mAP["R-CNN"][0] < mAP[best][0] - 0.2
 
 # %% [markdown]
@@ -558,6 +562,7 @@ interact.live(partial(drawings.draw_suppression, judged=judged, images=shown, tr
 two, i = nets["two stages"], max(range(40), key=lambda i: len(truths[i]["labels"]))
 drawings.draw_stages(plt.figure(figsize=(7, 4.2)), test_images[i], truths[i]["boxes"],
                      two.stages(test_images[[i]]), names)
+
 
 # %% [markdown]
 # How good are the proposals? Count, over test images: the share of the true things that some proposal meets at IoU 0.5 (that is their recall), and the share of the proposals that meet a thing, before NMS and after it. Which of the two does NMS change?
@@ -615,6 +620,7 @@ total = {name: {n: sum(each.values()) for n, each in of.items()} for name, of in
 assert costs["R-CNN"][320]["features"] > 6 * costs["R-CNN"][20]["features"] and rpn < outside
 last = [total[name][320] for name in total]
 assert last == sorted(last, reverse=True)
+
 
 # %% [markdown]
 # R-CNN pays for features by the region, the others once. The heads of Fast and Faster R-CNN still grow with the regions, and their share is large here, since the backbone is tiny; with a large one they would hardly show. The one-stage detector pays the same for any number of things.

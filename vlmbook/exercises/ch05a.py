@@ -78,14 +78,14 @@ def judge_soft_nms(answer):
         first = scores * torch.where(torch.arange(len(scores)) == best, 1.0, (-iou[best]**2 / sigma).exp())
         if torch.allclose(got, first, atol=1e-5):
             raise Wrong(f"For {case} only the first box lowers the others. Go on with the best of what is left.")
-        if torch.allclose(got, _decay(boxes, scores, lambda x: (-x / sigma).exp()), atol=1e-5):
+        if torch.allclose(got, _decay(boxes, scores, lambda x, sigma=sigma: (-x / sigma).exp()), atol=1e-5):
             raise Wrong(f"For {case} the IoU is not squared.")
-        if torch.allclose(got, _decay(boxes, scores, lambda x: (-x**2 * sigma).exp()), atol=1e-5):
+        if torch.allclose(got, _decay(boxes, scores, lambda x, sigma=sigma: (-x**2 * sigma).exp()), atol=1e-5):
             raise Wrong(f"For {case} you multiply by sigma in the exponent; divide by it.")
         if torch.allclose(got, _decay(boxes, scores, lambda x: 1 - x), atol=1e-5):
             raise Wrong(f"For {case} you multiply by 1 − IoU, the paper's linear kind; the Gaussian one is wanted.")
         if torch.allclose(got, _in_old_order(boxes, scores, sigma), atol=1e-5):
-            raise Wrong(f"For {case} you follow the order of the first scores. After each step the best of the *lowered* "
+            raise Wrong(f"For {case} you keep to the order of the first scores. Each time the best by the *lowered* "
                         "scores comes next.")
         check_values(got, want, case)
 
@@ -119,7 +119,7 @@ def soft_nms(boxes, scores, sigma=0.5):
 def judge_giou(answer):
     a = torch.tensor([[0.0, 0, 4, 4], [0, 0, 4, 4], [0, 0, 2, 2], [0, 0, 4, 4], [1, 2, 7, 5]])
     b = torch.tensor([[0.0, 0, 4, 4], [2, 1, 6, 5], [6, 6, 8, 8], [4, 0, 8, 4], [2, 3, 4, 9]])
-    cases = {"one box twice": 0, "two that overlap": 1, "two far apart": 2, "two that touch": 3, "a wide and a high one": 4}
+    cases = {"one box twice": 0, "two that overlap": 1, "two far apart": 2, "two that touch": 3, "a wide and a high": 4}
     want = giou(a, b)
     got = as_tensor(answer(a.clone(), b.clone()), want, "five pairs")
     iou = box_iou(a, b).diagonal()
@@ -191,7 +191,7 @@ EXERCISES = {
             "scores[left] *= (-iou**2 / sigma).exp(), after `best` has left the list; the next best by the new scores.",
         ),
         solution=soft_nms,
-        why="A double with IoU 0.9 keeps a fifth of its score at sigma 0.5, a neighbour with 0.3 more than four fifths. "
+        why="A double with IoU 0.9 keeps a fifth of its score at sigma 0.5, a neighbour with 0.3 over four fifths. "
             "In a crowd, where things overlap, that saves recall.",
     ),
     "4": Exercise(

@@ -5,7 +5,14 @@ from matplotlib.patches import Rectangle
 
 from vlmbook import plot
 from vlmbook.detection import (
-    BACKGROUND, assign, average_precision, box_iou, decided, generate_anchors, match_detections, precision_recall_curve,
+    BACKGROUND,
+    assign,
+    average_precision,
+    box_iou,
+    decided,
+    generate_anchors,
+    match_detections,
+    precision_recall_curve,
 )
 
 
