@@ -357,6 +357,15 @@ def test_pooling_takes_lists_of_boxes_and_none(name):
     assert_close(pool(x, many, 2), theirs(x, many, 2), rtol=1e-4, atol=1e-5)
 
 
+@pools
+def test_pooling_of_boxes_at_halves_turned_round_and_of_one_point_is_torchvisions(name):
+    x = torch.randn(1, 2, 9, 9, generator=seeded(7), dtype=torch.float64)
+    boxes = torch.tensor([[0, 0.5, 1.5, 4.5, 6.5], [0, 2.5, 2.5, 3.5, 7.5], [0, 6, 7, 2, 3], [0, 5, 5, 5, 5],
+                          [0, -2.5, -1.5, 3.5, 2.5], [0, 20, 20, 30, 30]], dtype=torch.float64)
+    for out in (1, 2, 3):
+        assert_close(getattr(detection, name)(x, boxes, out), getattr(torchvision.ops, name)(x, boxes, out), **EXACT)
+
+
 def test_on_a_ramp_roi_align_gives_the_middle_of_each_bin():
     x = torch.arange(12.0).expand(1, 1, 12, 12)
     box = torch.tensor([[0, 2.3, 2.3, 8.3, 8.3]])

@@ -126,7 +126,7 @@ assert pull[1] < 1e-3 < 1 < pull[0]
 
 
 # %% [markdown]
-# The right loss pulls as hard as it can. The double softmax pulls nearly not at all, since the inner one is flat there: what such a network has wrong, it keeps.
+# The right loss pulls hard. The double softmax pulls nearly not at all, since the inner one is flat there: what such a network has wrong, it keeps.
 #
 # **I13 · sigmoid or ReLU?** The list names both as the common activations (激活函数). The derivative of the sigmoid $\sigma$ is $\sigma(1-\sigma)\le\tfrac14$, that of ReLU
 # is 1 wherever it lets anything pass. Ten layers multiply ten of them, and $0.25^{10}\approx 10^{-6}$. What reaches the first layer?
@@ -177,7 +177,8 @@ p, hot, place_of = z.softmax(1), (z / T).softmax(1), z.argsort(1, descending=Tru
 top = {k: (place_of[:, :k] == test_values[:, None]).any(1).float().mean().item() for k in (1, 2, 3)}
 cost = {name: F.cross_entropy(z / by, test_values).item() for name, by in (("T = 1", 1), ("T", T))}
 print(*(f"top-{k} {share:.3f} " for k, share in top.items()), f"T = {T:.1f}")
-print(f"ECE {ece(p, test_values):.3f} -> {ece(hot, test_values):.3f}; cross-entropy", cost)
+print(f"ECE {ece(p, test_values):.3f} -> {ece(hot, test_values):.3f};",
+      f"cross-entropy {cost['T = 1']:.3f} -> {cost['T']:.3f}")
 assert 0.8 < top[1] < top[2] <= top[3] and T > 1.2 and cost["T"] < cost["T = 1"]
 assert ece(hot, test_values) < ece(p, test_values)
 
@@ -225,7 +226,7 @@ print([round(each, 3) for each in by_hand[0]])
 
 
 # %% [markdown]
-# 0.6, and 0 for two that only touch. IoU is strict: half a width of shift leaves a third.
+# 0.6, and 0 for two that only touch. IoU is strict: shifted by half its width, a box has a third left. (Exercise 2 asks why.)
 #
 # ### One box for each thing
 #
@@ -377,7 +378,8 @@ assert max(abs(AP - each) for each in ways) < 1e-9
 # **Two stages.** Faster R-CNN [Ren et al. 2015]. A backbone (骨干网络) makes one feature map. The region proposal network (区域建议网络), RPN, asks of each anchor: thing or not, and which offsets? The best, after NMS, are the proposals
 # (候选区域). RoI align cuts each out of the *same* map, and two linear layers say which class it is, background being one, and shift the box once more.
 #
-# **One stage.** The idea of YOLO [Redmon et al. 2016]. Each cell of the map says at once whether the centre of a thing lies in it, where in the cell, how large it is, and what it is.
+# **One stage.** The idea of YOLO [Redmon et al. 2016]. Each cell of the map says at once whether the centre of a thing lies in it, where in the cell, how large it is, and what it is. In the cell of column $i$, of a map with $s$ pixels a cell,
+# its numbers $o$ mean $x=s\,(i+\sigma(o_x))$ and $w=a\,e^{o_w}$, with a typical side $a$; likewise $y$ and $h$. Where two centres fall into one cell, one of the things is lost.
 #
 # Ours carry torchvision's names, so its `FasterRCNN` takes our weights. Does it then say the same?
 
@@ -396,7 +398,7 @@ theirs = as_torchvision(ours, side)
 pairs = list(zip(ours(test_images[:4]), theirs(list(test_images[:4]))))
 for mine, other in pairs:
     assert_close([mine[key] for key in other], list(other.values()), rtol=1e-3, atol=1e-3)
-print(type(theirs), "gives the same", [len(mine["boxes"]) for mine, _ in pairs], "detections")
+print("equal:", [len(mine["boxes"]) for mine, _ in pairs], "detections")
 assert all(len(mine["boxes"]) for mine, _ in pairs)
 
 # %% [markdown]
@@ -534,7 +536,7 @@ assert not quick or (mAP[best][0] > 0.85 and min(mAP[name][0] for name in nets) 
 assert not quick or mAP["R-CNN"][0] < mAP[best][0] - 0.2
 
 # %% [markdown]
-# Blue is a hit, orange a false alarm, white the truth. Both are far ahead of R-CNN on windows, whose boxes stand where the windows stand. Between the two one run decides nothing, and the second had the first one's backbone.
+# Shown is what has a score from 0.4 on: blue a hit, orange a false alarm, white the truth. Both are far ahead of R-CNN on windows, whose boxes stand where the windows stand. Between the two one run decides nothing, and the second had the first one's backbone.
 #
 # A single number hides a curve. Precision over recall, class by class, the AP in the legend. Where does the curve of a class end, if some of its things are never found?
 
@@ -542,9 +544,11 @@ assert not quick or mAP["R-CNN"][0] < mAP[best][0] - 0.2
 drawings.draw_curves(plt.figure(figsize=(7, 2.8)), {name: found[name] for name in nets}, names)
 
 # %% [markdown]
+# It ends at the recall that is reached when everything was said: what is never found costs AP, however sure the rest.
+#
 # ### What the thresholds do
 #
-# The widget takes what a detector says before any decision. Lower *score*: what appears first? Raise *iou* to 1, no suppression at all: what happens to precision, what to recall? Why is an *iou* near 0 dangerous?
+# The widget takes what a detector says before any decision. Lower *score*: what appears first? Raise *iou* to 1, no suppression at all: what happens to precision, what to recall? Choose the two stages, and move *iou* from 1 to 0.5: which boxes go? And why is an *iou* near 0 dangerous?
 
 # %%
 shown = test_images[:20]
@@ -586,7 +590,7 @@ assert meeting["before NMS"][0] >= meeting["proposals"][0] >= meeting["before NM
 #
 # ## 8 What it costs
 #
-# Why were there four of them? Each removed what was slowest before. R-CNN sends every region through the network. Fast R-CNN [Girshick 2015] sends the image through once, and cuts the regions out of the map; but the regions still
+# Why were there four of them? Each removed what was slowest before. R-CNN sends every region through the network, enlarged to its input size. Fast R-CNN [Girshick 2015] sends the image through once, and cuts the regions out of the map; but the regions still
 # came from outside. Faster R-CNN lets the map propose them. YOLO needs none.
 #
 # Measured, not told: milliseconds an image on this machine, for 20, 80 and 320 regions. As the source from outside stand the boxes around Felzenszwalb's segments, on which selective search is built [Uijlings et al. 2013].
@@ -607,7 +611,7 @@ costs = {"R-CNN": {}, "Fast R-CNN": {}, "Faster R-CNN": {}, "one stage": {}}
 for n in (20, 80, 320):
     low = torch.rand(n, 2) * 40
     boxes = [torch.cat([low, low + 16], dim=1)]
-    pieces = torchvision.ops.roi_align(one, boxes, 32, 1.0, 2)
+    pieces = torchvision.ops.roi_align(one, boxes, 64, 1.0, 2)
     heads = ms(lambda: two.roi_heads(x, boxes, 1 / 8))
     costs["R-CNN"][n] = {"regions": outside, "features": ms(lambda: two.backbone(pieces))}
     costs["Fast R-CNN"][n] = {"regions": outside, "features": through, "heads": heads}
@@ -623,11 +627,11 @@ assert last == sorted(last, reverse=True)
 
 
 # %% [markdown]
-# R-CNN pays for features by the region, the others once. The heads of Fast and Faster R-CNN still grow with the regions, and their share is large here, since the backbone is tiny; with a large one they would hardly show. The one-stage detector pays the same for any number of things.
+# R-CNN pays for features by the region, the others once. The heads of Fast and Faster R-CNN still grow with the regions, and their share is large here, since the backbone is tiny. The one-stage detector pays the same for any number of things.
 #
 # ## 9 Break it
 #
-# What is each part worth? Take it away from the trained detectors: suppression (all doubles stay), and the last offsets (the box of the proposal, or a square of typical size, stays as it is). Which loss is the larger? Nothing is trained anew, so there is no chance in it.
+# What is each part worth? Take it away from the trained detectors: suppression (all doubles stay), and the last offsets (the box of the proposal, or a square of typical size around the centre, stays as it is). Which loss is the larger, for which detector? Nothing is trained anew; it is one pair of networks, in which only a part is switched off.
 
 # %%
 def without(net, suppress=True, move=True):  # -> mAP
@@ -650,14 +654,22 @@ worth = {name: {way: without(nets[name], **options) for way, options in ways.ite
 for name, each in worth.items():
     print(name, *(f"{way} {value:.3f}" for way, value in each.items()), sep=", ")
     assert abs(each["whole"] - mAP[name][0]) < 1e-6
-    assert max(each["no suppression"], each["no offsets"]) < each["whole"]
+loss_of = {name: [each["whole"] - each[way] for way in ("no suppression", "no offsets")]
+           for name, each in worth.items()}
+assert not quick or loss_of["two stages"][0] > 0.1 > 0.05 > loss_of["one stage"][0] > 0
+assert not quick or loss_of["one stage"][1] > 0.1 > 0.05 > loss_of["two stages"][1] > 0
+
+# %% [markdown]
+# They need opposite things. In two stages twenty proposals crowd around few things, and each names them: without suppression much is lost. In one stage a single cell answers for each thing, and there is little to suppress. But its cells know sizes from nowhere else than the offsets, while
+# a proposal has been shifted once already, by the RPN.
 
 # %%
 records.record(
     "ch05a", seed=0, mAP={name: mean for name, (mean, _) in mAP.items()}, without=worth, T=T,
     AP={name: {names[k - 1]: ap for k, ap in each.items()} for name, (_, each) in mAP.items()},
     seconds_of_training={name: each.seconds for name, each in histories.items()}, top_k=top,
-    ECE=[ece(p, test_values), ece(hot, test_values)], proposals=meeting, ms_an_image=total);
+    ECE={"T = 1": ece(p, test_values), "T": ece(hot, test_values)}, ms_an_image=total,
+    proposals=dict(zip(("things met", "that meet one"), meeting["proposals"])));
 
 # %% [markdown]
 # ## 10 Exercises

@@ -17,12 +17,15 @@ from vlmbook.detection import (
 
 
 def draw_boxes(axes, boxes, texts=(), colour="white", width=1.5, **style):
-    """(k, 4), k texts -> axes: frames xyxy in pixels over an image, a text above each."""
+    """(k, 4), k texts -> axes: frames xyxy in pixels over an image, a text above each, or inside where none is room."""
+    top = min(axes.get_ylim()) + 0.12 * abs(axes.get_ylim()[0] - axes.get_ylim()[1])
     for number, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
         axes.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=width,
                                  **style))
         if number < len(texts):
-            axes.text(x1 - 0.5, y1 - 1, texts[number], color="white", fontsize=7, va="bottom", clip_on=True,
+            inside = y1 < top
+            axes.text(max(x1, 0) + inside, y1 + 0.5 if inside else y1 - 1, texts[number], color="white", fontsize=7,
+                      va="top" if inside else "bottom", clip_on=True,
                       bbox={"facecolor": colour if colour != "white" else "black", "pad": 0.5, "linewidth": 0})
     return axes
 
@@ -85,7 +88,7 @@ def draw_anchors(figure, image, truth, smallest=16, sizes=2, wide=True, stride=8
     panels[0].plot(*(points - 0.5).tolist(), "o", color=plot.ORANGE, markersize=4)
     mine = owner >= 0
     draw_boxes(plot.image(panels[1], image, f"{int(mine.sum())} of {len(anchors)} answer"), anchors[mine],
-               colour=plot.BLUE, width=1)
+               colour=plot.BLUE, width=2)
     draw_boxes(panels[1], truth)
     for panel in panels[:2]:
         panel.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
@@ -105,7 +108,7 @@ def draw_assignment(figure, image, truth, anchors):
              "background": (owner == BACKGROUND, plot.GREY)}
     for panel, (name, (mine, colour)) in zip(panels, kinds.items(), strict=True):
         plot.image(panel, image, f"{int(mine.sum())}: {name}")
-        draw_boxes(panel, anchors[mine], colour=colour, width=1, alpha=0.35 if colour == plot.GREY else 1)
+        draw_boxes(panel, anchors[mine], colour=colour, width=1.5, alpha=0.35 if colour == plot.GREY else 1)
         draw_boxes(panel, truth)
         panel.set(xlim=(-0.5, image.shape[2] - 0.5), ylim=(image.shape[1] - 0.5, -0.5))
 
@@ -115,23 +118,23 @@ def draw_stages(figure, image, truth, stages, names):
     proposed, said = stages["proposed"], stages["detections"][0]
     height, width = image.shape[1:]
     panels = figure.subplots(2, 4).flat
-    draw_boxes(plot.image(panels[0], image, "1 image, truth"), truth)
+    draw_boxes(plot.image(panels[0], image, "1: image, truth"), truth)
     x = stages["map"][0]
-    plot.image(panels[1], x.mean(0) / x.mean(0).max().clamp(min=1e-6), f"2 map, {x.shape[1]}×{x.shape[2]}")
+    plot.image(panels[1], x.mean(0) / x.mean(0).max().clamp(min=1e-6), f"2: map, {x.shape[1]}×{x.shape[2]}")
     chance = proposed.logits[0].sigmoid().view(*x.shape[1:], -1).amax(-1)
-    plot.image(panels[2], chance, "3 object? (best anchor)")
-    plot.image(panels[3], image, f"4 {len(proposed.before[0])} before NMS")
+    plot.image(panels[2], chance, "3: object?")
+    plot.image(panels[3], image, f"4: {len(proposed.before[0])} before NMS")
     draw_boxes(panels[3], proposed.before[0], colour=plot.ORANGE, width=0.6, alpha=0.6)
-    plot.image(panels[4], image, f"5 {len(proposed.boxes[0])} proposals")
+    plot.image(panels[4], image, f"5: {len(proposed.boxes[0])} proposals")
     draw_boxes(panels[4], proposed.boxes[0], colour=plot.ORANGE, width=0.9)
     pooled = stages["pooled"][:8].mean(1)
     tiles = torch.cat([torch.cat(list(pooled[i:i + 4]), dim=1) for i in range(0, len(pooled) // 4 * 4, 4)])
-    plot.image(panels[5], tiles / tiles.max().clamp(min=1e-6), "6 first 8, aligned")
+    plot.image(panels[5], tiles / tiles.max().clamp(min=1e-6), "6: the first 8")
     p = stages["logits"][:8].softmax(-1)
     panels[6].imshow(p.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    panels[6].set(title="7 classes of these", xticks=range(p.shape[1]), yticks=[])
+    panels[6].set(title="7: classes of these", xticks=range(p.shape[1]), yticks=[])
     panels[6].set_xticklabels(["background", *names], rotation=90, fontsize=7)
-    plot.image(panels[7], image, "8 detections")
+    plot.image(panels[7], image, "8: detections")
     sure = said["scores"] >= 0.3
     texts = [f"{names[label - 1]} {score:.1f}" for label, score in
              zip(said["labels"][sure].tolist(), said["scores"][sure].tolist(), strict=True)]
@@ -197,11 +200,11 @@ def draw_found(axes, image, said, truth, names, title=""):
     return axes
 
 
-def draw_detections(figure, images, predictions, truths, names, columns=6):
-    """(n, 3, H, W), n × {boxes, scores, labels}, n × {boxes, labels from 1}: `draw_found` for each image."""
+def draw_detections(figure, images, predictions, truths, names, columns=6, score=0.4):
+    """(n, 3, H, W), n × {boxes, scores, labels}, n × {boxes, labels from 1}: what is at least so sure, image by image."""
     panels = figure.subplots(-(-len(images) // columns), columns, squeeze=False).flat
     for panel, image, said, truth in zip(panels, images, predictions, truths, strict=False):
-        draw_found(panel, image, said, truth, names)
+        draw_found(panel, image, {key: each[said["scores"] >= score] for key, each in said.items()}, truth, names)
 
 
 def draw_suppression(figure, judged, images, truths, names, detector="one stage", image=0, score=0.3, iou=0.5):
