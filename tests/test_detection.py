@@ -754,8 +754,21 @@ def test_detectors_refuse_images_that_are_none():
             net(torch.zeros(3, 32, 32))
         with pytest.raises(TypeError, match="floating"):
             net(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
-    with pytest.raises(ValueError, match="num_classes"):
-        GridDetector(SmallBackbone((4, 8, 8)), 1, size=20)
+
+
+def test_detectors_refuse_settings_that_make_no_sense():
+    for make in (lambda n: GridDetector(SmallBackbone((4, 8, 8)), n, size=20),
+                 lambda n: FasterRCNN(SmallBackbone((4, 8, 8)), n, **OPTIONS)):
+        with pytest.raises(ValueError, match="at least 2, background and one more, got 1"):
+            make(1)
+        with pytest.raises(ValueError, match=r"num_classes.*2.5"):
+            make(2.5)
+    with pytest.raises(ValueError, match="size above 0 pixels, got 0"):
+        GridDetector(SmallBackbone((4, 8, 8)), 4, size=0)
+    with pytest.raises(ValueError, match="width of at least 1"):
+        FasterRCNN(SmallBackbone((4, 8, 8)), 4, **OPTIONS | {"width": 0})
+    with pytest.raises(ValueError, match=r"widths of at least 1, got 0"):
+        SmallBackbone((4, 0, 8))
 
 
 def test_an_untrained_rpn_proposes_on_noise():

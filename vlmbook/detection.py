@@ -636,7 +636,8 @@ class FasterRCNN(nn.Module):
     def __init__(self, backbone, num_classes, *, sizes, ratios=(0.5, 1.0, 2.0), width=1024, before=1000, after=300,
                  samples=(256, 512)):
         super().__init__()
-        check_counts(self, num_classes=num_classes - 1, width=width, before=before, after=after)
+        check_counts(self, num_classes=num_classes, width=width, before=before, after=after)
+        _check_classes(self, num_classes)
         channels = backbone.out_channels
         self.backbone, self.num_classes = backbone, num_classes
         self.rpn = RegionProposalNetwork(channels, sizes, ratios, before=before, after=after, samples=samples[0])
@@ -736,7 +737,10 @@ class GridDetector(nn.Module):
 
     def __init__(self, backbone, num_classes, *, size, width=64):
         super().__init__()
-        check_counts(self, num_classes=num_classes - 1, width=width)
+        check_counts(self, num_classes=num_classes, width=width)
+        _check_classes(self, num_classes)
+        if not (isinstance(size, Real) and size > 0):
+            raise ValueError(f"GridDetector wants a size above 0 pixels, got {size!r}")
         self.backbone, self.num_classes, self.size = backbone, num_classes, size
         self.head = nn.Sequential(nn.Conv2d(backbone.out_channels, width, 3, padding=1), nn.ReLU(),
                                   nn.Conv2d(width, 5 + num_classes - 1, 1))
@@ -809,6 +813,12 @@ class SmallBackbone(nn.Sequential):
 
 def _convolution(channels, out, stride):
     return nn.Sequential(nn.Conv2d(channels, out, 3, stride, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU())
+
+
+def _check_classes(detector, num_classes):
+    if num_classes < 2:
+        raise ValueError(f"{type(detector).__name__} wants num_classes of at least 2, background and one more, got "
+                         f"{num_classes}")
 
 
 def detection_loss(model, images, boxes, labels):

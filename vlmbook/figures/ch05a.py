@@ -201,7 +201,7 @@ def draw_found(axes, image, said, truth, names, title=""):
 
 
 def draw_detections(figure, images, predictions, truths, names, columns=6, score=0.4):
-    """(n, 3, H, W), n × {boxes, scores, labels}, n × {boxes, labels from 1}: what is at least so sure, image by image."""
+    """(n, 3, H, W), n × {boxes, scores, labels}, n × {boxes, labels from 1}: what is at least so sure, each."""
     panels = figure.subplots(-(-len(images) // columns), columns, squeeze=False).flat
     for panel, image, said, truth in zip(panels, images, predictions, truths, strict=False):
         draw_found(panel, image, {key: each[said["scores"] >= score] for key, each in said.items()}, truth, names)
