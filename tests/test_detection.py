@@ -565,6 +565,18 @@ def test_faster_rcnn_detects_what_torchvisions_does(seed):
             assert_close(a[key], b[key], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [(40, 72), (104, 56)])
+def test_the_twin_takes_images_that_32_does_not_divide(size):
+    ours, images = faster(1).eval(), torch.rand(2, 3, *size, generator=seeded(3))
+    with torch.no_grad():
+        ours.roi_heads.box_predictor.bbox_pred.weight.mul_(0.3)
+        mine, theirs = ours(images), as_torchvision(ours, size)(list(images))
+    assert sum(len(each["boxes"]) for each in mine) > 10
+    for a, b in zip(mine, theirs, strict=True):
+        for key in ("boxes", "scores", "labels"):
+            assert_close(a[key], b[key], rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_faster_rcnn_has_torchvisions_losses_and_gradients(seed):
     """From the same seed both draw the same anchors and regions to learn from."""

@@ -70,7 +70,7 @@ def nms(boxes, scores, iou_threshold):
     """(N, 4), (N,), float -> (K,) int64: the boxes kept by non-maximum suppression, best first.
 
     A box is dropped if a better one that is kept overlaps it with an IoU above the threshold; of equal scores the
-    earlier is the better. Blocks of sorted boxes are settled in turn, so that no (N, N) matrix is needed.
+    earlier is the better. Blocks of sorted boxes are settled in turn: an (N, N) matrix would be too large for many.
     Raises TypeError or ValueError for what are no boxes, no score a box, or a threshold outside [0, 1].
     [torchvision.ops.nms]
     """
@@ -706,7 +706,7 @@ def _scale(x, image_size):
 def as_torchvision(model, image_size):
     """FasterRCNN, (height, width) -> torchvision's: the same settings and weights, and a backbone of its own.
 
-    It takes a list of images (3, H, W) of that size, and neither normalises nor resizes them.
+    It takes a list of images (3, H, W) of that size, and neither normalises, resizes nor pads them.
     """
     from torchvision.models.detection import faster_rcnn
     from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -715,8 +715,8 @@ def as_torchvision(model, image_size):
             for which, most in (("pre", rpn.before), ("post", rpn.after))}
     width = heads.box_head.fc7.out_features
     twin = faster_rcnn.FasterRCNN(
-        deepcopy(model.backbone), min_size=min(image_size), max_size=max(image_size), image_mean=[0, 0, 0],
-        image_std=[1, 1, 1], rpn_anchor_generator=AnchorGenerator((tuple(rpn.sizes),), (tuple(rpn.ratios),)),
+        deepcopy(model.backbone), min_size=min(image_size), max_size=max(image_size), size_divisible=1,
+        image_mean=[0, 0, 0], image_std=[1, 1, 1], rpn_anchor_generator=AnchorGenerator((tuple(rpn.sizes),), (tuple(rpn.ratios),)),
         box_roi_pool=torchvision.ops.MultiScaleRoIAlign(["0"], 7, 2), **keep,
         box_head=faster_rcnn.TwoMLPHead(heads.box_head.fc6.in_features, width),
         box_predictor=faster_rcnn.FastRCNNPredictor(width, model.num_classes),
