@@ -291,18 +291,17 @@ def roi_align(input, boxes, output_size, spatial_scale=1.0, sampling_ratio=-1, a
     least = -math.inf if aligned else 1.0
     A, B = (_shares(scaled[:, axis], (scaled[:, axis + 2] - scaled[:, axis]).clamp(min=least), n, size, sampling_ratio)
             for axis, n, size in ((1, h, input.shape[2]), (0, w, input.shape[3])))       # (K, h, H), (K, w, W)
-    images, order, pooled = regions[:, 0].long(), [], []
-    for image in images.unique().tolist():
-        for some in (images == image).nonzero()[:, 0].split(CHUNK):
-            rows = torch.einsum("khy,cyx->khcx", A[some], input[image])
-            pooled.append(torch.einsum("khcx,kwx->kchw", rows, B[some]))
-            order.append(some)
-    if not pooled:
-        return input.new_zeros(0, input.shape[1], h, w) + 0 * input.sum()
-    return torch.cat(pooled)[torch.cat(order).argsort()]
+    pooled = []
+    for image, a, b, rows, columns in zip(regions[:, 0].long().tolist(), A, B, _used(A), _used(B), strict=True):
+        pooled.append(a[:, rows] @ input[image, :, rows, columns] @ b[:, columns].T)
+    return torch.stack(pooled) if pooled else input.new_zeros(0, input.shape[1], h, w) + 0 * input.sum()
 
 
-CHUNK = 64                                     # regions at once: more would only take memory
+def _used(shares):
+    """(K, bins, size) -> list of slices: from the first cell that counts to the last."""
+    used = (shares > 0).any(1).int()
+    starts, ends = used.argmax(1), used.shape[1] - used.flip(1).argmax(1)
+    return [slice(start, end) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
 
 
 def _shares(start, length, bins, size, sampling_ratio):
