@@ -713,10 +713,12 @@ def as_torchvision(model, image_size):
     keep = {f"rpn_{which}_nms_top_n_{mode}": most for mode in ("train", "test")
             for which, most in (("pre", rpn.before), ("post", rpn.after))}
     width = heads.box_head.fc7.out_features
+    as_they_are = {"min_size": min(image_size), "max_size": max(image_size), "size_divisible": 1,
+                   "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}
     twin = faster_rcnn.FasterRCNN(
-        deepcopy(model.backbone), min_size=min(image_size), max_size=max(image_size), size_divisible=1,
-        image_mean=[0, 0, 0], image_std=[1, 1, 1], rpn_anchor_generator=AnchorGenerator((tuple(rpn.sizes),), (tuple(rpn.ratios),)),
-        box_roi_pool=torchvision.ops.MultiScaleRoIAlign(["0"], 7, 2), **keep,
+        deepcopy(model.backbone), **as_they_are, **keep,
+        rpn_anchor_generator=AnchorGenerator((tuple(rpn.sizes),), (tuple(rpn.ratios),)),
+        box_roi_pool=torchvision.ops.MultiScaleRoIAlign(["0"], 7, 2),
         box_head=faster_rcnn.TwoMLPHead(heads.box_head.fc6.in_features, width),
         box_predictor=faster_rcnn.FastRCNNPredictor(width, model.num_classes),
         rpn_batch_size_per_image=rpn.samples, box_batch_size_per_image=heads.samples)
