@@ -10,7 +10,7 @@ from torchvision.ops import masks_to_boxes
 from vlmbook.data import Shapes, face_patches, shapes, textures
 from vlmbook.data import drawn as drawn_module
 from vlmbook.data import pasted as pasted_module
-from vlmbook.data.drawn import COLOURS, SHAPES, _cover, tight_box
+from vlmbook.data.drawn import COLOURS, SHAPES, cover_of, tight_box
 from vlmbook.data.pasted import _cut_outs
 
 
@@ -69,7 +69,7 @@ def test_a_mask_shows_the_colour_of_its_object(drawn):
 
 def test_edges_are_anti_aliased():
     for name in SHAPES:
-        cover = _cover(name, 12.3, 0.2, 20.4, 19.7, 40)
+        cover = cover_of(name, 12.3, 0.2, 20.4, 19.7, 40)
         edge = (cover > 0) & (cover < 1)
         assert 10 < edge.sum() < 150
         assert cover.max() == 1 and cover.min() == 0
@@ -81,7 +81,7 @@ def test_edges_are_anti_aliased():
 ])
 @pytest.mark.parametrize("angle", [-0.35, 0.0, 0.2])
 def test_a_cover_has_the_area_of_its_shape_and_lies_in_the_middle(name, area, angle):
-    cover = _cover(name, 20.0, angle, 33.25, 30.5, 64)
+    cover = cover_of(name, 20.0, angle, 33.25, 30.5, 64)
     assert_close(cover.sum(), np.float32(area * 400), rtol=0.02, atol=0)
     rows, columns = np.indices(cover.shape) + 0.5
     centre = (cover * columns).sum() / cover.sum(), (cover * rows).sum() / cover.sum()
@@ -99,7 +99,7 @@ def test_an_edge_pixel_is_blended_by_its_cover_and_in_the_mask_from_one_half(mon
 
 def test_a_triangle_and_a_star_point_up():
     for name in ("triangle", "star"):
-        cover = _cover(name, 20.0, 0.0, 32.0, 32.0, 64)
+        cover = cover_of(name, 20.0, 0.0, 32.0, 32.0, 64)
         top = np.nonzero(cover.sum(1))[0][0]
         assert cover[top].sum() < 4 and 12 <= top <= 13
 

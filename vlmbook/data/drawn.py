@@ -85,7 +85,7 @@ def _draw(rng, size, least, most):
         paint = np.array(list(COLOURS.values())[colour], dtype=np.float32)[:, None, None]
         image = image + cover * (paint - image)
     labels, colours = torch.tensor(chosen).T.contiguous()
-    return torch.from_numpy(image.clip(0, 1)), labels, colours, torch.from_numpy(_seen(covers))
+    return torch.from_numpy(image.clip(0, 1)), labels, colours, torch.from_numpy(seen_of(covers))
 
 
 def _place(rng, names, size):
@@ -96,8 +96,8 @@ def _place(rng, names, size):
         for _ in range(TRIES):
             radius = largest * rng.uniform(0.6, 1)
             x, y = rng.uniform(radius, size - radius, size=2)
-            cover = _cover(name, radius, rng.uniform(-0.35, 0.35), x, y, size)
-            if _all_seen([*covers, cover]):
+            cover = cover_of(name, radius, rng.uniform(-0.35, 0.35), x, y, size)
+            if all_seen([*covers, cover]):
                 covers.append(cover)
                 break
         else:
@@ -105,7 +105,7 @@ def _place(rng, names, size):
     return np.stack(covers)
 
 
-def _cover(name, radius, angle, x, y, size):
+def cover_of(name, radius, angle, x, y, size):
     """-> (size, size) float32: the part of each pixel that the shape covers, counted on FINE × FINE points."""
     fine, offset = (size * FINE, size * FINE), -0.5                    # point j of a row lies at (j + 1/2) / FINE
     if name == "circle":
@@ -136,16 +136,16 @@ def _turn(points, angle):
     return np.asarray(points) @ np.array([[c, s], [-s, c]])
 
 
-def _seen(covers):
+def seen_of(covers):
     """(k, H, W) -> (k, H, W) bool: each pixel belongs to the topmost object that covers at least half of it."""
     full = np.stack(covers) >= 0.5
     hidden = np.cumsum(full[::-1], axis=0)[::-1] - full > 0            # by an object drawn later
     return full & ~hidden
 
 
-def _all_seen(covers):
+def all_seen(covers):
     full = (np.stack(covers) >= 0.5).sum((1, 2))
-    return bool((_seen(covers).sum((1, 2)) >= LEAST_SEEN * full).all() and full.all())
+    return bool((seen_of(covers).sum((1, 2)) >= LEAST_SEEN * full).all() and full.all())
 
 
 def _caption(labels, colours, boxes):

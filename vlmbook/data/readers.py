@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from vlmbook.data.folder import DataMissing
@@ -220,6 +221,20 @@ def stacked(data):
             raise ValueError(f"{data.paths[i]} is {_size(image)} with {len(image)} channels, "
                              f"{data.paths[0]} {_size(images[0])} with {len(images[0])}; they cannot be stacked")
     return torch.stack(images), torch.stack(targets)
+
+
+def stacked_boxes(data, size):
+    """Dataset of (image, {boxes, labels}), (height, width) -> (N, C, height, width), N × {boxes, labels}: all at once.
+
+    Images are resampled to that size, bilinearly, and boxes are stretched with them.
+    """
+    images, targets = [], []
+    for image, target in (data[i] for i in range(len(data))):
+        down, across = size[0] / image.shape[1], size[1] / image.shape[2]
+        images.append(F.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0].clamp(0, 1))
+        boxes = target["boxes"] * torch.tensor([across, down, across, down])
+        targets.append({"boxes": boxes, "labels": target["labels"]})
+    return torch.stack(images), targets
 
 
 def _read_mask(path):

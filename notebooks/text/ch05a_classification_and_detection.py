@@ -1,0 +1,745 @@
+# %% [markdown]
+# # 5a · Classification and detection (图像分类与目标检测)
+#
+# *Book: §2.2.3 (1), 卷积神经网络（CNN）在图像识别中的应用*
+#
+# **What is in the picture, and where? A network answers the first with a few numbers. How does it answer the second, when nobody says how many things there are?**
+#
+# You will be able to read a classifier's numbers for what they are worth, compute with boxes by hand (overlap, suppression, anchors, offsets, pooled regions, average
+# precision), follow one image through every stage of a detector, train two detectors of different kinds, and tell which of the book's claims hold.
+#
+# Run the cells from top to bottom. The first one prints what a whole run costs, and shows what its published run found on photographs that it had never seen.
+
+# %% tags=["record"]
+from functools import partial
+
+import matplotlib.pyplot as plt
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from vlmbook import data, interact, plot, records, runtime
+from vlmbook.exercises import check, hint, solution
+from vlmbook.figures import ch05a as drawings
+
+runtime.seed_everything(0)
+torch.set_num_threads(1)                     # images this small gain little from more threads
+plot.use_style()
+records.published("ch05a")
+if (published := records.RESULTS / "ch05a.quick.png").exists():
+    plot.gallery([data.read_image(published, channels=3)]);
+
+
+# %% [markdown]
+# ## 1 The data, looked at
+#
+# For *what*: the scanned digits, 8×8 pixels, with a sixth of the 1,437 to learn from held back for choices. For *where*: scenes. On a crop of a photograph lie one to three
+# things, a circle, square, triangle, star, cross, or a real handwritten digit. The test scenes lie on photographs, and hold digits, that no training scene has.
+# A thing may hide up to half of another.
+#
+# With `VLMBOOK_PROFILE=full` the scenes are BCCD, photographs of blood under the microscope, with boxes around red cells, white cells and platelets.
+
+# %%
+def scenes_of(split, n):                     # -> images, targets, names
+    if runtime.profile() == "full":
+        try:
+            cells = data.voc_boxes(data.data_folder() / "BCCD", split, channels=3)
+            return *data.stacked_boxes(cells, (240, 320)), cells.classes
+        except data.DataMissing as missing:
+            print(missing, "(the scenes stand in)")
+    return *data.scenes("test" if split == "test" else "train", n), data.SCENE_NAMES
+
+
+parts = data.split(*data.digits("train"), share=1 / 6, seed=0)
+(digits, values), (valid_digits, valid_values) = parts
+test_digits, test_values = data.digits("test")
+images, targets, names = scenes_of("trainval", 2000)
+test_images, test_targets, _ = scenes_of("test", 200)
+side = tuple(images.shape[2:])
+truths = [{"boxes": t["boxes"], "labels": t["labels"] + 1} for t in test_targets]       # from 1
+drawings.draw_scenes(plt.figure(figsize=(7, 2.6)), images[:12], targets[:12], names)
+
+# %% [markdown]
+# ## 2 What is it?
+#
+# ### Logits, and what becomes of them
+#
+# The last linear layer gives one number $z_k$ a class, a logit (未归一化的类别分数), of any size and sign. Softmax makes them probabilities, and the loss is the
+# negative logarithm of the true class's:
+#
+# $$p_k=\frac{e^{z_k}}{\sum_j e^{z_j}},\qquad \mathrm{CE}(z,y)=-\log p_y=-z_y+\log\sum_j e^{z_j}$$
+#
+# What happens to $p$ if 1,000 is added to every logit? And to the first formula, typed as it stands?
+
+# %%
+z, y = torch.tensor([[2.0, -1.0, 0.5]]), torch.tensor([0])
+p, loss = z.exp() / z.exp().sum(), -z[0, y] + z.exp().sum().log()
+assert_close([p, loss[0]], [z.softmax(1), F.cross_entropy(z, y)])
+typed, library = (z + 1000).exp() / (z + 1000).exp().sum(), (z + 1000).softmax(1)
+print("typed:", typed.tolist(), "\nlibrary:", library.tolist())
+assert typed.isnan().all() and torch.allclose(library, p)
+
+# %% [markdown]
+# Nothing happens to $p$; but $e^{1000}$ is no floating number. Libraries subtract the largest logit first, and compute the logarithm and the softmax together.
+#
+# ### Book check
+#
+# **I14 · softmax in the layer?** §2.2.3 lets the fully connected layer (全连接层) flatten and give probabilities by softmax. These are three things, and in code it matters:
+# `F.cross_entropy` wants logits, since the softmax is inside it. Give it probabilities, and the softmax is taken twice. No error appears. But how low can that
+# loss get, if the network is perfectly sure and right?
+
+# %%
+from vlmbook.train import fit
+
+def classifier(activation=nn.ReLU, depth=1, width=64):
+    layers = [nn.Flatten(), nn.Linear(64, width), activation()]
+    layers += [each for _ in range(depth - 1) for each in (nn.Linear(width, width), activation())]
+    return nn.Sequential(*layers, nn.Linear(width, 10))
+
+once = lambda net, x, y: F.cross_entropy(net(x), y)
+twice = lambda net, x, y: F.cross_entropy(net(x).softmax(1), y)
+
+def trained(loss_fn, seed, x=digits, y=values, epochs=15):
+    runtime.seed_everything(seed)
+    net = classifier()
+    fit(net, (x, y), loss_fn=loss_fn, epochs=epochs, batch_size=64, lr=1e-2, progress=False)
+    return net.cpu().requires_grad_(False)
+
+
+floor = F.cross_entropy(torch.eye(10), torch.arange(10)).item()       # one-hot, taken for logits
+own = {loss_fn: torch.stack([loss_fn(trained(loss_fn, seed), digits, values)
+                             for seed in range(3)]) for loss_fn in (once, twice)}
+print(*(f"{each.mean():.3f} ± {each.std():.3f}" for each in own.values()), f"; floor {floor:.3f}")
+assert own[once].max() < 0.2 and own[twice].min() > floor > 1.46
+
+# %% [markdown]
+# $-1+\log(e+9)=1.461$, whatever it learns. Does that matter, if it learns? Look at the pull, the gradient, on logits that are sure and *wrong*.
+
+# %%
+wrong = 12 * F.one_hot(torch.tensor([3]), 10).float()                 # sure of a 3; it is a 0
+pull = [torch.func.grad(lambda z: F.cross_entropy(f(z), y))(wrong).norm().item()
+        for f in (lambda z: z, lambda z: z.softmax(1))]
+print(f"logits {pull[0]:.1f}, softmax twice {pull[1]:.1e}")
+assert pull[1] < 1e-3 < 1 < pull[0]
+
+
+# %% [markdown]
+# The right loss pulls hard. The double softmax pulls nearly not at all, since the inner one is flat there: what such a network has wrong, it keeps.
+#
+# **I13 · sigmoid or ReLU?** The list names both as the common activations (激活函数). The derivative of the sigmoid $\sigma$ is $\sigma(1-\sigma)\le\tfrac14$, that of ReLU
+# is 1 wherever it lets anything pass. Ten layers multiply ten of them, and $0.25^{10}\approx 10^{-6}$. What reaches the first layer?
+
+# %%
+def slopes(activation):                      # -> norm of the weights' gradient, layer by layer
+    runtime.seed_everything(0)
+    deep = classifier(activation, depth=10)
+    once(deep, digits[:200], values[:200]).backward()
+    return [layer.weight.grad.norm().item() for layer in deep if isinstance(layer, nn.Linear)]
+
+
+found = {"ReLU": slopes(nn.ReLU), "sigmoid": slopes(nn.Sigmoid)}
+drawings.draw_gradients(plt.figure(figsize=(5, 2.4)), found)
+shares = {name: each[0] / each[-1] for name, each in found.items()}
+print(*(f"{name}: first layer {share:.0e} of the last" for name, share in shares.items()), sep="\n")
+assert torch.func.vmap(torch.func.grad(torch.sigmoid))(torch.linspace(-8, 8, 999)).max() <= 0.25
+assert shares["sigmoid"] < 1e-6 < 1e-4 < shares["ReLU"]
+
+
+# %% [markdown]
+# Next to nothing. So hidden layers have ReLU or its relatives today; the sigmoid is left where a number between 0 and 1 is the *answer*, as in gates, and in
+# *object or not* below.
+#
+# ### What is a probability worth?
+#
+# A network that learned from 100 digits only, for long, so that it errs now and then. The confusion matrix (混淆矩阵) counts which class is taken for which. Top-$k$ asks
+# whether the true class is among the $k$ likeliest. And calibration (校准) asks: of the digits for which it says *90 %*, are 90 % right? Let the digits with confidence
+# in bin $b$ be $n_b$ of $N$, with mean confidence $\bar p_b$, and a share $a_b$ of them right:
+#
+# $$\mathrm{ECE}=\sum_b\frac{n_b}{N}\,\big|a_b-\bar p_b\big|$$
+#
+# Dividing all logits by one number, the temperature $T$, changes no answer and every confidence [Guo et al. 2017]. Choose it on the validation part. Will it be above 1, or below?
+
+# %%
+def ece(p, y, bins=10):                      # (N, K) probabilities, (N,) -> float
+    confidence, said = p.max(1)
+    bin_of, right = (confidence * bins).long().clamp(max=bins - 1), (said == y).float()
+    gaps = [(right - confidence)[bin_of == b].sum().abs() for b in range(bins)]
+    return (sum(gaps) / len(y)).item()
+
+
+reader = trained(once, 0, digits[:100], values[:100], epochs=300)
+temperatures = torch.linspace(0.5, 5, 46).tolist()
+T = min(temperatures, key=lambda T: F.cross_entropy(reader(valid_digits) / T, valid_values))
+z = reader(test_digits)
+p, hot, place_of = z.softmax(1), (z / T).softmax(1), z.argsort(1, descending=True)
+top = {k: (place_of[:, :k] == test_values[:, None]).any(1).float().mean().item() for k in (1, 2, 3)}
+cost = {name: F.cross_entropy(z / by, test_values).item() for name, by in (("T = 1", 1), ("T", T))}
+print(*(f"top-{k} {share:.3f} " for k, share in top.items()), f"T = {T:.1f}")
+print(f"ECE {ece(p, test_values):.3f} -> {ece(hot, test_values):.3f};",
+      f"cross-entropy {cost['T = 1']:.3f} -> {cost['T']:.3f}")
+assert 0.8 < top[1] < top[2] <= top[3] and T > 1.2 and cost["T"] < cost["T = 1"]
+assert ece(hot, test_values) < ece(p, test_values)
+
+# %%
+confused = drawings.draw_confusion(plt.figure(figsize=(7, 3.2)), p, test_values)
+assert_close(confused.diagonal().sum() / confused.sum(), torch.tensor(top[1]))
+worst = (confused - confused.diag().diag()).argmax().item()
+print(f"most often: a {worst // 10} is taken for a {worst % 10}")
+
+# %% [markdown]
+# It promises more than it keeps: $T$ is above 1. Read a softmax as a probability only after it was held against held-out data.
+#
+# ## 3 Where is it? The idea, written here
+#
+# ### Two boxes
+#
+# A box is $x_1,y_1,x_2,y_2$, the edges of an area in pixels. How well do two boxes agree? By intersection over union (交并比), as in chapter 3c, of areas this time:
+#
+# $$\mathrm{IoU}(A,B)=\frac{|A\cap B|}{|A\cup B|}$$
+#
+# A box 40 wide is found with the right size, but 10 pixels beside its place. Guess the IoU before you run the cell.
+
+# %%
+from vlmbook.detection import (
+    FasterRCNN, GridDetector, SmallBackbone, as_torchvision, assign, average_precision, box_iou,
+    average_precision_loops, decided, decode_boxes, detection_loss, encode_boxes, generate_anchors,
+    mean_average_precision, mirrored, nms, padded, roi_align, roi_align_loops, roi_pool,
+    roi_pool_loops)
+
+def iou_by_hand(a, b):                       # (4,), (4,) -> number
+    width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
+    area = lambda box: (box[2] - box[0]) * (box[3] - box[1])
+    return width * height / (area(a) + area(b) - width * height)
+
+
+A = torch.tensor([[0.0, 0, 40, 40], [0, 0, 40, 40]], requires_grad=True)
+B = torch.tensor([[10.0, 0, 50, 40], [40, 0, 80, 40], [10, 10, 20, 20]])
+by_hand = [[iou_by_hand(a.tolist(), b.tolist()) for b in B] for a in A]
+assert_close(torch.tensor(by_hand), box_iou(A, B))
+assert_close(box_iou(A, B), torchvision.ops.box_iou(A, B))
+ours, theirs = (torch.autograd.grad(f(A, B).sum(), A) for f in (box_iou, torchvision.ops.box_iou))
+assert_close(ours, theirs)
+print([round(each, 3) for each in by_hand[0]])
+
+
+# %% [markdown]
+# 0.6, and 0 for two that only touch. IoU is strict: shifted by half its width, a box has a third left. (Exercise 2 asks why.)
+#
+# ### One box for each thing
+#
+# A detector finds each thing many times, in slightly different boxes. Non-maximum suppression (非极大值抑制), NMS, keeps the best, drops what overlaps it by more than a
+# threshold, and goes on with the best that is left. Three boxes in a chain, each over the next with IoU 0.6: which stay at threshold 0.5?
+
+# %%
+def nms_by_hand(boxes, scores, threshold):
+    left, kept = scores.argsort(descending=True).tolist(), []
+    while left:
+        best, *others = left
+        kept.append(best)
+        left = [i for i in others if box_iou(boxes[[best]], boxes[[i]]).item() <= threshold]
+    return kept
+
+
+chain = torch.tensor([[0.0, 0, 40, 40], [10, 0, 50, 40], [20, 0, 60, 40]])
+scores = torch.tensor([0.9, 0.8, 0.7])
+low = torch.rand(300, 2) * 60
+many, chances = torch.cat([low, low + 20 + 10 * torch.rand(300, 2)], dim=1), torch.rand(300)
+for boxes, chance in ((chain, scores), (many, chances), (many[:0], chances[:0])):
+    kept = nms(boxes, chance, 0.5).tolist()
+    assert kept == nms_by_hand(boxes, chance, 0.5)
+    assert kept == torchvision.ops.nms(boxes, chance, 0.5).tolist()
+print("of the chain:", nms(chain, scores, 0.5).tolist(), "; of 300:", len(nms(many, chances, 0.5)))
+
+# %% [markdown]
+# The first and the third: what was dropped drops nobody. (And if the middle one were the best, it alone would stay.)
+#
+# ### Anchors
+#
+# A network has a fixed number of outputs, an image any number of things. The way out: lay many fixed boxes over the image, at every cell of the feature map, in a few
+# sizes and shapes, and ask of each: is there a thing that you fit? These are the anchors (锚框). For a size $s$ and a ratio $r=h/w$
+#
+# $$h=s\sqrt r,\qquad w=s/\sqrt r$$
+#
+# **I17 · a point?** The section writes 锚点, anchor *point*. A point has no size that could fit. It is a reference box (锚框): in the paper 3 sizes times 3 ratios, nine
+# at each place.
+
+# %%
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+
+sizes, ratios = (128, 256, 512), (0.5, 1.0, 2.0)
+nine = [(s / r**0.5, s * r**0.5) for r in ratios for s in sizes]             # (w, h)
+anchors = generate_anchors((37, 50), (16, 16), sizes, ratios)
+wh = anchors[:9, 2:] - anchors[:9, :2]
+assert_close(wh, torch.tensor(nine), rtol=0, atol=1.0)                    # rounded to whole corners
+x = torch.zeros(1, 3, 592, 800)
+[theirs] = AnchorGenerator((sizes,), (ratios,))(ImageList(x, [(592, 800)]), [x[:, :, :37, :50]])
+assert_close(anchors, theirs)
+print(len(anchors), "anchors, nine at a place (w × h):", *(f"{w:.0f}×{h:.0f}" for w, h in wh))
+assert len(anchors) == 37 * 50 * 9 and len(set(nine)) == 9
+
+# %% [markdown]
+# Which anchor answers for which thing? From an IoU of 0.7 on it is asked to find that thing, below 0.3 it is background, in between it is asked nothing. And each thing gets at least
+# the anchor that fits it best, however badly [Ren et al. 2015, §3.1.2]. Here is that for one scene, the truth in white.
+
+# %%
+sizes, ratios = runtime.pick(quick=((22,), (1.0,)), full=((24, 52, 88), (0.5, 1.0, 2.0)))
+crowd = images[i := max(range(50), key=lambda i: len(targets[i]["labels"]))], targets[i]["boxes"]
+anchors = generate_anchors([n // 8 for n in side], (8, 8), sizes, ratios)
+drawings.draw_assignment(plt.figure(figsize=(7, 2.7)), *crowd, anchors)
+owner = assign(box_iou(crowd[1], anchors), 0.7, 0.3, rescue=True)
+assert set(owner.tolist()) >= set(range(len(crowd[1])))
+
+# %% [markdown]
+# Nearly all is background: a detector learns from few examples of things and from very many of nothing. So it draws a balanced sample of both.
+#
+# Which sizes and shapes should one take? Move them. When is a thing fitted by no anchor? In the right panel, a bar below 0.5 is orange.
+
+# %%
+interact.live(partial(drawings.draw_anchors, image=crowd[0], truth=crowd[1]),
+              smallest=(8, 96, 2), sizes=(1, 4), wide=True, stride=[4, 8, 16], figsize=(7, 2.6))
+
+# %% [markdown]
+# ### Offsets
+#
+# **I16 · coordinates?** The section lets the location branch output the coordinates of the box. It outputs offsets (偏移量) from an anchor, or from a proposal. With $x,y$ the centre,
+# $w,h$ the size, and $a$ for the anchor's
+#
+# $$t_x=\frac{x-x_a}{w_a},\quad t_y=\frac{y-y_a}{h_a},\quad t_w=\log\frac{w}{w_a},\quad t_h=\log\frac{h}{h_a}$$
+#
+# Why? Double everything, image, anchor and box. What happens to the four numbers, and what to coordinates?
+
+# %%
+box, anchor = torch.tensor([[12.0, 20, 52, 40]]), torch.tensor([[10.0, 10, 42, 42]])
+(x, y, w, h), (xa, ya, wa, ha) = (torchvision.ops.box_convert(each, "xyxy", "cxcywh")[0]
+                                  for each in (box, anchor))
+t = torch.stack([(x - xa) / wa, (y - ya) / ha, (w / wa).log(), (h / ha).log()])[None]
+assert_close([t, box], [encode_boxes(2 * box, 2 * anchor), decode_boxes(t, anchor)])
+print("offsets", t[0].tolist(), "both at this size and at twice the size")
+
+# %% [markdown]
+# Nothing happens to offsets. One small network can say them for anchors of all sizes, at all places; coordinates would have to be learned anew for each.
+#
+# ### The same size for every region
+#
+# A region has any size, a linear layer wants one. Cut the region of the feature map into $h\times w$ bins. RoI pooling (感兴趣区域池化) rounds them to whole cells and takes the
+# maximum [Girshick 2015]. RoI align rounds nothing: it takes values between the cells by bilinear interpolation (双线性插值), and their mean [He et al. 2017]:
+#
+# $$y_{ij}=\frac1{n^2}\sum_{a,b=1}^{n}x\big(u_{ia},v_{jb}\big),\qquad
+# x(u,v)=\sum_{p,q}\max(0,1-|u-p|)\,\max(0,1-|v-q|)\,x_{pq}$$
+#
+# Move a region by a quarter of a cell over a ramp. Which of both notices?
+
+# %%
+x = torch.randn(2, 3, 9, 12, requires_grad=True)
+boxes = [torch.tensor([[1.3, 0.4, 8.9, 7.2], [2, 2, 4, 5]]), torch.tensor([[0.0, 3, 11.5, 8]])]
+for ours, loops, theirs in ((roi_pool, roi_pool_loops, torchvision.ops.roi_pool),
+                            (roi_align, roi_align_loops, torchvision.ops.roi_align)):
+    values_of = [f(x, boxes, (3, 4)) for f in (ours, loops, theirs)]
+    assert_close(values_of[0], values_of[1])
+    assert_close(values_of[0], values_of[2])
+    slopes = [torch.autograd.grad(y.square().sum(), x, retain_graph=True) for y in values_of[::2]]
+    assert_close(*slopes)
+ramp = torch.arange(12.0).expand(1, 1, 12, 12)
+at = lambda f, left: f(ramp, [torch.tensor([[left, 2, left + 6, 8]])], 1).item()
+for f in (roi_pool, roi_align):
+    print(f.__name__, [round(at(f, 2 + k / 4), 2) for k in range(5)])
+steps = [[at(f, 2.25 + k / 4) - at(f, 2 + k / 4) for k in range(4)] for f in (roi_pool, roi_align)]
+assert sorted(set(steps[0])) == [0, 1] and max(abs(d - 0.25) for d in steps[1]) < 1e-4
+
+# %% [markdown]
+# Pooling stands still and jumps; align follows. For boxes that have to be exact to the pixel, align is the better one, and the one in our detector.
+#
+# ### How good is a detector?
+#
+# Sort all detections of a class, over all images, the surest first. One is a hit if it reaches IoU 0.5 with an object that no surer one has taken. After $n$ detections with $h_n$ hits, of $G$ objects:
+#
+# $$P_n=\frac{h_n}{n},\qquad R_n=\frac{h_n}{G},\qquad
+# \mathrm{AP}=\frac1{101}\sum_{r\in\{0,\,0.01,\dots,1\}}\ \max_{n:\,R_n\ge r}P_n$$
+#
+# is precision (精确率), recall (召回率), and average precision (平均精度, AP) as COCO takes it; the mean over classes is the mAP. Six detections of four objects, hit, hit, miss, hit, miss, miss. What is the AP? Do it with paper first.
+
+# %%
+hits, G = torch.tensor([True, True, False, True, False, False]), 4
+P, R = ([hits[:n].sum().item() / by for n, by in enumerate(of, 1)] for of in (range(1, 7), 6 * [G]))
+AP = sum(max((p for p, r in zip(P, R) if r >= k / 100), default=0) for k in range(101)) / 101
+drawings.draw_area(plt.figure(figsize=(4.2, 2.4)), hits, G)
+ways = (51 + 25 * 3 / 4) / 101, average_precision(hits, G), average_precision_loops(hits, G)
+assert max(abs(AP - each) for each in ways) < 1e-9
+
+# %% [markdown]
+# Up to recall 0.5 the best precision is 1, up to 0.75 it is 3/4, and the fourth object is never found.
+#
+# ## 4 The detectors
+#
+# **Two stages.** Faster R-CNN [Ren et al. 2015]. A backbone (骨干网络) makes one feature map. The region proposal network (区域建议网络), RPN, asks of each anchor: thing or not, and which offsets? The best, after NMS, are the proposals
+# (候选区域). RoI align cuts each out of the *same* map, and two linear layers say which class it is, background being one, and shift the box once more.
+#
+# **One stage.** The idea of YOLO [Redmon et al. 2016]. Each cell of the map says at once whether the centre of a thing lies in it, where in the cell, how large it is, and what it is. In the cell of column $i$, of a map with $s$ pixels a cell,
+# its numbers $o$ mean $x=s\,(i+\sigma(o_x))$ and $w=a\,e^{o_w}$, with a typical side $a$; likewise $y$ and $h$. Where two centres fall into one cell, one of the things is lost.
+#
+# Ours carry torchvision's names, so its `FasterRCNN` takes our weights. Does it then say the same?
+
+# %%
+num_classes, widths = len(names) + 1, runtime.pick(quick=(16, 32, 96), full=(32, 64, 128))
+settings = runtime.pick(quick=dict(width=128, before=60, after=20, samples=(32, 16)),
+                        full=dict(width=512, before=1000, after=300, samples=(128, 128)))
+
+def two_stages():
+    return FasterRCNN(SmallBackbone(widths), num_classes, sizes=sizes, ratios=ratios, **settings)
+
+
+ours = two_stages().eval().requires_grad_(False)
+ours.roi_heads.box_predictor.cls_score.weight *= 30        # an untrained head that is sure
+theirs = as_torchvision(ours, side)
+pairs = list(zip(ours(test_images[:4]), theirs(list(test_images[:4]))))
+for mine, other in pairs:
+    assert_close([mine[key] for key in other], list(other.values()), rtol=1e-3, atol=1e-3)
+print("equal:", [len(mine["boxes"]) for mine, _ in pairs], "detections")
+assert all(len(mine["boxes"]) for mine, _ in pairs)
+
+# %% [markdown]
+# The same boxes, scores and labels. (The tests hold the losses and all gradients against torchvision's, too.)
+#
+# ## 5 Book check
+#
+# **W15 · the missing edge.** The section draws Faster R-CNN as `特征图 → 区域建议网络 → 分类分支, 定位分支`: the branches get what the RPN gives, and nothing else. But the RPN
+# gives boxes and one number each, the same for every class. What a thing *is* stands in the map. So two edges must meet, the map's and the proposals', at the pooling. Does our network have that joint?
+#
+# **W32 · sliding over the image?** The section lets the RPN extract features from the image by a sliding window. It slides over the feature map, which is shared: that is the point of
+# Faster R-CNN. What goes into its head?
+#
+# **I15 · a thing in each proposal?** 每个候选区域包含一个可能的目标. Show the untrained network noise. How many proposals will it make, where nothing is?
+
+# %%
+from collections import Counter
+
+printed = ["AB", "BC", "CD", "DE", "DF", "EG", "FH"]   # C the map, D the RPN, E, F branches
+joints = [node for node, n in Counter(edge[1] for edge in printed).items() if n > 1]
+came = {}
+for part in (ours.rpn.head, ours.roi_heads.box_head):
+    note = lambda part, x: came.update({type(part).__name__: tuple(x[0].shape[1:])})
+    part.register_forward_pre_hook(note)
+x = ours.backbone(test_images[:1]).requires_grad_()
+boxes = ours.rpn(x, side).boxes
+_, logits, offsets = ours.roi_heads(x, boxes, 1 / 8)
+pull = torch.autograd.grad(logits.square().sum(), x)[0]
+print("joints in the book's diagram:", joints, "; what comes in:", came)
+assert not joints and pull.abs().max() > 0 and not boxes[0].requires_grad              # W15
+assert came["RPNHead"] == x.shape[1:] and came["TwoMLPHead"] == (widths[2], 7, 7)       # W32
+assert ours.rpn.head.cls_logits.out_channels == len(sizes) * len(ratios)               # no class
+assert offsets.shape[1] == 4 * num_classes                                             # I16
+nothing = ours.rpn(ours.backbone(torch.rand(1, 3, *side)), side)
+print(len(nothing.boxes[0]), "proposals in noise")
+assert settings["after"] // 2 < len(nothing.boxes[0]) <= settings["after"]             # I15
+
+# %% [markdown]
+# The classes depend on the map directly, for the boxes of the proposals carry no gradient; the RPN's head never sees three channels; and in noise there are as many proposals as ever. The RPN ranks, and the best go on, whatever they are worth; it is the head that says
+# *background*.
+#
+# **I18 · four names in a row.** The section lists R-CNN, Fast R-CNN, Faster R-CNN and YOLO, and says that Faster R-CNN finds things accurately. Neither IoU nor NMS nor AP occurs in it, without
+# which that has no meaning. The next sections measure it: an R-CNN on sliding windows, one of two stages, one of one stage, on the same images.
+#
+# ## 6 Train
+#
+# First a baseline, and the oldest of the four: R-CNN [Girshick et al. 2014]. Cut regions out of the *image*, give each to a classifier. The classifier learns from shifted true boxes and from random ones, background among them.
+# The regions are windows at all places, in few sizes.
+
+# %%
+crop = lambda images, boxes: torchvision.ops.roi_align(images, boxes, 24, 1.0, 2)
+
+def regions_to_learn(targets):               # -> n × (k, 4), n × (k,) classes, 0 the background
+    boxes, kinds = [], []
+    for each in targets:
+        random = each["boxes"][torch.randint(len(each["boxes"]), (4,))]
+        random = random + (torch.rand(4, 2) - 0.5).repeat(1, 2) * random[:, 2:].amax()
+        both = torch.cat([each["boxes"] + 1.5 * torch.randn_like(each["boxes"]), random])
+        owner = assign(box_iou(each["boxes"], both), 0.5, 0.3, rescue=False)
+        boxes.append(both[owner >= -1])
+        kind = torch.where(owner >= 0, each["labels"][owner.clamp(min=0)] + 1, 0)
+        kinds.append(kind[owner >= -1])
+    return boxes, kinds
+
+
+runtime.seed_everything(0)
+known = runtime.pick(quick=500, full=len(images))
+boxes, kinds = regions_to_learn(targets[:known])
+pieces, kinds = crop(images[:known], boxes), torch.cat(kinds)
+rcnn = nn.Sequential(SmallBackbone(widths), nn.Flatten(), nn.Linear(9 * widths[2], num_classes))
+fit(rcnn, (pieces, kinds), loss_fn=once, batch_size=64, lr=5e-3, progress=False,
+    epochs=runtime.pick(quick=4, full=20))
+rcnn.cpu().eval().requires_grad_(False)
+print(len(pieces), "pieces,", f"{(kinds == 0).float().mean():.0%} of them background")
+
+
+# %% [markdown]
+# Now the two detectors, on the same images. The book lets Faster R-CNN start from a pre-trained backbone (预训练), and so does the quick profile: the one-stage detector learns first, from random weights, and the other
+# gets its backbone, which then stays as it is. So the second stands on the shoulders of the first, and is no fair rival. In the full profile all start from random weights.
+
+# %%
+def torchvision_loss(net, x, boxes, labels):
+    return sum(net(list(x), [{"boxes": b[l > 0], "labels": l[l > 0]}
+                             for b, l in zip(boxes, labels)]).values())
+
+one_stage = lambda: GridDetector(SmallBackbone(widths), num_classes, size=sizes[len(sizes) // 2])
+makers = {"one stage": (one_stage, detection_loss, 7),
+          "two stages": (two_stages, detection_loss, 2)}
+if runtime.profile() == "full":
+    theirs = lambda: as_torchvision(two_stages(), side)
+    makers["torchvision's"] = theirs, torchvision_loss, 2
+nets, histories, quick = {}, {}, runtime.profile() == "quick"
+for name, (make, loss, epochs) in makers.items():
+    runtime.seed_everything(0)
+    net = make()
+    if quick and name == "two stages":
+        net.backbone.load_state_dict(nets["one stage"].backbone.state_dict())
+        net.backbone.requires_grad_(False)
+    turned = lambda net, x, boxes, labels: loss(
+        net, *(mirrored(x, boxes) if torch.rand(()) < 0.5 else (x, boxes)), labels)
+    histories[name] = fit(net, (images, *padded(targets)), lr=5e-3, warmup=20, clip=5.0,
+                          loss_fn=loss if quick else turned, batch_size=16,
+                          epochs=epochs if quick else 40)
+    nets[name] = net.cpu().eval().requires_grad_(False)
+drawings.draw_training(plt.figure(figsize=(6, 2.2)), histories)
+
+
+# %% [markdown]
+# The sums are of different losses: only the slopes can be compared. How good are they, on photographs that none has seen? R-CNN is asked on fewer images, since it takes its time. Guess the order.
+
+# %%
+def detect(net, x):                          # -> list of {boxes, scores, labels}
+    listed = (lambda part: part) if hasattr(net, "judged") else list         # torchvision's wants
+    return [said for part in x.split(25) for said in net(listed(part))]
+
+def detect_rcnn(x):
+    stride = runtime.pick(quick=6, full=16)
+    windows = generate_anchors([n // stride for n in side], (stride, stride),
+                               [zoom * s for s in sizes for zoom in (0.85, 1.2)], (1.0,))
+    return [decided(rcnn(crop(one[None], [windows])).softmax(1), windows, side) for one in x]
+
+
+asked = 60
+found = {"R-CNN": (detect_rcnn(test_images[:asked]), truths[:asked])}
+found |= {name: (detect(net, test_images), truths) for name, net in nets.items()}
+mAP = {name: mean_average_precision(*each) for name, each in found.items()}
+for name, (mean, of_class) in mAP.items():
+    print(f"{name}: {mean:.3f};", *(f"{names[k - 1]} {ap:.2f}" for k, ap in of_class.items()))
+
+# %%
+best = max(nets, key=lambda name: mAP[name][0])
+drawings.draw_detections(figure := plt.figure(figsize=(7, 2.6)), test_images[:12],
+                         found[best][0][:12], truths[:12], names)
+records.picture("ch05a", figure)
+assert not quick or (mAP[best][0] > 0.85 and min(mAP[name][0] for name in nets) > 0.8)
+assert not quick or mAP["R-CNN"][0] < mAP[best][0] - 0.2
+
+# %% [markdown]
+# Shown is what has a score from 0.4 on: blue a hit, orange a false alarm, white the truth. Both are far ahead of R-CNN on windows, whose boxes stand where the windows stand. Between the two one run decides nothing, and the second had the first one's backbone.
+#
+# A single number hides a curve. Precision over recall, class by class, the AP in the legend. Where does the curve of a class end, if some of its things are never found?
+
+# %%
+drawings.draw_curves(plt.figure(figsize=(7, 2.8)), {name: found[name] for name in nets}, names)
+
+# %% [markdown]
+# It ends at the recall that is reached when everything was said: what is never found costs AP, however sure the rest.
+#
+# ### What the thresholds do
+#
+# The widget takes what a detector says before any decision. Lower *score*: what appears first? Raise *iou* to 1, no suppression at all: what happens to precision, what to recall? Choose the two stages, and move *iou* from 1 to 0.5: which boxes go? And why is an *iou* near 0 dangerous?
+
+# %%
+shown = test_images[:20]
+judged = {name: net.judged(shown) for name, net in nets.items() if hasattr(net, "judged")}
+interact.live(partial(drawings.draw_suppression, judged=judged, images=shown, truths=truths[:20],
+                      names=names), detector=list(judged), image=(0, 19),
+              score=(0.05, 0.95, 0.05), iou=(0.0, 1.0, 0.05), figsize=(7, 2.7))
+
+# %% [markdown]
+# ## 7 See inside
+#
+# One image through all stages of the two-stage detector. Panel 3 shows, for each place, the chance that its best anchor gives. Panel 6 shows the first eight regions as the head gets them, all of one size.
+
+# %%
+two, i = nets["two stages"], max(range(40), key=lambda i: len(truths[i]["labels"]))
+drawings.draw_stages(plt.figure(figsize=(7, 4.2)), test_images[i], truths[i]["boxes"],
+                     two.stages(test_images[[i]]), names)
+
+
+# %% [markdown]
+# How good are the proposals? Count, over test images: the share of the true things that some proposal meets at IoU 0.5 (that is their recall), and the share of the proposals that meet a thing, before NMS and after it. Which of the two does NMS change?
+
+# %%
+def met(proposals, truths):                  # -> share of things met, share of boxes that meet one
+    iou = [box_iou(boxes, t["boxes"]) >= 0.5 for boxes, t in zip(proposals, truths)]
+    return [torch.cat([each.any(axis) for each in iou]).float().mean().item() for axis in (0, 1)]
+
+said = two.rpn(two.backbone(test_images[:asked]), side)
+kinds = {"all anchors": [said.anchors] * asked, "before NMS": said.before, "proposals": said.boxes}
+meeting = {name: met(boxes, truths) for name, boxes in kinds.items()}
+for (name, share), boxes in zip(meeting.items(), kinds.values()):
+    print(f"{name}: {sum(map(len, boxes)) / asked:.0f} an image, {share[0]:.2f} of the things met, "
+          f"{share[1]:.2f} of them meet one")
+assert not quick or meeting["proposals"][0] > 0.9 > 0.5 > meeting["proposals"][1]        # I15
+kept = [meeting[name][0] for name in ("proposals", "before NMS")]
+assert not quick or 0 <= kept[1] - kept[0] < 0.05
+
+# %% [markdown]
+# NMS throws away most of the boxes and nearly none of the things. And in the trained network as well, more than half of the proposals hold nothing (I15).
+#
+# ## 8 What it costs
+#
+# Why were there four of them? Each removed what was slowest before. R-CNN sends every region through the network, enlarged to its input size. Fast R-CNN [Girshick 2015] sends the image through once, and cuts the regions out of the map; but the regions still
+# came from outside. Faster R-CNN lets the map propose them. YOLO needs none.
+#
+# Measured, not told: milliseconds an image on this machine, for 20, 80 and 320 regions. As the source from outside stand the boxes around Felzenszwalb's segments, on which selective search is built [Uijlings et al. 2013].
+# Which bars will grow with the number of regions?
+
+# %%
+from statistics import median
+from timeit import repeat
+from skimage.segmentation import felzenszwalb
+
+ms = lambda run: 1000 * median(repeat(run, number=1, repeat=7))
+one, grid = test_images[:1], nets["one stage"]
+grey, x = one[0].permute(1, 2, 0).numpy(), two.backbone(one)
+outside = ms(lambda: [felzenszwalb(grey, scale, 0.5, 10) for scale in (20, 60, 180)])
+through, rpn, head = (ms(run) for run in (lambda: two.backbone(one), lambda: two.rpn(x, side),
+                                          lambda: grid.head(x)))
+costs = {"R-CNN": {}, "Fast R-CNN": {}, "Faster R-CNN": {}, "one stage": {}}
+for n in (20, 80, 320):
+    low = torch.rand(n, 2) * 40
+    boxes = [torch.cat([low, low + 16], dim=1)]
+    pieces = torchvision.ops.roi_align(one, boxes, 64, 1.0, 2)
+    heads = ms(lambda: two.roi_heads(x, boxes, 1 / 8))
+    costs["R-CNN"][n] = {"regions": outside, "features": ms(lambda: two.backbone(pieces))}
+    costs["Fast R-CNN"][n] = {"regions": outside, "features": through, "heads": heads}
+    costs["Faster R-CNN"][n] = {"regions": rpn, "features": through, "heads": heads}
+    costs["one stage"][n] = {"features": through, "heads": head}
+
+# %%
+drawings.draw_costs(plt.figure(figsize=(7, 2.5)), costs)
+total = {name: {n: sum(each.values()) for n, each in of.items()} for name, of in costs.items()}
+last = [total[name][320] for name in total]
+assert costs["R-CNN"][320]["features"] > 6 * costs["R-CNN"][20]["features"] and rpn < outside
+assert last == sorted(last, reverse=True)
+
+
+# %% [markdown]
+# R-CNN pays for features by the region, the others once. The heads of Fast and Faster R-CNN still grow with the regions, and their share is large here, since the backbone is tiny. The one-stage detector pays the same for any number of things.
+#
+# ## 9 Break it
+#
+# What is each part worth? Take it away from the trained detectors: suppression (all doubles stay), and the last offsets (the box of the proposal, or a square of typical size around the centre, stays as it is). Which loss is the larger, for which detector? Nothing is trained anew; it is one pair of networks, in which only a part is switched off.
+
+# %%
+def without(net, suppress=True, move=True):  # -> mAP
+    said = []
+    for part in test_images.split(25):
+        stages = net.stages(part) if isinstance(net, FasterRCNN) else None
+        for i, (p, boxes) in enumerate(net.judged(part)):
+            if not move and stages:
+                boxes = stages["proposed"].boxes[i]
+            elif not move:
+                middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+                boxes = torch.cat([middle - net.size / 2, middle + net.size / 2], dim=1)
+            said.append(decided(p, boxes, side, iou_threshold=0.5 if suppress else 1.0))
+    return mean_average_precision(said, truths)[0]
+
+
+ways = {"whole": {}, "no suppression": {"suppress": False}, "no offsets": {"move": False}}
+worth = {name: {way: without(nets[name], **options) for way, options in ways.items()}
+         for name in ("one stage", "two stages")}
+for name, each in worth.items():
+    print(name, *(f"{way} {value:.3f}" for way, value in each.items()), sep=", ")
+    assert abs(each["whole"] - mAP[name][0]) < 1e-6
+loss_of = {name: [each["whole"] - each[way] for way in ("no suppression", "no offsets")]
+           for name, each in worth.items()}
+assert not quick or loss_of["two stages"][0] > 0.1 > 0.05 > loss_of["one stage"][0] > 0
+assert not quick or loss_of["one stage"][1] > 0.1 > 0.05 > loss_of["two stages"][1] > 0
+
+# %% [markdown]
+# They need opposite things. In two stages twenty proposals crowd around few things, and each names them: without suppression much is lost. In one stage a single cell answers for each thing, and there is little to suppress. But its cells know sizes from nowhere else than the offsets, while
+# a proposal has been shifted once already, by the RPN.
+
+# %%
+records.record(
+    "ch05a", seed=0, mAP={name: mean for name, (mean, _) in mAP.items()}, without=worth, T=T,
+    AP={name: {names[k - 1]: ap for k, ap in each.items()} for name, (_, each) in mAP.items()},
+    seconds_of_training={name: each.seconds for name, each in histories.items()}, top_k=top,
+    ECE={"T = 1": ece(p, test_values), "T": ece(hot, test_values)}, ms_an_image=total,
+    proposals=dict(zip(("things met", "that meet one"), meeting["proposals"])));
+
+# %% [markdown]
+# ## 10 Exercises
+#
+# Answer in the cell, run it, and `check` says what is wrong. `hint("ch05a.1")` helps in steps, `solution("ch05a.1")` shows one answer.
+#
+# **1 · Predict.** A `FasterRCNN` with `SmallBackbone`, anchors of two sizes and three ratios, and five classes with the background gets two images of 96×160. Which shape has the map of offsets that leaves the RPN's `bbox_pred`?
+# Answer without running a network.
+
+# %%
+shape = ...                                  # (B, C, H, W)
+check("ch05a.1", shape)
+
+
+# %% [markdown]
+# **2 · Derive.** A box is found with the right size, `w` wide, but shifted sideways by `d`. What is the IoU? And so: how far may a box 30 wide be off, to count as found at 0.5?
+
+# %%
+def shifted_iou(w, d):                       # shifted_iou(40, 10) -> 0.6
+    ...
+
+
+check("ch05a.2", shifted_iou)
+
+
+# %% [markdown]
+# **3 · Build.** NMS drops a box for good, even if it is another thing close by. Soft-NMS [Bodla et al. 2017] only lowers its score: take the best box that is left, multiply the score of each other one that is left by $e^{-\mathrm{IoU}^2/\sigma}$, and repeat
+# till none is left. Give the final scores, in the order of the boxes.
+
+# %%
+def soft_nms(boxes, scores, sigma=0.5):      # (N, 4), (N,) -> (N,)
+    ...
+
+
+check("ch05a.3", soft_nms)
+
+
+# %% [markdown]
+# **4 · Build.** Two boxes that do not touch have IoU 0, however far apart, and no gradient. The generalised IoU [Rezatofighi et al. 2019] subtracts the part of the smallest box $C$ around both that neither covers: $\mathrm{IoU}-|C\setminus(A\cup B)|\,/\,|C|$.
+# Compute it for pairs, the first with the first, the second with the second, and so on.
+
+# %%
+def giou(a, b):                              # (N, 4), (N, 4) -> (N,)
+    ...
+
+
+check("ch05a.4", giou)
+
+# %% [markdown]
+# ## 11 At full size
+#
+# With `VLMBOOK_PROFILE=full` the same notebook finds blood cells, and torchvision's Faster R-CNN learns beside ours, with the same backbone, settings and epochs. What the published runs measured:
+
+# %% tags=["record"]
+records.show("ch05a", "quick")
+records.show("ch05a", "full")
+
+# %% [markdown]
+# ## 12 What we learned
+#
+# A network's last numbers are logits; softmax belongs into the loss once, and what it promises has to be held against held-out data.
+# A detector lays anchors, or cells, over the image, and asks each: is something here, what, and how must the box be moved?
+# It says everything many times; suppression keeps the best of each.
+# The regions are cut out of one shared map; that, and proposals from the map itself, made R-CNN fast.
+# A detector without a number at a stated IoU, on images it has not seen, is a picture. The number is average precision.
+#
+# **References.** R. Girshick, J. Donahue, T. Darrell, J. Malik, *Rich feature hierarchies for accurate object detection and semantic segmentation*, CVPR, 2014, arXiv:1311.2524 · R. Girshick, *Fast R-CNN*, ICCV, 2015, arXiv:1504.08083 ·
+# S. Ren, K. He, R. Girshick, J. Sun, *Faster R-CNN: towards real-time object detection with region proposal networks*, NeurIPS, 2015, arXiv:1506.01497 · J. Redmon, S. Divvala, R. Girshick, A. Farhadi, *You only look once: unified, real-time object detection*, CVPR, 2016, arXiv:1506.02640 ·
+# K. He, G. Gkioxari, P. Dollár, R. Girshick, *Mask R-CNN*, ICCV, 2017, arXiv:1703.06870 · J. Uijlings, K. van de Sande, T. Gevers, A. Smeulders, *Selective search for object recognition*, IJCV 104, 2013 · C. Guo, G. Pleiss, Y. Sun, K. Weinberger, *On calibration of modern neural networks*, ICML, 2017, arXiv:1706.04599 ·
+# X. Glorot, A. Bordes, Y. Bengio, *Deep sparse rectifier neural networks*, AISTATS, 2011 · N. Bodla, B. Singh, R. Chellappa, L. Davis, *Soft-NMS: improving object detection with one line of code*, ICCV, 2017, arXiv:1704.04503 · H. Rezatofighi et al., *Generalized intersection over union*, CVPR, 2019, arXiv:1902.09630 ·
+# T.-Y. Lin et al., *Microsoft COCO: common objects in context*, ECCV, 2014, arXiv:1405.0312.
