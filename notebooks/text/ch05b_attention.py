@@ -83,7 +83,8 @@ q, k, v = (torch.randn(n, d, requires_grad=True) for n, d in ((3, 4), (5, 4), (5
 print("weights", tuple(alpha.shape), "output", tuple(o.shape))
 for other in (attend_loops(q, k, v)[0], attention(q, k, v)[0], fused):
     assert_close(other, o)
-    slopes = [torch.autograd.grad(y.square().sum(), (q, k, v), retain_graph=True) for y in (o, other)]
+    slopes = [torch.autograd.grad(y.square().sum(), (q, k, v), retain_graph=True)
+              for y in (o, other)]
     assert_close(*slopes)
 assert_close(alpha.sum(1), torch.ones(3))
 
@@ -221,9 +222,9 @@ print("16 patches and the class token:", *(tuple(w.shape) for w in net.attention
 from torchvision import models
 
 theirs = models.vit_b_16().eval()
-nn.init.normal_(theirs.heads.head.weight, std=0.1)           # it starts at zero, and nothing would be compared
+nn.init.normal_(theirs.heads.head.weight, std=0.1)           # at zero, all logits would be 0
 with torch.device("meta"):
-    ours = vit_b_16().eval()                                 # shapes only, and then the very tensors of theirs
+    ours = vit_b_16().eval()                                 # shapes only, then theirs' tensors
 ours.load_state_dict(theirs.state_dict(), assign=True)
 x = F.interpolate(drawings.resized("cat")[None], (224, 224))
 with torch.no_grad():
@@ -319,7 +320,7 @@ x = torch.randn(1, 7, 12)
 q, k, _ = (part[0, 0] for part in layer.split(x))            # the first head
 similar, scores = x[0] @ x[0].T, q @ k.T
 gaps = [(s - s.T).abs().max().item() for s in (similar, scores)]
-print(f"|S − Sᵀ| up to {gaps[0]:.1f} for the tokens themselves, {gaps[1]:.1f} for queries and keys")
+print("|S − Sᵀ| up to {:.1f} for tokens, {:.1f} for queries and keys".format(*gaps))
 assert gaps[0] < 1e-5 and gaps[1] > 0.3
 
 # %% [markdown]
@@ -330,11 +331,11 @@ assert gaps[0] < 1e-5 and gaps[1] > 0.3
 
 # %%
 with torch.device("meta"):
-    q, *_ = vit_b_16().encoder.layers[0].self_attention.split(torch.empty(1, 197, 768))
-d = q.shape[-1]
+    d = vit_b_16().encoder.layers[0].self_attention.split(torch.empty(1, 197, 768))[0].shape[-1]
 scores = (torch.randn(10_000, d) * torch.randn(10_000, d)).sum(1)
-print(f"d_k = {d}; variance {(scores / d**0.5).var():.2f}, by √768 it is {(scores / 768**0.5).var():.2f}")
-assert d == 64 and 0.9 < (scores / d**0.5).var() < 1.1 and (scores / 768**0.5).var() < 0.1
+ours, theirs = ((scores / n**0.5).var().item() for n in (d, 768))
+print(f"d_k = {d}; variance {ours:.2f}, divided by √768 {theirs:.2f}")
+assert d == 64 and 0.9 < ours < 1.1 and theirs < 0.1
 
 # %% [markdown]
 # **I22 · what is it?** §2.2: 注意力机制能够提高…注意力, attention raises attention. Say instead what it does: it takes a weighted mean, whose weights depend on
@@ -412,7 +413,8 @@ def digit_cnn(width=20):
         return nn.Conv2d(ins, outs, 3, padding=1), nn.BatchNorm2d(outs), nn.ReLU()
     return nn.Sequential(
         *layer(1, width), *layer(width, width), nn.MaxPool2d(2), *layer(width, 2 * width),
-        *layer(2 * width, 2 * width), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2 * width, 10))
+        *layer(2 * width, 2 * width), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(2 * width, 10))
 
 counts = [sum(p.numel() for p in net().parameters()) for net in (digit_vit, digit_cnn)]
 print("weights: ViT {:,}, CNN {:,}".format(*counts))
@@ -505,7 +507,7 @@ weights = vit.attention(test_scenes)
 assert_close(rollout_by_hand(weights), rollout(weights))
 looks = {"first block": weights[0].mean(1), "last block": weights[-1].mean(1),
          "rollout": rollout(weights)}
-looks = {name: A[:, 0, 1:].view(-1, 6, 6) for name, A in looks.items()}       # the class token's row
+looks = {name: A[:, 0, 1:].view(-1, 6, 6) for name, A in looks.items()}   # of the class
 
 
 # %% [markdown]
@@ -549,7 +551,7 @@ assert gate > 1.5 / 9
 # answers stay?
 
 # %%
-def with_equal_weights(net, x, number):      # the class token takes the mean of all values in that block
+def with_equal_weights(net, x, number):      # of the class token, in that block
     z = net.embed(x) + net.encoder.pos_embedding
     for i, block in enumerate(net.encoder.layers):
         y, layer = block.ln_1(z), block.self_attention
@@ -578,7 +580,7 @@ assert stay[0] < 0.4 and stay[2] > 0.85
 # %%
 some = [each[:100] for each in weights]
 interact.live(partial(drawings.draw_heads, images=test_scenes[:100], weights=some), image=(0, 19),
-              block=(0, 2), head=(0, 3), query=(0, 36), figsize=(7, 2.6))
+              block=(0, 2), head=(0, 3), query=(0, 36), figsize=(7, 3.0))
 
 
 # %% [markdown]

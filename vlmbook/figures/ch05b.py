@@ -18,7 +18,7 @@ def resized(name, size=(192, 256)):
     return F.interpolate(data.photo(name)[None], size=size, mode="bilinear", antialias=True)[0].clamp(0, 1)
 
 
-def draw_similarity(figure, photo="coffee", row=5, column=6, sharpness=10):
+def draw_similarity(figure, photo="coffee", row=9, column=4, sharpness=15):
     """A patch of a photograph asks, all patches answer: query and keys are the patches themselves, at length 1.
 
     On the right the answer: the patches of the photograph, each replaced by what it takes from all others.
@@ -40,21 +40,22 @@ def draw_similarity(figure, photo="coffee", row=5, column=6, sharpness=10):
 
 
 def draw_scale(figure, d=64, scaled=True):
-    """Scores of 16 keys of d random numbers for 1,000 queries of such, and the weights that the first of these gives.
+    """Scores of 200 queries of d random numbers, each with 16 keys of its own, and the weights of the first query.
 
     The generator is a fixed one. The slope is the mean over queries of how far a weight moves with its own score.
     """
     generator = torch.Generator().manual_seed(2)
-    q, k = torch.randn(1000, d, generator=generator), torch.randn(16, d, generator=generator)
-    scores = q @ k.T / (d**0.5 if scaled else 1)
+    q, k = torch.randn(200, d, 1, generator=generator), torch.randn(200, 16, d, generator=generator)
+    scores = (k @ q)[..., 0] / (d**0.5 if scaled else 1)
     weights = scores.softmax(-1)
     slope = (weights * (1 - weights)).mean()
     left, right = figure.subplots(1, 2)
-    left.hist(scores.flatten().numpy(), bins=50, color=plot.BLUE)
+    left.hist(scores.flatten().numpy(), bins=40, color=plot.BLUE)
     left.set(xlabel=f"q·k / √{d}" if scaled else "q·k", yticks=[], title=f"standard deviation {scores.std():.2f}")
     right.bar(range(1, 17), weights[0].tolist(), color=plot.BLUE)
     right.axhline(1 / 16, color=plot.GREY, linestyle="--")
-    right.set(xlabel="key", ylabel="weight of one query", ylim=(0, 1), title=f"slope {slope:.4f}, even weights dashed")
+    right.set(xlabel="key", ylabel="weight of one query", ylim=(0, 1), xticks=range(1, 17),
+              title=f"slope {slope:.4f}, even weights dashed")
 
 
 def draw_cost(figure, tokens, seconds, kept):
@@ -76,7 +77,7 @@ def draw_learners(figure, shares):
     for panel, (n, of) in zip(panels, shares.items(), strict=True):
         wrong = 100 * (1 - torch.stack(list(of.values())))
         mean, std = wrong.mean(1), wrong.std(1)
-        plot.intervals(panel, list(of), mean, mean - std, mean + std, "% read wrongly, mean ± std")
+        plot.intervals(panel, list(of), mean, mean - std, mean + std, "% wrong, mean ± std")
         panel.set(title=f"{n:,} training images", xlim=(0, None))
 
 
