@@ -426,7 +426,7 @@ def right(net, x, y):                        # -> share read rightly
     return (net(x).argmax(1) == y).float().mean()
 
 def trials(make, n, images=images, test_images=test_images):           # -> (3,), a seed each
-    found, steps = [], runtime.pick(quick=250, full=2000)
+    found, steps = [], runtime.pick(quick=200, full=2000)
     some = data.split(images, labels, share=(n - 0.5) / 1437)[1] if n < 1437 else (images, labels)
     for seed in range(3):
         runtime.seed_everything(seed)
@@ -445,7 +445,7 @@ assert gap[150] > gap[1437] + 0.02 and gap[1437] > 0.01
 
 # %% [markdown]
 # The CNN is ahead at both sizes, and by far more at 150 images. The gap shrinks as images are added, which is all that these numbers show; that a ViT overtakes when there are millions is the
-# paper's finding, on other data. (These networks are tiny, trained for few steps, and neither augmented nor regularised with care; *At full size* trains them eight times as long.)
+# paper's finding, on other data. (These networks are tiny, trained for few steps, and neither augmented nor regularised with care; *At full size* trains them ten times as long.)
 #
 # ## 5 See inside
 #
@@ -681,7 +681,7 @@ check("ch05b.5", linear_attention)
 # %% [markdown]
 # ## 8 At full size
 #
-# With `VLMBOOK_PROFILE=full` the same notebook trains at four numbers of images, seven times as long, and reads hidden digits after seven times as many scenes. What the published runs
+# With `VLMBOOK_PROFILE=full` the same notebook trains at four numbers of images, ten times as long, and reads hidden digits after seven times as many scenes. What the published runs
 # measured:
 
 # %% tags=["record"]
