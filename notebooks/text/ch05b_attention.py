@@ -405,7 +405,7 @@ assert shots["pixels 5-shot"] > shots["ViT 5-shot"] + 0.1
 #
 # A convolution is told two things beforehand: neighbours belong together, and what means something here means the same there. The ViT is told neither, apart from its patches; it has to
 # learn both from images. So how do they compare, at equal size, when there are few? Both take the same steps, at the learning rate that was
-# the best (for the CNN: no worse than any) of three, tried on a validation part. Three seeds each. Guess the errors.
+# the best of three for the ViT, and as good as any but for noise for the CNN, on a validation part. Three seeds each. Guess the errors.
 
 # %%
 def digit_cnn(width=20):
