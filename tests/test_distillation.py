@@ -411,8 +411,9 @@ BAD = {
         (lambda v: distillation_loss(Z, Z, Y, temperature=v, alpha=0.5), NUMBERS)],
     "fitnets": [
         (lambda v: fitnets_loss(v, M, nn.Identity()), maps("the student's maps")),
-        (lambda v: fitnets_loss(M, v, nn.Identity()), maps("the teacher's maps")
-         + [(M[:, :2], ValueError, r"the regressor is to make \(2, 2, 4, 4\), the teacher's, of the student's "
+        (lambda v: fitnets_loss(M, v, nn.Identity()), [
+            *maps("the teacher's maps"),
+            (M[:, :2], ValueError, r"the regressor is to make \(2, 2, 4, 4\), the teacher's, of the student's "
              r"\(2, 3, 4, 4\), got \(2, 3, 4, 4\)")])],
     "attention": [
         (attention_map, maps("features")), (lambda v: attention_transfer_loss(v, M), maps("the student's maps")),
