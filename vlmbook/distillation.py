@@ -51,7 +51,7 @@ def distillation_loss(student_logits, teacher_logits, labels, *, temperature, al
     soft = soft_loss(student_logits, teacher_logits, temperature=temperature)
     _check_labels(labels, student_logits)
     hard = F.cross_entropy(_wide(student_logits), labels, ignore_index=UNKNOWN, reduction="sum")
-    return (1 - alpha) * hard / (labels != UNKNOWN).sum().clamp(min=0) + alpha * soft
+    return (1 - alpha) * hard / (labels != UNKNOWN).sum().clamp(min=1) + alpha * soft
 
 
 def fitnets_loss(student_map, teacher_map, regressor):
