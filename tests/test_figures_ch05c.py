@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch.nn import functional as F
 from torch.testing import assert_close
 
@@ -55,6 +56,21 @@ def test_doubts_leave_the_class_itself_out():
     assert found[2, 1] > found[2, 0]
 
 
+def test_nearness_is_that_of_the_mean_images():
+    images = torch.tensor([0.0, 0.2, 1.0, 5.0, 5.0, 5.0]).view(6, 1, 1, 1)             # means 0.1, 1, 5
+    found = ch05c.nearness(images, torch.tensor([0, 0, 1, 2, 2, 2]))
+    near, far = math.exp(-2 * 0.9), math.exp(-2 * 4.9)
+    assert_close(found[0], torch.tensor([0, near, far]) / (near + far))
+    assert found[2, 1] > found[2, 0] and found.diagonal().abs().max() == 0
+
+
+def test_rank_correlation_is_spearmans_without_the_diagonal():
+    a, b = torch.rand(2, 6, 6, generator=torch.Generator().manual_seed(2))
+    others = ~torch.eye(6).bool()
+    assert ch05c.rank_correlation(a, b) == pytest.approx(spearmanr(a[others], b[others]).statistic)
+    assert ch05c.rank_correlation(a, a**3 + 7 * torch.eye(6)) == pytest.approx(1)
+
+
 def test_doubts_side_by_side():
     matrices = {"teacher": torch.rand(10, 10) / 2, "student": torch.rand(10, 10) / 2}
     figure = drawn(ch05c.draw_doubts, (7, 3.3), matrices=matrices)
@@ -62,6 +78,17 @@ def test_doubts_side_by_side():
         others = ~torch.eye(10).bool()
         assert_close(shown.float()[others], matrix[others])
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["teacher", "student"]
+
+
+def test_agreement_is_drawn_and_given():
+    teacher, *others = torch.rand(5, 10, 10, generator=torch.Generator().manual_seed(3)) / 2
+    students, found = {"labels alone": others[:2], "distilled": [teacher, others[3]]}, {}
+    figure = drawn(lambda figure: found.update(ch05c.draw_agreement(figure, teacher, students)), (7, 2.6))
+    assert found["distilled"][0] == pytest.approx(1)
+    assert found["labels alone"] == [ch05c.rank_correlation(each, teacher) for each in others[:2]]
+    assert figure.axes[2].lines[0].get_xdata().tolist() == pytest.approx([sum(each) / 2 for each in found.values()])
+    cells = ~torch.eye(10).bool()
+    assert all(torch.equal(shown.float()[cells], teacher[cells]) for shown in pictures(figure))
 
 
 def test_doubtful_images_with_their_best_two():

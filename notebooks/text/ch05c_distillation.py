@@ -18,6 +18,7 @@ from functools import partial
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.figure import Figure
 from torch.nn import functional as F
 from torch.testing import assert_close
 
@@ -86,7 +87,7 @@ for name, (parameters, operations) in costs.items():
     print(f"{name}: {parameters:,} parameters, {operations / 1e6:.2f} M operations an image")
 ratios = [large / little for large, little in zip(*costs.values())]
 print("ratios:", *(f"{ratio:.0f}" for ratio in ratios))
-assert 50 < ratios[0] < 60 and 20 < ratios[1] < 40
+assert 50 < ratios[0] < 60 and 15 < ratios[1] < 25
 
 
 # %% [markdown]
@@ -106,10 +107,8 @@ def learn(net, of, loss, steps, seed=0, lr=2e-2, progress=False):
     net.eval()
     return history.losses
 
-def right(said, truth):                      # (B, K), (B,) -> share
-    return (said.argmax(1) == truth).float().mean().item()
-
 by_labels = lambda net, x, y: F.cross_entropy(net(x), y)
+right = lambda said, truth: (said.argmax(1) == truth).float().mean().item()
 def regression(x, y):                        # -> share of the validation images, of the test images
     pixels = LogisticRegression(max_iter=1000).fit(x.flatten(1)[:5000], y[:5000])
     return [pixels.score(x.flatten(1), y) for x, y in
@@ -119,14 +118,14 @@ def regression(x, y):                        # -> share of the validation images
 # %%
 teacher = resnet20(in_channels=1)
 curve = learn(teacher, (images, labels), by_labels, lr=1e-2, progress=True,
-              steps=runtime.pick(quick=200, full=40 if alone else 8000))
-logits, valid_logits, test_logits = (logits_of(teacher, x) for x in (
-    images, valid_images, test_images))
-teachers_share = right(test_logits, test_labels)
-of_pixels = regression(images, labels)
-print(f"validation: teacher {right(valid_logits, valid_labels):.1%}, "
-      f"softmax regression {of_pixels[0]:.1%}")
-assert right(valid_logits, valid_labels) > of_pixels[0] or alone
+              steps=runtime.pick(quick=200, full=40 if alone else 6000))
+said = [logits_of(teacher, x) for x in (images, valid_images, test_images)]
+logits, valid_logits, test_logits = said
+
+# %%
+of_teacher, of_pixels = right(valid_logits, valid_labels), regression(images, labels)[0]
+print(f"validation: teacher {of_teacher:.1%}, softmax regression {of_pixels:.1%}")
+assert of_teacher > of_pixels + 0.01 or alone
 _, axes = plt.subplots(figsize=(7, 1.7))
 axes.semilogy(range(1, len(curve) + 1), curve)
 axes.set(xlabel="step", ylabel="cross-entropy, nats");
@@ -162,6 +161,8 @@ def by_hand(z, T):                           # (K,) -> (K,)
 z = valid_logits[0]
 assert_close(by_hand(z, 3), soft_labels(z[None], 3)[0])
 assert_close(soft_labels(z[None], 1e5), torch.full((1, 10), 0.1), rtol=1e-2, atol=0)
+
+# %%
 interact.live(partial(drawings.draw_temperature, images=valid_images[:20],
                       logits=valid_logits[:20]),
               image=(0, 19), temperature=(0.5, 20.0, 0.5), figsize=(7, 2.4))
@@ -172,19 +173,12 @@ interact.live(partial(drawings.draw_temperature, images=valid_images[:20],
 # classes are to one another.
 
 # %%
-doubted = drawings.doubts(logits, labels, 4)
-means = torch.stack([images[labels == k].mean(0).flatten() for k in range(10)])
-near = torch.softmax(-torch.cdist(means, means).fill_diagonal_(torch.inf) * 2, 1)
-drawings.draw_doubts(plt.figure(figsize=(7, 3.3)), {"teacher's doubts, T = 4": doubted,
-                                                    "nearness of mean images": near})
-others = ~torch.eye(10).bool()
-def alike(a, b):                             # rank correlation over all pairs of classes
-    ranks = torch.stack([m[others].argsort().argsort().float() for m in (a, b)])
-    return torch.corrcoef(ranks)[0, 1].item()
-
-
-print(f"rank correlation {alike(doubted, near):.2f}")
-assert alike(doubted, near) > 0.2
+doubted, near = drawings.doubts(logits, labels, 4), drawings.nearness(images, labels)
+drawings.draw_doubts(plt.figure(figsize=(7, 3.3)), {
+    "teacher's doubts, T = 4": doubted, "nearness of mean images": near})
+alike = drawings.rank_correlation(doubted, near)
+print(f"rank correlation over all pairs of classes {alike:.2f}")
+assert 0.2 < alike < 0.8
 
 # %% [markdown]
 # It is knowledge, though not of the pixels alone: the two orders are related and not the same. A one-hot label says nothing of it. A soft label says it with
@@ -247,28 +241,28 @@ assert_close(torch.func.grad(mine)(z_S), torch.func.grad(theirs)(z_S))
 # below will be level?
 
 # %%
-gradient = lambda T: torch.func.grad(partial(soft_loss, teacher_logits=z_T, temperature=T))(z_S)
-assert_close(gradient(3), 3 * (soft_labels(z_S, 3) - soft_labels(z_T, 3)) / len(z_S))
+def gradient(z_S, z_T, T):                   # of the soft loss for all logits of the student
+    return torch.func.grad(partial(soft_loss, teacher_logits=z_T, temperature=T))(z_S)
+
+
+apart = soft_labels(z_S, 3) - soft_labels(z_T, 3)
 middle = lambda z: z - z.mean(1, keepdim=True)
-assert_close(gradient(1000), (middle(z_S) - middle(z_T)) / 4 / len(z_S), rtol=0.01, atol=1e-4)
+assert_close(gradient(z_S, z_T, 3), 3**2 / 3 * apart / len(z_S))
+assert_close(gradient(z_S, z_T, 1000), (middle(z_S) - middle(z_T)) / 4 / len(z_S),
+             rtol=0.01, atol=1e-4)
 
 untrained, temperatures = logits_of(small(), images), [1, 2, 4, 8, 16, 32, 64]
-def pull(T):                                 # length of the gradient for all logits together
-    slope = torch.func.grad(partial(soft_loss, teacher_logits=logits, temperature=T))
-    return slope(untrained).norm().item()
-
-
-norms = torch.tensor([pull(T) for T in temperatures])
+norms = torch.stack([gradient(untrained, logits, T).norm() for T in temperatures])
 hard = torch.func.grad(F.cross_entropy)(untrained, labels).norm().item()
 powers = torch.tensor(temperatures) ** 2
 drawings.draw_gradients(plt.figure(figsize=(7, 2.4)), temperatures, {
     "KL": norms / powers, "T² KL": norms, "cross-entropy with labels": [hard] * 7})
 late = norms[4:]
-assert late.max() / late.min() < 1.3 < 10 < (norms / powers)[4] / (norms / powers)[6]
+assert late.max() / late.min() < 1.4 < 10 < (norms / powers)[4] / (norms / powers)[6]
 
 # %% [markdown]
-# With $T^2$ the line goes level, and without it the soft term vanishes beside the labels. So $\alpha$ keeps its meaning when $T$ changes, more or
-# less: between $T=1$ and $T=8$ the pull still grows, since there the softened differences are not small yet.
+# With $T^2$ the line goes level, and without it the soft term vanishes beside the labels. So $\alpha$ keeps its meaning when $T$ changes. More or
+# less: at low temperatures, where the softened differences are not small, the pull still changes, here by a factor of three up to $T=4$.
 #
 # ### From inside
 #
@@ -308,7 +302,7 @@ assert fitnets_loss(2 * v, u, r) > 1.05 * fitnets_loss(v, u, r)
 # %%
 student, x, y = small(), images[few], labels[few]
 h_T, weights = logits[few], list(student.parameters())
-def slopes(loss):                            # of a loss of the student's logits, for all its weights
+def slopes(loss):                            # of a loss of the student's logits, all in a row
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss(student(x)), weights)])
 
 
@@ -335,10 +329,10 @@ assert right_one.abs().max() > 0.01 and not F.cross_entropy(h_T, y).requires_gra
 # %%
 softness = {T: drawings.entropy(soft_labels(logits, T)).mean().item() for T in (1, 2, 4, 8)}
 print("mean entropy in nats:", *(f"T = {T}: {nats:.3f} " for T, nats in softness.items()))
-print("gradient with T²:", *(f"{norm:.4f}" for norm in norms.tolist()))
-print("gradient without:", *(f"{norm:.0e}" for norm in (norms / powers).tolist()))
+for T, with_it, without in zip(temperatures, norms, norms / powers):
+    print(f"T = {T:2}: gradient with T² {with_it:.3f}, without {without:.5f}")
 assert softness[1] < 0.1 * softness[4] or not digits
-assert (norms / powers)[-1] < 0.01 * hard and 0.1 * hard < norms[-1]
+assert without < 0.01 * hard and 0.1 * hard < with_it
 
 # %% [markdown]
 # Next to nothing at $T=1$, on the images that the teacher learned from: its labels are one-hot but for hundredths of a nat. At higher $T$ they speak; and it takes $T^2$ that
@@ -377,26 +371,23 @@ assert twice.amax() < math.e / (math.e + 9) + 1e-6 < 0.24
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
-def log_p(model, x):                         # any classifier's logits; -inf is "never"
+def log_p(model, x):                         # any classifier's logits; −inf is "never"
     return torch.from_numpy(model.predict_proba(x.flatten(1).numpy())).float().log()
 
 
-crowd, plans, agreement = slice(None, 20_000), set(), {}
-forest = RandomForestClassifier(100, random_state=0), KNeighborsClassifier(5)
-forest, neighbours = (m.fit(images[crowd].flatten(1), labels[crowd]) for m in forest)
-words = {"ResNet-20": (logits, test_logits)} | {
-    name: (log_p(m, images), log_p(m, test_images)) for name, m in
-    (("random forest", forest), ("nearest neighbours", neighbours))}
-steps = runtime.pick(quick=160, full=20 if alone else 4000)
-for name, (word, of_test) in words.items():
+words = {"ResNet-20": logits}
+for model in (RandomForestClassifier(100, random_state=0), KNeighborsClassifier(5)):
+    model.fit(images[:10_000].flatten(1), labels[:10_000])
+    words[type(model).__name__] = log_p(model, images)
+by_word = lambda net, x, z: soft_loss(net(x), z, temperature=1)
+steps, plans, rightly = runtime.pick(quick=120, full=20 if alone else 2000), set(), []
+for name, word in words.items():
     student = small()
-    by_word = lambda net, x, z: soft_loss(net(x), z, temperature=1)
     learn(student, (images, word), by_word, steps)
-    said = logits_of(student, test_images)
     plans.add(str({key: p.shape for key, p in student.state_dict().items()}))
-    agreement[name] = right(said, of_test.argmax(1)), right(said, test_labels)
-    print(f"{name:18} says as it {agreement[name][0]:.1%}, rightly {agreement[name][1]:.1%}")
-assert len(plans) == 1 and (min(min(pair) for pair in agreement.values()) > 0.9 or not digits)
+    rightly.append(right(logits_of(student, valid_images), valid_labels))
+    print(f"taught by {name}: {rightly[-1]:.1%} of the validation images right")
+assert len(plans) == 1 and (min(rightly) > 0.9 or not digits)
 
 # %% [markdown]
 # Nothing but its numbers: the same parts with the same shapes, whoever taught it. The word of a neighbour vote, in which most classes get probability 0, will do as well.
@@ -418,7 +409,7 @@ def by_both(net, x, y, z):
     return distillation_loss(net(x), z, y, temperature=4, alpha=0.9)
 
 
-x, y, steps = images[few], labels[few], runtime.pick(quick=200, full=20 if alone else 4000)
+x, y = images[few], labels[few]
 ways = {"labels alone": ((x, y), by_labels), "label smoothing": ((x, y), smoothed),
         "distilled": ((x, y, logits[few]), by_both),
         "hard word, all images": ((images, logits.argmax(1)), by_labels),
@@ -437,7 +428,7 @@ score = lambda nets: [right(logits_of(net, test_images), test_labels) for net in
 scores = {name: score(nets) for name, nets in trained.items()}
 
 # %%
-few_pixels = regression(x, y)[1]
+few_pixels, teachers_share = regression(x, y)[1], right(test_logits, test_labels)
 drawings.draw_students(figure := plt.figure(figsize=(7, 2.6)), scores, {
     "teacher": teachers_share, "softmax regression, labels": few_pixels})
 records.picture("ch05c", figure)
@@ -453,9 +444,9 @@ for name, shares in scores.items():
 over_labels = {name: gain(shares, scores["labels alone"])[0] for name, shares in scores.items()}
 softer = gain(scores["distilled, all images"], scores["hard word, all images"])[0]
 if digits:
-    assert abs(over_labels["label smoothing"]) < 0.02 < over_labels["distilled"]
+    assert abs(over_labels["label smoothing"]) < 0.015 and 0.01 < over_labels["distilled"] < 0.06
     assert over_labels["distilled, all images"] > over_labels["distilled"] + 0.03
-    assert abs(softer) < 0.012
+    assert abs(softer) < 0.015
 
 # %% [markdown]
 # On the same hundred images the teacher's word is worth several points; smoothing, which softens without knowing anything, is worth nothing. So it is what the
@@ -490,11 +481,11 @@ for name, (net, shares) in table.items():
 faster = [slow / quick for slow, quick in zip(latency[big], latency[little])]
 print(f"{ratios[0]:.0f} times smaller, {ratios[1]:.0f} times fewer operations, "
       f"{faster[0]:.1f} and {faster[1]:.1f} times faster")
-assert 1.5 < faster[0] < ratios[1] and faster[0] < faster[1]
+assert all(2 < each < ratios[1] for each in faster)
 
 # %% [markdown]
-# Operations are not time. A single small image costs a network mostly the calling of its layers, of which the teacher has four times as many; only a batch comes nearer
-# to what the operations promise.
+# All five students cost the same: how a network was trained does not show in what it costs. And operations are not time, alone or in a batch: the small network is faster, but by less than its count of operations
+# promises, since narrow layers keep a processor less busy.
 #
 # ### How much teacher?
 #
@@ -511,78 +502,63 @@ interact.live(weigh, alpha=(0.0, 1.0, 0.1), temperature=(1.0, 10.0, 0.5), wrong=
 # %%
 ends = {}
 for wrong in (0.0, 0.4):
-    figure = plt.figure()
-    weigh(figure, wrong=wrong)
-    ends[wrong] = torch.as_tensor(figure.axes[2].lines[0].get_ydata())[[0, 5, 10]].tolist()
-    plt.close(figure)
+    weigh(figure := Figure(), wrong=wrong)
+    ends[wrong] = [figure.axes[2].lines[0].get_ydata()[place] for place in (0, 5, 10)]
     print(f"{wrong:.0%} wrong labels: α = 0, 0.5, 1:", *(f"{share:.1%}" for share in ends[wrong]))
-assert ends[0.0][2] > ends[0.0][0] or not digits
-assert ends[0.4][2] > ends[0.4][1] > ends[0.4][0] + 0.1 or not digits
+assert (abs(ends[0][2] - ends[0][0]) < 0.05 < ends[0.4][1] - ends[0.4][0] - 0.1) or not digits
 
 # %% [markdown]
-# The more labels are wrong, the more weight should go to this teacher, which has seen right ones. It is no law: with a teacher that is worse than the labels the
-# curve falls (section 7).
+# With right labels the curve is nearly level. The more of them are wrong, the more weight should go to this teacher, which has seen right ones. It is no law: a teacher
+# that knows less than the labels is to get little (section 7).
 #
 # ## 6 See inside
 #
-# Did the student take over the doubts, or just the answers? For each student, how much does the order of its doubts on held-out images agree with the teacher's? Only in the mean over all
-# images of a class, as in section 2, and only rank correlation.
+# Did the student take over the doubts, or just the answers? The doubts of section 2, on held-out images, and their rank correlation with the teacher's, in the mean over the
+# seeds. Which of the five will be nearest?
 
 # %%
-of_teacher = drawings.doubts(valid_logits, valid_labels, 4)
-of_student = {name: [drawings.doubts(logits_of(net, valid_images), valid_labels, 4)
-                     for net in trained[name]] for name in scores}
-agree = {name: [alike(m, of_teacher) for m in each] for name, each in of_student.items()}
-for name, each in agree.items():
-    print(f"{name:22} rank correlation {torch.tensor(each).mean():.2f} ± "
-          f"{torch.tensor(each).std():.2f}")
-drawings.draw_doubts(plt.figure(figsize=(7, 2.6)), {
-    "teacher": of_teacher, "labels alone": of_student["labels alone"][0],
-    "distilled": of_student["distilled, all images"][0]})
-assert gain(agree["distilled, all images"], agree["hard word, all images"])[0] > 0.05 or not digits
+of = lambda net: drawings.doubts(logits_of(net, valid_images), valid_labels, 4)
+found = {name: [of(net) for net in nets] for name, nets in trained.items()}
+agree = drawings.draw_agreement(plt.figure(figsize=(7, 2.5)), of(teacher), found)
+print(*(f"{name} {torch.tensor(each).mean():.2f}" for name, each in agree.items()), sep="; ")
+assert gain(agree["distilled"], agree["hard word, all images"])[0] > 0.1 or not digits
 
 # %% [markdown]
-# The soft word hands the doubts on; the hard word, with which as many answers are right, does so less. That is what softness is worth here: not more right answers, but a second
-# opinion like the teacher's.
+# The soft word hands the doubts on, even on a hundred images, with far fewer right answers. The hard word does not, with as many right answers as the soft one. That is what softness is worth
+# where the teacher is nearly always right: not more answers, but the teacher's second thoughts.
 #
 # Where do they look? A third and fourth way on the same hundred images: labels, with a term for the teacher's maps, either hints or attention. Both weights were chosen among
 # four, on the validation part. The attention maps are those of the second stage, 4×4 for the digits.
 
 # %%
 with torch.no_grad():
-    maps = [m.cpu() for m in teacher.features(x.to(next(teacher.parameters()).device))[1:3]]
-
-def maps_and_logits(net, x):
-    found = net.features(x)
-    return found[1:], net.fc(found[-1].mean((2, 3)))
-
-def by_attention(net, x, y, *wanted):
-    seen, z = maps_and_logits(net, x)
-    return F.cross_entropy(z, y) + 10 * sum(map(attention_transfer_loss, seen, wanted))
-
-def by_hint(net, x, y, *wanted):
-    seen, z = maps_and_logits(net, x)
-    return F.cross_entropy(z, y) + 3 * fitnets_loss(seen[-1], wanted[-1], net.regressor)
+    maps = [m.cpu() for m in teacher.features(x.to(teacher.fc.weight.device))[1:3]]
 
 def with_regressor():
     net = small()
     net.regressor = nn.Conv2d(16, 32, 1)     # learns too, and is thrown away
     return net
 
+def by_maps(net, x, y, *wanted, kind):
+    seen = net.features(x)[1:]
+    label = F.cross_entropy(net.fc(seen[-1].mean((2, 3))), y)
+    if kind == "attention":
+        return label + 10 * sum(map(attention_transfer_loss, seen, wanted))
+    return label + 3 * fitnets_loss(seen[-1], wanted[-1], net.regressor)
 
-inner = {"attention": students((x, y, *maps), by_attention),
-         "hint": students((x, y, *maps), by_hint, make=with_regressor)}
-scores |= {name: score(nets) for name, nets in inner.items()}
-for name in inner:
-    more, spread = gain(scores[name], scores["labels alone"])
-    over_labels[name] = more
-    print(f"{name:9} {torch.tensor(scores[name]).mean():.1%}, over labels alone "
-          f"{100 * more:+.1f} ± {100 * spread:.1f} points")
-assert (over_labels["attention"] > 0.02 and over_labels["hint"] > 0) or not digits
+
+inner = {}
+for kind, make in (("attention", small), ("hint", with_regressor)):
+    inner[kind] = students((x, y, *maps), partial(by_maps, kind=kind), make=make)
+    scores[kind] = score(inner[kind])
+    over_labels[kind], spread = gain(scores[kind], scores["labels alone"])
+    print(f"{kind}: over labels alone {100 * over_labels[kind]:+.1f} ± {100 * spread:.1f} points")
+much = over_labels["hard word, all images"]
+assert all(abs(over_labels[kind]) < much / 2 for kind in inner) or not digits
 
 # %% [markdown]
-# Neither tells apart from labels alone: the seeds differ more than the ways do. (A hundred times the weight on attention made it worse.) On these images it is
-# the teacher's last layer that has something to tell. Do they look elsewhere, at least?
+# A point or two at most, and the seeds differ by as much. (Ten times the weight on attention made it worse, on the validation part.) It is
+# the teacher's last layer that has most to tell here. Do they look elsewhere, at least?
 
 # %%
 with torch.no_grad():
@@ -613,31 +589,26 @@ assert apart["attention"] < 0.7 * apart["labels alone"]
 from vlmbook.distillation import born_again
 
 word_is_label = torch.equal(logits.argmax(1), labels)                 # then that row is this one
-all_labels = (scores["hard word, all images"] if word_is_label else
+everything = (scores["hard word, all images"] if word_is_label else
               score(students((images, labels), by_labels)))
-poor = logits_of(trained["labels alone"][0], images)
-helped = {"all labels": score(students((images, labels, logits), by_both)),
-          "worse teacher": score(students((images, labels, poor), by_both, seeds=3))}
-for name, shares in helped.items():
-    more, spread = gain(shares, all_labels[:len(shares)])
-    print(f"{name:14} {torch.tensor(shares).mean():.1%}, over all labels alone "
-          f"{100 * more:+.1f} ± {100 * spread:.1f} points")
-    helped[name] = more
-assert (helped["all labels"] < 0.005 and helped["worse teacher"] < -0.03) or not digits
-
-# %%
-def lineage(seed, generations=3):            # -> share of the test images, generation by generation
+poor, helped, lines = logits_of(trained["labels alone"][0], images), {}, []
+for name, word, seeds in (("all labels", logits, 5), ("a worse teacher", poor, 3)):
+    shares = score(students((images, labels, word), by_both, seeds))
+    helped[name], spread = gain(shares, everything[:seeds])
+    print(f"{name}: {100 * helped[name]:+.1f} ± {100 * spread:.1f} points over labels alone")
+epochs = max(1, round(steps / math.ceil(len(x) / 64)))
+for seed in range(3):
     runtime.seed_everything(seed)
-    epochs = max(1, round(steps / math.ceil(len(x) / 64)))
-    return score(born_again(small, x, y, generations=generations, temperature=4, alpha=0.9,
-                            epochs=epochs, batch_size=64, lr=2e-2, warmup=10, weight_decay=0.01,
-                            seed=seed, progress=False))
-
-
-generations = torch.tensor([lineage(seed) for seed in range(3)])
-for number, shares in enumerate(generations.T, 1):
-    print(f"generation {number}: {shares.mean():.1%} ± {shares.std():.1%}")
-assert (generations[:, 2] - generations[:, 0]).mean() < 0.03 or not digits
+    lines.append(score(born_again(small, x, y, generations=3, temperature=4, alpha=0.9,
+                                  epochs=epochs, batch_size=64, lr=2e-2, warmup=10,
+                                  weight_decay=0.01, seed=seed, progress=False)))
+for number, shares in enumerate(zip(*lines), 1):
+    print(f"generation {number}: {torch.tensor(shares).mean():.1%} of the test images right")
+helped["third generation"], spread = gain([line[2] for line in lines], [line[0] for line in lines])
+print(f"the third over the first: {100 * helped['third generation']:+.1f} ± {100 * spread:.1f}")
+if digits:
+    assert abs(helped["all labels"]) < 0.015 and helped["a worse teacher"] < -0.03
+    assert abs(helped["third generation"]) < 0.04
 
 # %% [markdown]
 # None of them. With all labels the student is at the teacher's level by itself, and has nothing to gain. A teacher that knows less pulls it down, the more, the more
@@ -666,13 +637,12 @@ assert (heirs.mean() > single.mean() + 0.05 and heirs.mean() > of_committee - 0.
 # committee's word carries over to images that nobody labelled. Chapter 7 compresses by other means.
 
 # %%
-records.record(
-    "ch05c", seed=list(range(5)), right=scores | {"teacher": teachers_share}
-    | {"softmax regression, labels": few_pixels, "committee": of_committee},
-    over_labels_alone=over_labels, does_not_help=helped, generations=generations.mean(0).tolist(),
-    rank_correlation_of_doubts=agree, entropy={f"T = {T}": nats for T, nats in softness.items()},
-    cost={name: {"parameters": p, "operations": flops} for name, (p, flops) in costs.items()},
-    ms_an_image={"teacher": latency[big], "student": latency[little]});
+lines = {"teacher": teachers_share, "regression": few_pixels, "committee": of_committee}
+records.record("ch05c", seed=list(range(5)), right=scores, lines=lines, over_labels=over_labels,
+               helped=helped, doubts_like_the_teachers=agree, entropy=softness,
+               parameters=[costs["teacher"][0], costs["student"][0]],
+               operations=[costs["teacher"][1], costs["student"][1]],
+               ms_an_image={"teacher": latency[big], "student": latency[little]});
 
 # %% [markdown]
 # ## 8 Exercises

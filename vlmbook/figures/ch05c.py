@@ -35,16 +35,51 @@ def doubts(logits, labels, temperature):
     return mean / mean.sum(1, keepdim=True)
 
 
+def nearness(images, labels):
+    """(N, 1, H, W), (N,) -> (K, K): how near the mean images of two classes are; no class to itself, rows sum to 1."""
+    means = torch.stack([images[labels == k].mean(0).flatten() for k in range(int(labels.max()) + 1)])
+    return torch.softmax(-2 * torch.cdist(means, means).fill_diagonal_(torch.inf), 1)
+
+
+def rank_correlation(a, b):
+    """(K, K), (K, K) -> float: Spearman's, over all cells but the diagonal."""
+    others = ~torch.eye(len(a), dtype=torch.bool)
+    ranks = torch.stack([matrix[others].argsort().argsort().float() for matrix in (a, b)])
+    return torch.corrcoef(ranks)[0, 1].item()
+
+
 def draw_doubts(figure, matrices):
     """{name: (K, K)} of `doubts`: a row tells for what a class is taken when not for itself; darker is more often."""
-    for panel, (name, matrix) in zip(figure.subplots(1, len(matrices), squeeze=False)[0], matrices.items(),
-                                     strict=True):
-        k = len(matrix)
-        panel.imshow(matrix.masked_fill(torch.eye(k).bool(), float("nan")).numpy(), cmap="Blues", vmin=0, vmax=0.5)
-        panel.plot(range(k), range(k), "x", color=plot.GREY, markersize=4)
-        panel.set(xticks=range(k), yticks=range(k), xlabel="taken for", title=name)
-        panel.grid(False)
-    figure.axes[0].set_ylabel("true class")
+    panels = figure.subplots(1, len(matrices), squeeze=False)[0]
+    for panel, (name, matrix) in zip(panels, matrices.items(), strict=True):
+        _show_doubts(panel, matrix, name)
+    panels[0].set_ylabel("true class")
+
+
+def _show_doubts(panel, matrix, name):
+    k = len(matrix)
+    panel.imshow(matrix.masked_fill(torch.eye(k).bool(), float("nan")).numpy(), cmap="Blues", vmin=0, vmax=0.5)
+    panel.plot(range(k), range(k), "x", color=plot.GREY, markersize=4)
+    panel.set(xticks=range(k), yticks=range(k), xlabel="taken for", title=name)
+    panel.grid(False)
+
+
+def draw_agreement(figure, teacher, students):
+    """(K, K), {name: list over seeds of (K, K)} -> {name: list}: rank correlations with the teacher's doubts.
+
+    Drawn are the teacher's, those of the last way's first student, and the mean ± std of the correlations.
+    """
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1.1))
+    found = {name: [rank_correlation(each, teacher) for each in matrices] for name, matrices in students.items()}
+    last = list(students)[-1]
+    _show_doubts(left, teacher, "teacher")
+    _show_doubts(middle, students[last][0], last)
+    left.set_ylabel("true class")
+    values = torch.tensor(list(found.values()))
+    mean, std = values.mean(1), values.std(1)
+    plot.intervals(right, list(found), mean, mean - std, mean + std, "rank correlation with the teacher's")
+    right.set_xlim(0, 1)
+    return found
 
 
 def draw_doubtful(figure, images, p):
