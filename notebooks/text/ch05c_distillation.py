@@ -54,7 +54,10 @@ def images_of(split):                        # -> (B, 1, H, W), (B,)
 parts = data.split(*images_of("train"), share=1 / 6, seed=0)
 (images, labels), (valid_images, valid_labels) = parts
 test_images, test_labels = images_of("test")
-digits, place = images.shape[-1] == 8, runtime.device()
+digits, on_cpu = images.shape[-1] == 8, runtime.device().type == "cpu"
+alone = on_cpu and runtime.profile() == "full"
+if alone:                                    # full, and no accelerator: a taste
+    images, labels = images[:3000], labels[:3000]
 each = 10 if digits else 100
 few = torch.cat([(labels == k).nonzero()[:each, 0] for k in range(10)])
 print(len(images), "images to learn from,", len(few), "with a label;", len(valid_images),
@@ -64,9 +67,10 @@ plot.gallery(images[few[::each]], [str(k) for k in range(10)]);
 # %% [markdown]
 # ## 2 A teacher and a student
 #
-# The teacher (教师网络) is the ResNet with 20 layers of chapter 3b. The student (学生网络) is a ResNet too, with two blocks and half the width.
-# How many parameters has each, and how many floating-point operations (浮点运算) does an image cost? PyTorch counts the operations of what it runs:
-# a multiplication and an addition are two. Guess both ratios.
+# The teacher (教师网络) is the ResNet with 20 layers of chapter 3b. The student (学生网络) is a ResNet too, with one block in each stage where the
+# teacher has three, and a quarter of its width.
+# How many parameters has each, and how many floating-point operations (浮点运算) does an image cost? PyTorch counts those of convolutions and
+# matrix products: a multiplication and an addition are two. Guess both ratios.
 
 # %%
 from torch.utils.flop_counter import FlopCounterMode
@@ -74,7 +78,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vlmbook.resnet import BasicBlock, ResNet, resnet20
 
 def small():                                 # -> the student, untrained
-    return ResNet(BasicBlock, (1, 1), 10, 1, width=8, small=True)
+    return ResNet(BasicBlock, (1, 1, 1), 10, 1, width=4, small=True)
 
 def cost(net):                               # -> parameters, operations for an image
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -87,7 +91,7 @@ for name, (parameters, operations) in costs.items():
     print(f"{name}: {parameters:,} parameters, {operations / 1e6:.2f} M operations an image")
 ratios = [large / little for large, little in zip(*costs.values())]
 print("ratios:", *(f"{ratio:.0f}" for ratio in ratios))
-assert 50 < ratios[0] < 60 and 15 < ratios[1] < 25
+assert all(45 < ratio < 65 for ratio in ratios)
 
 
 # %% [markdown]
@@ -99,7 +103,6 @@ from sklearn.linear_model import LogisticRegression
 from vlmbook.distillation import logits_of
 from vlmbook.train import fit
 
-alone = runtime.profile() == "full" and place.type == "cpu"           # full, and no accelerator
 def learn(net, of, loss, steps, seed=0, lr=2e-2, progress=False):
     epochs = max(1, round(steps / math.ceil(len(of[0]) / 64)))
     history = fit(net, of, loss_fn=loss, epochs=epochs, batch_size=64, lr=lr, warmup=10, seed=seed,
@@ -178,7 +181,7 @@ drawings.draw_doubts(plt.figure(figsize=(7, 3.3)), {
     "teacher's doubts, T = 4": doubted, "nearness of mean images": near})
 alike = drawings.rank_correlation(doubted, near)
 print(f"rank correlation over all pairs of classes {alike:.2f}")
-assert 0.2 < alike < 0.8
+assert 0.2 < alike < 0.8 or not digits
 
 # %% [markdown]
 # It is knowledge, though not of the pixels alone: the two orders are related and not the same. A one-hot label says nothing of it. A soft label says it with
@@ -257,8 +260,7 @@ hard = torch.func.grad(F.cross_entropy)(untrained, labels).norm().item()
 powers = torch.tensor(temperatures) ** 2
 drawings.draw_gradients(plt.figure(figsize=(7, 2.4)), temperatures, {
     "KL": norms / powers, "T² KL": norms, "cross-entropy with labels": [hard] * 7})
-late = norms[4:]
-assert late.max() / late.min() < 1.4 < 10 < (norms / powers)[4] / (norms / powers)[6]
+assert 0.85 < norms[-1] / norms[-2] < 1.15 and (norms / powers)[-1] < 0.01 * hard
 
 # %% [markdown]
 # With $T^2$ the line goes level, and without it the soft term vanishes beside the labels. So $\alpha$ keeps its meaning when $T$ changes. More or
@@ -390,7 +392,7 @@ for name, word in words.items():
 assert len(plans) == 1 and (min(rightly) > 0.9 or not digits)
 
 # %% [markdown]
-# Nothing but its numbers: the same parts with the same shapes, whoever taught it. The word of a neighbour vote, in which most classes get probability 0, will do as well.
+# Nothing but its numbers: the same parts with the same shapes, whoever taught it, and all three students learned. The word of a neighbour vote, in which most classes get probability 0, will do as well.
 #
 # ## 5 Train
 #
@@ -444,17 +446,17 @@ for name, shares in scores.items():
 over_labels = {name: gain(shares, scores["labels alone"])[0] for name, shares in scores.items()}
 softer = gain(scores["distilled, all images"], scores["hard word, all images"])[0]
 if digits:
-    assert abs(over_labels["label smoothing"]) < 0.015 and 0.01 < over_labels["distilled"] < 0.06
-    assert over_labels["distilled, all images"] > over_labels["distilled"] + 0.03
-    assert abs(softer) < 0.015
+    assert abs(over_labels["label smoothing"]) < 0.025 < over_labels["distilled"] < 0.08
+    assert over_labels["distilled, all images"] > over_labels["distilled"] + 0.05
+    assert abs(softer) < 0.015 and max(scores["distilled"]) < few_pixels + 0.02
 
 # %% [markdown]
-# On the same hundred images the teacher's word is worth several points; smoothing, which softens without knowing anything, is worth nothing. So it is what the
-# teacher knows that helps, not the softness as such. But the larger step is another: the teacher also speaks of images that have no label, and there its hard word does as
-# well as the soft one. Where the teacher is nearly always right and images are many, a class for each is enough.
+# On the same hundred images the teacher's word is worth several points; smoothing, which softens without knowing anything, is worth no more than the seeds differ. So it is
+# what the teacher knows that helps, not the softness as such. But the larger step is another: the teacher also speaks of images that have no label, and there its hard
+# word does as well as the soft one. Where the teacher is nearly always right and images are many, a class for each is enough.
 #
-# And look at the grey line. From the hundred labels a softmax regression does better than our convolutional student by labels alone. A weak baseline makes any method
-# shine.
+# And look at the grey line. From the same hundred labels a softmax regression on the pixels does better than our student, by labels alone and distilled on few images. A weak
+# baseline makes any method shine.
 #
 # What did it buy? Size and operations are counted; the time is measured here, one image at a time, and a hundred.
 
@@ -481,11 +483,11 @@ for name, (net, shares) in table.items():
 faster = [slow / quick for slow, quick in zip(latency[big], latency[little])]
 print(f"{ratios[0]:.0f} times smaller, {ratios[1]:.0f} times fewer operations, "
       f"{faster[0]:.1f} and {faster[1]:.1f} times faster")
-assert all(2 < each < ratios[1] for each in faster)
+assert all(1.5 < each < ratios[1] / 2 for each in faster)
 
 # %% [markdown]
 # All five students cost the same: how a network was trained does not show in what it costs. And operations are not time, alone or in a batch: the small network is faster, but by less than its count of operations
-# promises, since narrow layers keep a processor less busy.
+# promises. A small image costs a network mostly the calling of its layers, and narrow layers keep a processor less busy.
 #
 # ### How much teacher?
 #
@@ -536,12 +538,12 @@ with torch.no_grad():
 
 def with_regressor():
     net = small()
-    net.regressor = nn.Conv2d(16, 32, 1)     # learns too, and is thrown away
+    net.regressor = nn.Conv2d(8, 32, 1)      # learns too, and is thrown away
     return net
 
 def by_maps(net, x, y, *wanted, kind):
-    seen = net.features(x)[1:]
-    label = F.cross_entropy(net.fc(seen[-1].mean((2, 3))), y)
+    _, *seen, last = net.features(x)
+    label = F.cross_entropy(net.fc(last.mean((2, 3))), y)
     if kind == "attention":
         return label + 10 * sum(map(attention_transfer_loss, seen, wanted))
     return label + 3 * fitnets_loss(seen[-1], wanted[-1], net.regressor)
@@ -557,7 +559,7 @@ much = over_labels["hard word, all images"]
 assert all(abs(over_labels[kind]) < much / 2 for kind in inner) or not digits
 
 # %% [markdown]
-# A point or two at most, and the seeds differ by as much. (Ten times the weight on attention made it worse, on the validation part.) It is
+# A few points at most, and the seeds differ by as much or more: five of them cannot tell these two from labels alone. It is
 # the teacher's last layer that has most to tell here. Do they look elsewhere, at least?
 
 # %%
@@ -570,10 +572,10 @@ drawings.draw_attention(plt.figure(figsize=(7, 3.2)), test_images[:8],
 apart = {name: (looks["teacher"] - each).square().sum((1, 2)).mean().item() / 2
          for name, each in looks.items()}
 print("distance to the teacher's map:", *(f"{name} {far:.3f} " for name, far in apart.items()))
-assert apart["attention"] < 0.7 * apart["labels alone"]
+assert apart["attention"] < 0.5 * apart["labels alone"] or not digits
 
 # %% [markdown]
-# They do: asked to look where the teacher looks, the student comes nearer to it. It has learned what it was asked, and names the images no better.
+# They do: asked to look where the teacher looks, the student comes much nearer to it, on images that it never saw. It has learned what it was asked, and that is not yet to name the images better.
 #
 # ## 7 Where it does not help
 #
@@ -608,11 +610,12 @@ helped["third generation"], spread = gain([line[2] for line in lines], [line[0] 
 print(f"the third over the first: {100 * helped['third generation']:+.1f} ± {100 * spread:.1f}")
 if digits:
     assert abs(helped["all labels"]) < 0.015 and helped["a worse teacher"] < -0.03
-    assert abs(helped["third generation"]) < 0.04
+    assert abs(helped["third generation"]) < 0.04 and min(everything) < teachers_share - 0.01
 
 # %% [markdown]
-# None of them. With all labels the student is at the teacher's level by itself, and has nothing to gain. A teacher that knows less pulls it down, the more, the more
-# weight it gets. And the generations stay where they were, as far as three seeds can tell; the paper reports gains on larger networks and sets, and we do not find them here.
+# None of them. With all labels the student stays below the teacher, taught by it or not: what it lacks is size, and nobody can tell it that. A teacher that knows less than the
+# labels pulls it down. And the generations stay where they were, as far as three seeds can tell; the paper reports gains on larger networks and sets, and we do not find
+# them here.
 #
 # So the book's promise, 表现出更好的性能, *performs better*, has conditions: there must be something to learn that the labels at hand do not say, and a teacher that knows it.
 #
@@ -630,11 +633,11 @@ single, heirs = (torch.tensor(scores[name]) for name in ("labels alone", "commit
 of_committee = right(committee["to test"], test_labels)
 print(f"one {single.mean():.1%} ± {single.std():.1%}, committee of five {of_committee:.1%}, "
       f"its student {heirs.mean():.1%} ± {heirs.std():.1%}")
-assert (heirs.mean() > single.mean() + 0.05 and heirs.mean() > of_committee - 0.02) or not digits
+assert (heirs.mean() > single.mean() + 0.05 and heirs.mean() > of_committee - 0.04) or not digits
 
 # %% [markdown]
-# That far: one small network now does what five did, and what its own labels could not teach it. This is what Hinton's paper set out to do, an ensemble in one network. The
-# committee's word carries over to images that nobody labelled. Chapter 7 compresses by other means.
+# That far: one small network now does nearly what five did, and far more than its own labels taught it. This is what Hinton's paper set out to do, an ensemble in one network;
+# images that nobody labelled carry the committee's word. Chapter 7 compresses by other means.
 
 # %%
 lines = {"teacher": teachers_share, "regression": few_pixels, "committee": of_committee}
