@@ -135,7 +135,7 @@ def test_alpha(values):
     held_out, truth, _ = scene(200, seed=1)
     figure = drawn(ch05c.draw_alpha, (7, 2.4), images=images, labels=labels, logits=logits, held_out=held_out,
                    truth=truth, **values)
-    given = {"alpha": 0.5, "temperature": 2.0, "wrong": 0.0} | values
+    given = {"alpha": 0.5, "temperature": 2.0, "wrong": 0.4} | values
     _, pull, curve = figure.axes
     hard, soft = bars(pull).view(2, 10)
     assert hard.sum() == pytest.approx(1 - given["alpha"]) and soft.sum() == pytest.approx(given["alpha"])

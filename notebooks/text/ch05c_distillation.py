@@ -266,7 +266,7 @@ assert 0.85 < norms[-1] / norms[-2] < 1.15 and (norms / powers)[-1] < 0.01 * har
 
 # %% [markdown]
 # With $T^2$ the line goes level, and without it the soft term vanishes beside the labels. So $\alpha$ keeps its meaning when $T$ changes. More or
-# less: at low temperatures, where the softened differences are not small, the pull still changes, here by a factor of three up to $T=4$.
+# less: at low temperatures, where the softened differences are not small, the pull still changes, here by nearly a factor of three up to $T=4$.
 #
 # ### From inside
 #
@@ -494,8 +494,8 @@ assert all(1.5 < each < ratios[1] / 2 for each in faster)
 #
 # ### How much teacher?
 #
-# $\alpha$ shares out the weight between label and teacher. Here a softmax regression learns from the hundred images, on the spot, for eleven values of $\alpha$. With
-# right labels, which end of the curve is higher? Then make labels *wrong*, a few, then many, and look for the best $\alpha$ again.
+# $\alpha$ shares out the weight between label and teacher. Here a softmax regression learns from the hundred images, on the spot, for eleven values of $\alpha$, and four of
+# ten labels are *wrong*, like the one shown. Which end of the curve is higher, and why? What becomes of it when all labels are right?
 
 # %%
 weigh = partial(drawings.draw_alpha, images=x[::each // 10], labels=y[::each // 10],
@@ -645,10 +645,10 @@ assert (heirs.mean() > single.mean() + 0.05 and heirs.mean() > of_committee - 0.
 # %%
 lines = {"teacher": teachers_share, "regression": few_pixels, "committee": of_committee}
 records.record("ch05c", seed=list(range(5)), right=scores, lines=lines, over_labels=over_labels,
-               helped=helped, doubts_like_the_teachers=agree, entropy=softness,
-               parameters=[costs["teacher"][0], costs["student"][0]],
-               operations=[costs["teacher"][1], costs["student"][1]],
-               ms_an_image={"teacher": latency[big], "student": latency[little]});
+               helped=helped, doubts_like_the_teachers=agree, entropy_at_temperature=softness,
+               parameters={name: p for name, (p, _) in costs.items()},
+               operations={name: n for name, (_, n) in costs.items()},
+               ms_alone={"teacher": latency[big][0], "student": latency[little][0]});
 
 # %% [markdown]
 # ## 8 Exercises

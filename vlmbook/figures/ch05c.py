@@ -127,7 +127,7 @@ def draw_attention(figure, images, maps):
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
 
 
-def draw_alpha(figure, images, labels, logits, held_out, truth, alpha=0.5, temperature=2.0, wrong=0.0):
+def draw_alpha(figure, images, labels, logits, held_out, truth, alpha=0.5, temperature=2.0, wrong=0.4):
     """What one image is to be like, and what softmax regressions learn from labels and teacher, for every alpha.
 
     `wrong` is the share of the labels that are replaced by false ones; the teacher's logits stay.
