@@ -403,8 +403,8 @@ assert len(plans) == 1 and (min(rightly) > 0.9 or not digits)
 # labels that are smoothed (标签平滑), one tenth of each spread evenly over all classes [Szegedy et al. 2015]; by labels and teacher. Then on all images, of
 # which the teacher says something where there is no label: its soft word, or only the class that it names, as if it were a label.
 #
-# Temperature 4 and $\alpha=0.9$ were chosen among four pairs, on the validation part. In each of five seeds all students start from the same weights. Order the five before
-# you look.
+# Temperature 4 and $\alpha=0.9$ are customary values and not the best: on the validation part 8 did a little better, and 2 less well. In each of five seeds all students
+# start from the same weights. Order the five before you look.
 
 # %%
 known = torch.full_like(labels, UNKNOWN)
@@ -529,11 +529,11 @@ print(*(f"{name} {torch.tensor(each).mean():.2f}" for name, each in agree.items(
 assert gain(agree["distilled"], agree["hard word, all images"])[0] > 0.1 or not digits
 
 # %% [markdown]
-# The soft word hands the doubts on, even on a hundred images, with far fewer right answers. The hard word does not, with as many right answers as the soft one. That is what softness is worth
+# The soft word hands the doubts on, even on a hundred images, with far fewer right answers. The hard word hardly does, with as many right answers as the soft one. That is what softness is worth
 # where the teacher is nearly always right: not more answers, but the teacher's second thoughts.
 #
-# Where do they look? A third and fourth way on the same hundred images: labels, with a term for the teacher's maps, either hints or attention. Both weights were chosen among
-# four, on the validation part. The attention maps are those of the second stage, 4×4 for the digits.
+# Where do they look? A third and fourth way on the same hundred images: labels, with a term for the teacher's maps, either attention or hints. The weights were chosen among
+# three and four, on the validation part. The attention maps are those of the second stage, 4×4 for the digits.
 
 # %%
 with torch.no_grad():
@@ -549,7 +549,7 @@ def by_maps(net, x, y, *wanted, kind):
     label = F.cross_entropy(net.fc(last.mean((2, 3))), y)
     if kind == "attention":
         return label + 10 * sum(map(attention_transfer_loss, seen, wanted))
-    return label + 3 * fitnets_loss(seen[-1], wanted[-1], net.regressor)
+    return label + 10 * fitnets_loss(seen[-1], wanted[-1], net.regressor)
 
 
 inner = {}
@@ -559,11 +559,11 @@ for kind, make in (("attention", small), ("hint", with_regressor)):
     over_labels[kind], spread = gain(scores[kind], scores["labels alone"])
     print(f"{kind}: over labels alone {100 * over_labels[kind]:+.1f} ± {100 * spread:.1f} points")
 much = over_labels["hard word, all images"]
-assert all(abs(over_labels[kind]) < much / 2 for kind in inner) or not digits
+assert all(-0.02 < over_labels[kind] < much / 2 for kind in inner) or not digits
 
 # %% [markdown]
-# A few points at most, and the seeds differ by as much or more: five of them cannot tell these two from labels alone. It is
-# the teacher's last layer that has most to tell here. Do they look elsewhere, at least?
+# A few points at most, and the seeds differ by nearly as much. The teacher's plain word is worth no less, and needs no maps. Do the students look
+# elsewhere, at least?
 
 # %%
 with torch.no_grad():
@@ -578,7 +578,7 @@ print("distance to the teacher's map:", *(f"{name} {far:.3f} " for name, far in 
 assert apart["attention"] < 0.5 * apart["labels alone"] or not digits
 
 # %% [markdown]
-# They do: asked to look where the teacher looks, the student comes much nearer to it, on images that it never saw. It has learned what it was asked, and that is not yet to name the images better.
+# They do: asked to look where the teacher looks, the student comes much nearer to it, on images that it never saw. It has learned what it was asked; to name the images is another question.
 #
 # ## 7 Where it does not help
 #
@@ -613,11 +613,11 @@ helped["third generation"], spread = gain([line[2] for line in lines], [line[0] 
 print(f"the third over the first: {100 * helped['third generation']:+.1f} ± {100 * spread:.1f}")
 if digits:
     assert abs(helped["all labels"]) < 0.015 and helped["a worse teacher"] < -0.03
-    assert abs(helped["third generation"]) < 0.04 and min(everything) < teachers_share - 0.01
+    assert abs(helped["third generation"]) < 0.04 and sum(everything) / 5 < teachers_share - 0.01
 
 # %% [markdown]
-# None of them. With all labels the student stays below the teacher, taught by it or not: what it lacks is size, and nobody can tell it that. A teacher that knows less than the
-# labels pulls it down. And the generations stay where they were, as far as three seeds can tell; the paper reports gains on larger networks and sets, and we do not find
+# None of them. With all labels the student stays about two points below the teacher, taught by it or not. A teacher that knows less than the labels pulls it
+# down. And the generations stay where they were, as far as three seeds can tell; the paper reports gains on larger networks and sets, and we do not find
 # them here.
 #
 # So the book's promise, 表现出更好的性能, *performs better*, has conditions: there must be something to learn that the labels at hand do not say, and a teacher that knows it.
