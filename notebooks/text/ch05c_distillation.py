@@ -102,10 +102,12 @@ from sklearn.linear_model import LogisticRegression
 from vlmbook.distillation import logits_of
 from vlmbook.train import fit
 
+settings = {"batch_size": 64, "warmup": 10, "weight_decay": 0.01,
+            "optimizer": partial(torch.optim.AdamW, fused=True)}      # one call for all weights
 def learn(net, of, loss, steps, seed=0, lr=2e-2, progress=False):
     epochs = max(1, round(steps / math.ceil(len(of[0]) / 64)))
-    history = fit(net, of, loss_fn=loss, epochs=epochs, batch_size=64, lr=lr, warmup=10, seed=seed,
-                  weight_decay=0.01, progress=progress)
+    history = fit(net, of, loss_fn=loss, epochs=epochs, lr=lr, seed=seed, progress=progress,
+                  **settings)
     net.eval()
     return history.losses
 
@@ -604,9 +606,8 @@ for name, word, seeds in (("all labels", logits, 5), ("a worse teacher", poor, 3
 epochs = max(1, round(steps / math.ceil(len(x) / 64)))
 for seed in range(3):
     runtime.seed_everything(seed)
-    lines.append(score(born_again(small, x, y, generations=3, temperature=4, alpha=0.9,
-                                  epochs=epochs, batch_size=64, lr=2e-2, warmup=10,
-                                  weight_decay=0.01, seed=seed, progress=False)))
+    lines.append(score(born_again(small, x, y, generations=3, temperature=4, alpha=0.9, lr=2e-2,
+                                  epochs=epochs, seed=seed, progress=False, **settings)))
 for number, shares in enumerate(zip(*lines), 1):
     print(f"generation {number}: {torch.tensor(shares).mean():.1%} of the test images right")
 helped["third generation"], spread = gain([line[2] for line in lines], [line[0] for line in lines])

@@ -77,7 +77,7 @@ def draw_agreement(figure, teacher, students):
     left.set_ylabel("true class")
     values = torch.tensor(list(found.values()))
     mean, std = values.mean(1), values.std(1)
-    plot.intervals(right, list(found), mean, mean - std, mean + std, "rank correlation with the teacher's")
+    plot.intervals(right, list(found), mean, mean - std, mean + std, "rank correlation")
     right.set_xlim(0, 1)
     return found
 
