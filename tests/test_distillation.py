@@ -1,0 +1,444 @@
+"""The losses against loops and PyTorch's own; then what holds for any right one: a teacher without a gradient, a
+gradient that T² keeps alive, label smoothing as a special case; and a student that does learn from its teacher."""
+
+import inspect
+import math
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from vlmbook.data import digits
+from vlmbook.distillation import (
+    UNKNOWN,
+    attention_map,
+    attention_transfer_loss,
+    born_again,
+    distil,
+    distillation_loss,
+    fitnets_loss,
+    logits_of,
+    soft_labels,
+    soft_loss,
+)
+from vlmbook.resnet import BasicBlock, ResNet
+
+EXACT = {"rtol": 1e-10, "atol": 1e-10}
+shapes = {"batch": st.integers(1, 5), "classes": st.integers(1, 7), "places": st.lists(st.integers(1, 3), max_size=2),
+          "temperature": st.sampled_from([0.3, 1, 2.5, 8, 30.0]), "seed": st.integers(0, 2**31)}
+
+
+def randn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def randint(high, *shape, seed=0):
+    return torch.randint(high, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def values_and_gradients(loss, *leaves):
+    leaves = [leaf.clone().requires_grad_() for leaf in leaves]
+    value = loss(*leaves)
+    return [value, *torch.autograd.grad(value, leaves)]
+
+
+# Loops.
+
+
+def softened_loops(z, temperature):
+    """(K,) -> list of K numbers."""
+    powers = [math.exp(float(each) / temperature) for each in z]
+    return [power / sum(powers) for power in powers]
+
+
+def rows(logits):
+    """(B, K, …) -> (B · …, K): one row a place."""
+    return logits.movedim(1, -1).flatten(0, -2)
+
+
+def loss_loops(student, teacher, labels, temperature, alpha):
+    """-> float, one number after the other."""
+    soft, hard, known = 0.0, 0.0, 0
+    for z_s, z_t, y in zip(rows(student), rows(teacher), labels.flatten().tolist(), strict=True):
+        p, q = softened_loops(z_t, temperature), softened_loops(z_s, temperature)
+        soft += sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+        if y != UNKNOWN:
+            hard, known = hard - math.log(softened_loops(z_s, 1)[y]), known + 1
+    return (1 - alpha) * hard / max(known, 1) + alpha * temperature**2 * soft / labels.numel()
+
+
+@settings(max_examples=60, deadline=None)
+@given(**shapes)
+def test_soft_labels_are_those_of_the_loop(batch, classes, places, temperature, seed):
+    z = randn(batch, classes, *places, seed=seed)
+    found = soft_labels(z, temperature)
+    assert found.shape == z.shape
+    for ours, each in zip(rows(found), rows(z), strict=True):
+        assert_close(ours, torch.tensor(softened_loops(each, temperature), dtype=torch.float64), **EXACT)
+
+
+@settings(max_examples=60, deadline=None)
+@given(**shapes, alpha=st.sampled_from([0, 0.25, 0.9, 1]), unknown=st.booleans())
+def test_the_loss_is_that_of_the_loop(batch, classes, places, temperature, seed, alpha, unknown):
+    student, teacher = (randn(batch, classes, *places, seed=seed + i) for i in range(2))
+    labels = randint(classes, batch, *places, seed=seed)
+    if unknown:
+        labels[randint(2, batch, *places, seed=seed + 1).bool()] = UNKNOWN
+    found = distillation_loss(student, teacher, labels, temperature=temperature, alpha=alpha)
+    assert found.shape == () and found.dtype == torch.float64
+    assert_close(found.item(), loss_loops(student, teacher, labels, temperature, alpha), **EXACT)
+    assert_close(soft_loss(student, teacher, temperature=temperature).item(),
+                 loss_loops(student, teacher, labels, temperature, 1), **EXACT)
+
+
+@settings(max_examples=40, deadline=None)
+@given(**shapes)
+def test_values_and_gradients_are_those_of_pytorchs_losses(batch, classes, places, temperature, seed):
+    student, teacher = (randn(batch, classes, *places, seed=seed + i) for i in range(2))
+    labels, count = randint(classes, batch, *places, seed=seed), batch * math.prod(places)
+
+    def theirs(z):
+        soft = F.kl_div((z / temperature).log_softmax(1), (teacher / temperature).log_softmax(1), log_target=True,
+                        reduction="sum") / count
+        return 0.3 * F.cross_entropy(z, labels) + 0.7 * temperature**2 * soft
+    ours = values_and_gradients(
+        lambda z: distillation_loss(z, teacher, labels, temperature=temperature, alpha=0.7), student)
+    assert_close(ours, values_and_gradients(theirs, student), **EXACT)
+
+
+def test_gradients_are_those_of_finite_differences():
+    student, teacher, labels = randn(3, 4).requires_grad_(), randn(3, 4, seed=1), torch.tensor([0, UNKNOWN, 3])
+    assert torch.autograd.gradcheck(
+        lambda z: distillation_loss(z, teacher, labels, temperature=3, alpha=0.4), student)
+    maps = randn(2, 3, 4, 5).requires_grad_(), randn(2, 6, 4, 5, seed=1)
+    assert torch.autograd.gradcheck(lambda v: attention_transfer_loss(v, maps[1]), maps[0])
+    regressor = nn.Conv2d(3, 6, 1).double()
+    assert torch.autograd.gradcheck(lambda v: fitnets_loss(v, maps[1], regressor), maps[0])
+
+
+def test_the_soft_gradient_is_the_difference_of_the_soft_labels():
+    student, teacher = randn(5, 7), randn(5, 7, seed=1)
+    for temperature in (0.5, 1, 4):
+        _, slope = values_and_gradients(lambda z, t=temperature: soft_loss(z, teacher, temperature=t), student)
+        apart = soft_labels(student, temperature) - soft_labels(teacher, temperature)
+        assert_close(slope, temperature * apart / 5, **EXACT)              # Hinton et al., eq. 2, times T²
+
+
+# Invariants.
+
+
+def test_at_a_high_temperature_the_gradient_is_that_of_centred_logits():
+    student, teacher = 3 * randn(5, 7), 3 * randn(5, 7, seed=1)
+    _, slope = values_and_gradients(lambda z: soft_loss(z, teacher, temperature=1e5), student)
+    centred = [z - z.mean(1, keepdim=True) for z in (student, teacher)]
+    assert_close(slope, (centred[0] - centred[1]) / 7 / 5, rtol=1e-3, atol=1e-5)       # 7 classes, 5 images
+
+
+def test_no_gradient_reaches_the_teacher():
+    student, teacher, labels = randn(3, 4).requires_grad_(), randn(3, 4, seed=1).requires_grad_(), randint(4, 3)
+    small, large = randn(2, 3, 4, 4).requires_grad_(), randn(2, 5, 4, 4, seed=1).requires_grad_()
+    losses = [soft_loss(student, teacher, temperature=2), fitnets_loss(small, large, nn.Conv2d(3, 5, 1).double()),
+              distillation_loss(student, teacher, labels, temperature=2, alpha=0.5),
+              attention_transfer_loss(small, large)]
+    for loss in losses:
+        loss.backward()
+    assert teacher.grad is None and large.grad is None
+    assert student.grad.abs().max() > 1e-3 and small.grad.abs().max() > 1e-6
+
+
+@settings(max_examples=30, deadline=None)
+@given(**shapes)
+def test_the_soft_loss_is_zero_only_where_both_say_the_same(batch, classes, places, temperature, seed):
+    student, teacher = (randn(batch, classes, *places, seed=seed + i) for i in range(2))
+    shift = randn(batch, 1, *places, seed=seed + 2)
+    value, slope = values_and_gradients(lambda z: soft_loss(z, teacher, temperature=temperature), teacher + shift)
+    assert abs(value) < 1e-10 and slope.abs().max() < 1e-10
+    assert (soft_loss(student, teacher, temperature=temperature) > 1e-12) == (classes > 1)
+
+
+def test_rows_classes_and_shifts_do_not_matter():
+    student, teacher, labels = randn(6, 5), randn(6, 5, seed=1), randint(5, 6)
+    loss = distillation_loss(student, teacher, labels, temperature=3, alpha=0.6)
+    order, classes = torch.randperm(6), torch.tensor([3, 0, 4, 1, 2])
+    for changed in ((student[order], teacher[order], labels[order]), (student + 2, teacher - randn(6, 1), labels),
+                    (student[:, classes], teacher[:, classes], classes.argsort()[labels])):
+        assert_close(distillation_loss(*changed, temperature=3, alpha=0.6), loss, **EXACT)
+
+
+def test_alpha_goes_from_the_labels_alone_to_the_teacher_alone():
+    student, teacher, labels = randn(6, 5), randn(6, 5, seed=1), randint(5, 6)
+    ends = [distillation_loss(student, teacher, labels, temperature=3, alpha=alpha) for alpha in (0, 1, 0.3)]
+    assert_close(ends[0], F.cross_entropy(student, labels), **EXACT)
+    assert_close(ends[1], soft_loss(student, teacher, temperature=3), **EXACT)
+    assert_close(ends[2], 0.7 * ends[0] + 0.3 * ends[1], **EXACT)
+    assert ends[0] != ends[1]
+
+
+def test_label_smoothing_is_a_teacher_that_knows_nothing():
+    student, labels = randn(6, 5), randint(5, 6)
+    _, ours = values_and_gradients(
+        lambda z: distillation_loss(z, torch.zeros(6, 5).double(), labels, temperature=1, alpha=0.2), student)
+    _, theirs = values_and_gradients(lambda z: F.cross_entropy(z, labels, label_smoothing=0.2), student)
+    assert_close(ours, theirs, **EXACT)
+
+
+def test_temperature_flattens():
+    z = 4 * randn(50, 10)
+    p = [soft_labels(z, temperature) for temperature in (1e-3, 1, 3, 1e6)]
+    entropy = [torch.special.entr(each).sum(1) for each in p]
+    assert (entropy[0] < entropy[1]).all() and (entropy[1] < entropy[2]).all()
+    assert_close(p[0], F.one_hot(z.argmax(1), 10).double(), rtol=0, atol=1e-6)
+    assert_close(p[3], torch.full_like(z, 0.1), rtol=0, atol=1e-5)
+    assert all(torch.equal(each.argsort(1), z.argsort(1)) for each in p[1:])
+
+
+def test_labels_that_are_unknown_count_nothing():
+    student, teacher, labels = randn(6, 5), randn(6, 5, seed=1), randint(5, 6)
+    labels[2:] = UNKNOWN
+    loss = distillation_loss(student, teacher, labels, temperature=2, alpha=0.4)
+    soft = soft_loss(student, teacher, temperature=2)
+    assert_close(loss, 0.6 * F.cross_entropy(student[:2], labels[:2]) + 0.4 * soft, **EXACT)
+    labels[:] = UNKNOWN
+    value, slope = values_and_gradients(
+        lambda z: distillation_loss(z, teacher, labels, temperature=2, alpha=0.4), student)
+    assert_close(value, 0.4 * soft, **EXACT)
+    assert slope.isfinite().all()
+
+
+def test_a_class_that_the_teacher_excludes_is_no_trouble():
+    student, teacher = randn(4, 5), randn(4, 5, seed=1)
+    teacher[:, 2] = -math.inf
+    value, slope = values_and_gradients(lambda z: soft_loss(z, teacher, temperature=2), student)
+    assert value.isfinite() and slope.isfinite().all() and (slope[:, 2] > 0).all()     # down with it
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_widened(dtype):
+    student, teacher = (5 * randn(64, 10, seed=seed) for seed in range(2))
+    student, teacher, labels = student.to(dtype), teacher.to(dtype), randint(10, 64)
+    for temperature in (1, 100):
+        options = {"temperature": temperature, "alpha": 0.5}
+        loss = distillation_loss(student, teacher, labels, **options)
+        assert loss.dtype == torch.float32
+        exact = distillation_loss(student.double(), teacher.double(), labels, **options)
+        assert_close(loss.double(), exact, rtol=1e-3, atol=1e-4)
+    mixed = distillation_loss(student, teacher.double(), labels, temperature=2, alpha=0.5)      # a teacher in float64
+    assert mixed.dtype == torch.float32 and mixed.isfinite()
+    maps = randn(2, 3, 4, 4).to(dtype), randn(2, 3, 4, 4, seed=1).to(dtype)
+    assert attention_map(maps[0]).dtype == torch.float32
+    assert fitnets_loss(*maps, nn.Identity()).dtype == torch.float32
+
+
+# Features.
+
+
+def test_fitnets_is_half_the_mean_square_in_a_loop():
+    small, large, regressor = randn(2, 3, 4, 5), randn(2, 6, 4, 5, seed=1), nn.Conv2d(3, 6, 1).double()
+    found, total = fitnets_loss(small, large, regressor), 0.0
+    for b, d, i, j in product(range(2), range(6), range(4), range(5)):
+        fitted = regressor.bias[d] + sum(regressor.weight[d, c, 0, 0] * small[b, c, i, j] for c in range(3))
+        total += (large[b, d, i, j] - fitted).item() ** 2 / 2
+    assert_close(found.item(), total / (2 * 6 * 4 * 5), **EXACT)
+    found.backward()
+    assert regressor.weight.grad.abs().max() > 1e-3                        # the regressor learns, too
+
+
+def test_a_regressor_may_change_the_size():
+    small, large = randn(2, 3, 8, 8), randn(2, 6, 4, 4, seed=1)
+    assert fitnets_loss(small, large, nn.Conv2d(3, 6, 2, stride=2).double()).isfinite()
+
+
+def test_attention_maps_are_those_of_a_loop():
+    features = randn(2, 3, 4, 5)
+    found = attention_map(features)
+    assert found.shape == (2, 4, 5)
+    for b in range(2):
+        q = torch.stack([torch.stack([sum(features[b, c, i, j] ** 2 for c in range(3)) for j in range(5)])
+                         for i in range(4)])
+        assert_close(found[b], q / math.sqrt(sum(float(each) ** 2 for each in q.flatten())), **EXACT)
+    assert_close(attention_map(7 * features[:, [2, 0, 1]]), found, **EXACT)            # neither scale nor order
+    assert attention_map(torch.zeros(1, 3, 4, 4)).abs().max() == 0
+
+
+def test_attention_transfer_is_the_distance_of_the_maps():
+    small, large = randn(2, 3, 4, 5), randn(2, 6, 4, 5, seed=1)
+    want = sum((attention_map(small)[b] - attention_map(large)[b]).norm() ** 2 / 2 for b in range(2)) / 2
+    assert_close(attention_transfer_loss(small, large), want, **EXACT)
+    assert attention_transfer_loss(small, 3 * small.flip(1)) < 1e-20 < attention_transfer_loss(small, small.flip(2))
+
+
+# Teachers that speak once, students, generations.
+
+
+def net(width=4, channels=1):
+    return ResNet(BasicBlock, (1, 1), 10, channels, width=width, small=True)
+
+
+def test_logits_of_speaks_in_evaluation_mode_and_leaves_all_as_it_was():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(net(), nn.Dropout(0.5)), torch.rand(7, 1, 8, 8)
+    model[0].bn1.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = logits_of(model, x, batch_size=3)
+    assert model.training and model[1].training and not model[0].bn1.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert found.shape == (7, 10) and not found.requires_grad
+    assert_close(found, model.eval()(x).detach())
+    assert logits_of(nn.Flatten(), x).shape == (7, 64)                     # without parameters, too
+
+
+def test_logits_of_puts_the_modes_back_when_the_model_fails():
+    model = net().train()
+    with pytest.raises(ValueError, match="1 channels"):
+        logits_of(model, torch.rand(2, 3, 8, 8))
+    assert model.training
+
+
+def test_one_batch_is_learned_from_the_teachers_word_alone():
+    images = digits("train")[0][:32]
+    wanted = 4 * torch.randn(32, 10, generator=torch.Generator().manual_seed(1))       # nothing that labels would say
+    torch.manual_seed(0)
+    student = net(8)
+    labels = torch.full((32,), UNKNOWN)
+    history = distil(student, images, labels, wanted, temperature=2, alpha=1, epochs=200, batch_size=32, lr=0.02,
+                     progress=False)
+    assert history.losses[-1] < 0.05 * history.losses[0]
+    said = student.train()(images)                                         # as it was trained: this batch's own mean
+    assert (said.argmax(1) == wanted.argmax(1)).float().mean() > 0.95
+    assert (soft_labels(said, 2) - soft_labels(wanted, 2)).abs().mean() < 0.02
+
+
+def test_distil_hands_temperature_alpha_and_settings_on():
+    images, labels = (part[:64] for part in digits("train"))
+    wanted = torch.randn(64, 10, generator=torch.Generator().manual_seed(1))
+    for temperature, alpha in ((1, 0.5), (4, 0.5), (4, 0.1)):
+        torch.manual_seed(0)
+        student = net().train()
+        want = distillation_loss(student(images), wanted, labels, temperature=temperature, alpha=alpha)
+        torch.manual_seed(0)
+        history = distil(net(), images, labels, wanted, temperature=temperature, alpha=alpha, epochs=1, batch_size=64,
+                         lr=0.1, progress=False)
+        assert history.losses == pytest.approx([want.item()], rel=1e-4)
+
+
+def test_generations_learn_from_one_another():
+    images, labels = (part[:200] for part in digits("train"))
+    options = {"epochs": 6, "batch_size": 50, "lr": 0.02, "progress": False, "temperature": 2}
+    torch.manual_seed(0)
+    first, second, third = born_again(net, images, labels, generations=3, alpha=1, **options)
+    assert len({id(model) for model in (first, second, third)}) == 3 and not first.training
+    names = [{name: p.shape for name, p in model.named_parameters()} for model in (first, second, third)]
+    assert names[0] == names[1] == names[2]
+    said = [logits_of(model, images) for model in (first, second, third)]
+    torch.manual_seed(0)                      # each generation by hand, from the word of the one before
+    for generation, model in enumerate((first, second, third)):
+        twin = net()
+        distil(twin, images, labels, said[max(generation - 1, 0)], alpha=min(generation, 1), **options)
+        assert_close(twin.state_dict(), model.state_dict())
+    assert not torch.equal(said[0], said[1])
+
+
+def test_the_signature_is_that_of_the_book():
+    parameters = inspect.signature(distillation_loss).parameters
+    assert list(parameters) == ["student_logits", "teacher_logits", "labels", "temperature", "alpha"]
+    assert {p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY} == {"temperature", "alpha"}
+
+
+# Bad input: one error that says what came and what was wanted.
+
+
+Z, Y, M = torch.zeros(4, 5), torch.zeros(4, dtype=torch.int64), torch.ones(2, 3, 4, 4)
+NUMBERS = [*((value, ValueError, f"temperature wants a number above 0, got {value!r}")
+             for value in (0, -1.0, math.nan, math.inf, True, "2", None))]
+ALPHAS = [*((value, ValueError, f"alpha wants a number from 0 to 1, got {value!r}")
+            for value in (-0.1, 1.1, math.nan, True, "0.5", None))]
+
+
+def logits(whose):
+    return [
+        (Z.long(), TypeError, f"{whose} are to have a floating dtype, got torch.int64"),
+        (Z.tolist(), TypeError, rf"{whose} are to be a torch.Tensor \(B, K, …\), got list"),
+        (Z[0], ValueError, rf"{whose} are to be \(B, K, …\) and not empty, got the shape \(5,\)"),
+        (Z[:0], ValueError, rf"{whose} are to be \(B, K, …\) and not empty, got the shape \(0, 5\)"),
+        (Z[:, :0], ValueError, rf"{whose} are to be \(B, K, …\) and not empty, got the shape \(4, 0\)"),
+    ]
+
+
+def pairs(what, x, other, says):
+    return [(other, ValueError, f"the {what} of student and teacher are to have one shape, got {says}"),
+            (x.to("meta"), ValueError, f"the {what} of student and teacher are to be on one device, got ")]
+
+
+def maps(whose):
+    return [
+        (M.long(), TypeError, f"{whose} are to have a floating dtype, got torch.int64"),
+        (M.numpy(), TypeError, rf"{whose} are to be a torch.Tensor \(B, C, H, W\), got ndarray"),
+        (M[0], ValueError, rf"{whose} are to be \(B, C, H, W\) and not empty, got the shape \(3, 4, 4\)"),
+        (M[:0], ValueError, rf"{whose} are to be \(B, C, H, W\) and not empty, got the shape \(0, 3, 4, 4\)"),
+    ]
+
+
+LABELS = [
+    (Y.float(), TypeError, r"labels are to be an int64 tensor \(4,\), got torch.float32"),
+    (Y.int(), TypeError, r"labels are to be an int64 tensor \(4,\), got torch.int32"),
+    ([0] * 4, TypeError, r"labels are to be an int64 tensor \(4,\), got list"),
+    (None, TypeError, r"labels are to be an int64 tensor \(4,\), got NoneType"),
+    (Y[:3], ValueError, r"labels are to be \(4,\) on cpu for these logits, got \(3,\) on cpu"),
+    (Y[:, None], ValueError, r"labels are to be \(4,\) on cpu for these logits, got \(4, 1\) on cpu"),
+    (Y.to("meta"), ValueError, r"labels are to be \(4,\) on cpu for these logits, got \(4,\) on meta"),
+    (Y + 5, ValueError, "labels are to be from 0 to 4, or -100 where unknown, got from 5 to 5"),
+    (Y - 1, ValueError, "labels are to be from 0 to 4, or -100 where unknown, got from -1 to -1"),
+]
+T = {"temperature": 2}
+BAD = {
+    "soft_labels": [(lambda v: soft_labels(v, 2), logits("logits")), (lambda v: soft_labels(Z, v), NUMBERS)],
+    "soft_loss": [
+        (lambda v: soft_loss(v, Z, **T), logits("the student's logits")
+         + pairs("logits", Z, Z[:, :4], r"\(4, 4\) and \(4, 5\)")),
+        (lambda v: soft_loss(Z, v, **T), logits("the teacher's logits")
+         + pairs("logits", Z, Z[:3], r"\(4, 5\) and \(3, 5\)")),
+        (lambda v: soft_loss(Z, Z, temperature=v), NUMBERS)],
+    "distillation_loss": [
+        (lambda v: distillation_loss(v, Z, Y, **T, alpha=0.5), logits("the student's logits")),
+        (lambda v: distillation_loss(Z, v, Y, **T, alpha=0.5), logits("the teacher's logits")),
+        (lambda v: distillation_loss(Z, Z, v, **T, alpha=0.5), LABELS),
+        (lambda v: distillation_loss(Z, Z, Y, **T, alpha=v), ALPHAS),
+        (lambda v: distillation_loss(Z, Z, Y, temperature=v, alpha=0.5), NUMBERS)],
+    "fitnets": [
+        (lambda v: fitnets_loss(v, M, nn.Identity()), maps("the student's maps")),
+        (lambda v: fitnets_loss(M, v, nn.Identity()), [
+            *maps("the teacher's maps"),
+            (M[:, :2], ValueError, r"the regressor is to make \(2, 2, 4, 4\), the teacher's, of the student's "
+             r"\(2, 3, 4, 4\), got \(2, 3, 4, 4\)")])],
+    "attention": [
+        (attention_map, maps("features")), (lambda v: attention_transfer_loss(v, M), maps("the student's maps")),
+        (lambda v: attention_transfer_loss(M, v), maps("the teacher's maps")
+         + pairs("attention maps", M, M[:, :, :3], r"\(2, 4, 4\) and \(2, 3, 4\)")[:1]
+         + pairs("maps", M, M, "")[1:])],
+    "logits_of": [(lambda v: logits_of(nn.Flatten(), v), [(M[:0], ValueError, "at least one image, got none")])],
+    "born_again": [(lambda v: born_again(net, Z, Y, generations=v, **T, alpha=1), [
+        (v, ValueError, f"whole number of generations from 1 on, got {v!r}") for v in (0, -1, 1.5, True, None)])],
+}
+
+
+@pytest.mark.parametrize(("call", "value", "kind", "says"), [
+    pytest.param(call, *case, id=f"{name}-{i}-{j}") for name, calls in BAD.items()
+    for i, (call, cases) in enumerate(calls) for j, case in enumerate(cases)])
+def test_bad_input_gives_one_clear_error(call, value, kind, says):
+    with pytest.raises(kind, match=says):
+        call(value)
+
+
+def test_a_temperature_is_no_tensor():
+    with pytest.raises(ValueError, match="above 0, got tensor"):
+        soft_labels(Z, torch.ones(()))
+
+
+def test_unknown_labels_of_another_kind_of_mark_are_refused():
+    with pytest.raises(ValueError, match="-100 where unknown, got from -1 to 2"):
+        distillation_loss(Z, Z, torch.tensor([0, 2, -1, UNKNOWN]), temperature=1, alpha=0)
