@@ -17,6 +17,7 @@ from functools import partial
 
 import matplotlib.pyplot as plt
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
@@ -29,7 +30,7 @@ torch.set_num_threads(1)                     # nets this small gain little from 
 plot.use_style()
 records.published("ch04a")
 if (published := records.RESULTS / "ch04a.quick.png").exists():
-    plot.gallery([data.read_image(published, channels=3)]);
+    plot.gallery([data.read_image(published, channels=3)], width=7.162);      # pixel by pixel
 
 
 # %% [markdown]
@@ -37,7 +38,7 @@ if (published := records.RESULTS / "ch04a.quick.png").exists():
 #
 # The digits of chapter 3: real scans, 8×8, whose pixels take 17 levels, 0 to 16. They fall into three parts. One to learn from; a
 # validation part (验证集), by which we choose; and the test images, which are looked at once, in section 6. With `VLMBOOK_PROFILE=full` it is
-# Fashion-MNIST, 28×28 with 256 levels, if you have it.
+# Fashion-MNIST [Xiao et al. 2017], 28×28 with 256 levels, if you have it.
 
 # %%
 def images_of(split):                        # -> (B, 1, H, W), (B,)
@@ -222,7 +223,7 @@ assert -5e-5 < pulls[0] < -4e-5 and -1 < pulls[1] < -0.999
 
 
 # %% [markdown]
-# The loss of the game is flat where $G$ is worst: it saturates (饱和). The other one is steep there. Both go to $g=p$ at their best; only one
+# The loss of the game is flat where $G$ is worst: it saturates (饱和). The other one is steep there. Both come to rest only at $g=p$; only one
 # of them gets away from the start.
 #
 # ### The alternating step
@@ -254,7 +255,7 @@ def play(G, D, draw_real, steps, *, latent, lr, batch=64, beta=0.5, turns=1):
 
 
 # %% [markdown]
-# What does `detach` save? In step 1 the gradient must not run on into $G$: it would be computed for nothing. In step 2 it has to run
+# What does `detach` save? In step 1 the gradient need not run on into $G$: it would be computed for nothing. In step 2 it has to run
 # through $D$ into $G$; it leaves something in $D$ on its way, but the second optimiser holds only $G$'s weights, and `zero_grad` throws the
 # rest away in the next round. Section 3 looks at what either loss reaches.
 #
@@ -388,15 +389,13 @@ for name, (nets, y) in gives.items():
 #
 # ## 4 A ring of eight, where one can see it
 #
-# Before images, points in the plane. The data are eight heaps (混合分布) on a ring, all of equal weight. Two small networks, no convolutions.
+# Before images, points in the plane. The data are eight heaps, modes (模式), on a ring: a mixture (混合分布) of equal parts. Two small networks, no convolutions.
 # How many of the eight will $G$ find? A heap counts as found if at least a tenth of its fair share falls within three standard deviations
 # of its middle.
 
 # %%
-from torch import nn
-
-corners = torch.arange(8) * torch.pi / 4
-centres = 2 * torch.stack([corners.cos(), corners.sin()], 1)
+centres = 2 * torch.view_as_real(torch.polar(torch.ones(8), torch.arange(8) * torch.pi / 4))
+middles = centres.lerp(centres.roll(1, 0), 0.5)
 
 def ring(n):                                 # -> (n, 2)
     return centres[torch.randint(8, (n,))] + 0.1 * torch.randn(n, 2)
@@ -411,21 +410,20 @@ def net(ins, outs):                          # a score is (B,), a point (B, 2)
     return nn.Sequential(nn.Linear(ins, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(),
                          nn.Linear(64, outs), shape)
 
-
-
 grid = torch.cartesian_prod(*[torch.linspace(-3, 3, 30)] * 2).flip(1)        # x moves fastest
 
 def watch(seed, steps=800, beta=0.0, turns=1):         # a game, seen at 40 moments
     runtime.seed_everything(seed)
-    G, D, seen = net(2, 2), net(2, 1), {"steps": [], "points": [], "logits": [], "found": []}
-    for step, *_ in play(G, D, ring, steps, latent=2, lr=5e-3, batch=128, beta=beta, turns=turns):
+    G, D, losses, seen = net(2, 2), net(2, 1), [], []
+    for step, *two in play(G, D, ring, steps, latent=2, lr=5e-3, batch=128, beta=beta, turns=turns):
+        losses.append(two)
         if step % (steps // 40) == 0:
             with torch.no_grad():
-                points = G(torch.randn(2000, 2))
-                seen["logits"].append(D(grid).view(30, 30))
-            seen["steps"].append(step), seen["points"].append(points[:500])
-            seen["found"].append(heaps(points)[0])
-    return seen | {"share": heaps(points)[1], "late": sum(seen["found"][-10:]) / 10}
+                x, logits = G(torch.randn(2000, 2)), D(grid).view(30, 30)
+            seen.append((step, x[:500], logits, heaps(x)[0]))
+    game = dict(zip(("steps", "points", "logits", "found"), zip(*seen)))
+    return game | {"share": heaps(x)[1], "late": sum(game["found"][-10:]) / 10,
+                   "losses": torch.tensor(losses[-steps // 4:]).mean(0).tolist()}
 
 
 # %%
@@ -434,7 +432,7 @@ seeds = range(5)
 games = {"in turns": [watch(seed) for seed in seeds]}
 for seed, game in zip(seeds, games["in turns"]):
     print(f"seed {seed}: {game['found'][-1]} heaps, {game['share']:.0%} of the points in one")
-    assert game["found"][-1] == 8 and game["share"] > 0.7
+    assert game["found"][-1] == 8 and game["share"] > 0.6
 
 # %% [markdown]
 # All of them, with each of five seeds. (The rest of the points lies on bridges between heaps: $G$ is continuous, and cannot jump.) How did
@@ -443,9 +441,9 @@ for seed, game in zip(seeds, games["in turns"]):
 
 # %%
 shown = {f"seed {seed}": game for seed, game in zip(seeds, games["in turns"])}
-there = torch.cdist(grid, centres).argmin(0)
-final = torch.stack([game["logits"][-1].flatten()[there].sigmoid() for game in games["in turns"]])
-assert 0.4 < final.mean() < 0.65
+final = sum(game["logits"][-1].sigmoid().flatten() for game in games["in turns"]) / 5
+on, off = (final[torch.cdist(grid, x).argmin(0)].mean() for x in (centres, middles))
+assert off < 0.3 and 0.4 < on < 0.65
 interact.live(partial(drawings.draw_ring, real=ring(800), runs=shown, moment=3),
               run=list(shown), moment=(0, 39), figsize=(7, 3.2))
 
@@ -483,7 +481,7 @@ print(f"the judge names {right:.1%} of the validation images; real to real: {fre
 assert right > runtime.pick(quick=0.95, full=0.85) and frechet(*seen) > 0
 
 # %% [markdown]
-# Real to real is not 0, since $N$ is small. That is the best one can hope for. Two more caveats: the judge sees what matters to tell digits
+# Real to real is not 0, since $N$ is small. That is what real images reach at this $N$. Two more caveats: the judge sees what matters to tell digits
 # apart and is blind for the rest, and nobody should compare such a number with one from another judge or another $N$.
 #
 # Learning rate, its fall and the networks' width were chosen among a few by this distance to *validation* images, with the same judge.
@@ -522,12 +520,12 @@ scores = {step: score for step, (_, score) in moments.items()}
 smooth = drawings.draw_training(plt.figure(figsize=(7, 2.4)), curve, scores)
 first, *_, last = scores.values()
 print(f"Fréchet {first:.1f} at step 20, {last:.1f} at the end; D's last loss {smooth[-1, 0]:.2f}")
-assert last < first / 4 and 0.05 < smooth[-1, 0] < log4
-assert smooth[len(smooth) // 3:].std(0).max() < 0.4
+assert last < (10 if size == 8 else first / 4) and 0.05 < smooth[-1, 0] < log4
+assert size > 8 or (smooth[-800:, 1].std() < 0.1 and smooth[-800, 0] > smooth[-1, 0] + 0.05)
 
 # %% [markdown]
-# After a short struggle both losses hardly move, while the images get better and better: they measure each player against the other, and
-# both learn. Only the distance to real images tells. $D$'s loss stays below the grey line, $\log4$, where it could only guess: $G$ is not
+# After a short struggle the loss of $G$ stands still, and that of $D$ even falls, as if $G$ were losing; but the images get better. The losses
+# measure each player against the other, and both learn. Only the distance to real images tells. $D$'s loss stays below the grey line, $\log4$, where it could only guess: $G$ is not
 # perfect.
 #
 # ## 6 How good is it?
@@ -565,9 +563,10 @@ assert copies < 0.01 and (size > 8 or far.mean() > real_far.mean())
 # one may also just be bad.)
 #
 # **How far from real?** Three numbers, against test images that nothing has seen until now, with as many images of every kind. The Fréchet
-# distance; and with the judge's features again, *precision*: which share of the made images lies within a ball around some real one that
+# distance; and with the judge's features again, *precision* (精确率): which share of the made images lies within a ball around some real one that
 # reaches to its third neighbour? *Recall* (召回率): which share of the real images lies within such a ball around some made one [Kynkäänniemi
-# et al. 2019]? Bad images cost precision, missing ones recall. The first row, other real images, is the best one can hope for.
+# et al. 2019]? Bad images cost precision, missing ones recall. The first row is what real images reach: others than the test's,
+# of the same classes.
 #
 # Bits per dimension (每维比特数) are for models with a likelihood (似然): to write down a test image with the model's help takes $-\log_2 p(x)$
 # bits, divided by the number of pixels. A GAN has a dash there. It can draw and cannot say how probable a given image is: for that one
@@ -575,7 +574,8 @@ assert copies < 0.01 and (size > 8 or far.mean() > real_far.mean())
 
 # %%
 held_out = test_images[:1000]
-n, samples, ms = len(held_out), {"other real images": images[:len(held_out)]}, {}
+n, ms = len(held_out), {}
+samples = {"other real images": generation.same_classes(images, labels, test_labels[:n])}
 ways = {name: model.sample for name, model in simple.items()}
 ways["GAN"] = lambda n, _: drawn(G, torch.randn(n, latent))
 for name, draw in ways.items():
@@ -592,8 +592,9 @@ assert gan["recall"] > gaussian["recall"] and gan["bits"] is None
 
 # %% [markdown]
 # By the Fréchet distance the GAN is far better than a Gaussian, and clearly worse than real images. But look at the other two. Its recall
-# is as good as that of *real* images; its precision is about that of the histogram, which draws smudges! Is that to be believed? Compute
-# precision by hand, also for uniform noise, and then once more with only the narrower half of the balls.
+# is even higher than that of *real* images, which should make us suspicious; its precision is about that of the histogram, which draws
+# smudges! Is that to be believed? Compute precision by hand, also for uniform noise, and then once more with only the narrower half of the
+# balls.
 
 # %%
 reach = lambda x: torch.cdist(x, x).kthvalue(4, dim=1).values         # the first is itself
@@ -605,10 +606,14 @@ for name, x in (samples | {"uniform noise": whole(torch.rand_like(held_out))}).i
     precise[name] = [part.any(0).float().mean().item() for part in (inside, inside[narrow])]
     print(f"{name:>17}: {precise[name][0]:.2f} in any ball, {precise[name][1]:.2f} in a narrow one")
 half = {name: each[1] for name, each in precise.items()}
+inside = torch.cdist(real, generation.features(judge, whole(torch.rand_like(held_out))))
+few = (inside <= radius[:, None])[radius.argsort()[:-n // 10]].any(0).float().mean().item()
+print(f"uniform noise without the widest tenth of the balls: {few:.2f}")
 if size == 8:                                # this was seen on the digits
-    assert half["other real images"] > half["GAN"] > half["Gaussian"] + 0.05 > half["uniform noise"]
+    assert half["other real images"] > half["GAN"] > half["Gaussian"] + 0.05
+    assert few < 0.15 and half["Gaussian"] + 0.05 > half["uniform noise"]
     assert abs(precise["GAN"][0] - gan["precision"]) < 0.01 < 0.4 < precise["uniform noise"][0]
-    assert gan["recall"] > best["recall"] - 0.08 and reach(fake).median() > 1.1 * radius.median()
+    assert gan["recall"] > best["recall"] - 0.02 and reach(fake).median() > 1.1 * radius.median()
 
 # %% [markdown]
 # Not here: noise has nearly the same precision. A real digit that lies alone has a wide ball, and a few of these hold everything that is
@@ -673,33 +678,43 @@ assert size > 8 or abs(reads["trained D"] - reads["untrained D"]) < 0.05
 # [Radford et al. 2015]. What could inertia do in a chase?
 
 # %%
-games["5 turns of G"] = [watch(seed, steps=400, turns=5) for seed in seeds]
-games["momentum 0.9"] = [watch(seed, beta=0.9) for seed in seeds]
-found = {name: torch.tensor([game["late"] for game in each]) for name, each in games.items()}
+ways = {"in turns, 400 steps": {"steps": 400}, "5 turns of G": {"steps": 400, "turns": 5},
+        "momentum 0.9": {"beta": 0.9}}
+games |= {name: [watch(seed, **way) for seed in seeds] for name, way in ways.items()}
+found, losses = ({name: torch.tensor([game[what] for game in each])
+                  for name, each in games.items()} for what in ("late", "losses"))
 drawings.draw_found(plt.figure(figsize=(7, 1.8)), found)
-assert found["in turns"].min() > 7 and (found["5 turns of G"] < 3).sum() >= 2
-assert found["momentum 0.9"].mean() < found["in turns"].mean() - 2
 
 # %% [markdown]
-# This is mode collapse (模式崩溃): one heap at a time, or none. Not in every game: chance decides too, so the bar is long. (Each game counts
-# with the mean over its last quarter; five seeds.) The cure is what section 4 did: turns of equal length, and no momentum. Step through an
-# eager game. Does it stay where it is?
+# The eager $G$ shows mode collapse (模式崩溃): one heap at a time, or none. Not in every game: chance decides too, so the bar is long. With
+# much momentum several heaps are lost. (Each game counts with the mean over its last quarter; five seeds. An eager game has 400 steps of
+# $D$; in turns, as many are enough.) The cure is what section 4 did: turns of equal length, and little momentum. Step through an eager game.
+# Does it stay where it is?
 
 # %%
+assert min(found["in turns"].min(), found["in turns, 400 steps"].min() + 1) > 7
+assert (found["5 turns of G"] < 3).sum() >= 2 and found["momentum 0.9"].mean() < 6
 shown = {name: min(each, key=lambda game: game["late"]) for name, each in games.items()}     # worst
 interact.live(partial(drawings.draw_ring, real=ring(800), runs=shown, run="5 turns of G",
                       moment=20), run=list(shown), moment=(0, 39), figsize=(7, 3.2))
 
 # %% [markdown]
-# The whole cloud sits on one place; $D$ learns that this place is fake; the cloud jumps to the next. No loss would tell.
+# The whole cloud sits on one place; $D$ learns that this place is fake; the cloud jumps to the next.
+#
+# Would the losses have told? $\log4=1.39$ for $D$ and $\log2=0.69$ for $G$ are those of a perfect end, where $g=p$. Which game comes nearest to
+# them, do you think?
 
 # %%
+for name, (d, g) in {name: x.mean(0) for name, x in losses.items()}.items():
+    print(f"{name}: loss of D {d:.2f}, of G {g:.2f}")
+assert (losses["5 turns of G"].mean(0) - torch.tensor([4.0, 2.0]).log()).abs().max() < 0.1
 records.record("ch04a", seed=0, rows=generation.as_figures(rows), classes_of_1000=counts.tolist(),
                nearest={"made": far.mean(), "held out": real_far.mean()}, frechet=scores,
-               heaps_found={name: each.tolist() for name, each in found.items()},
-               linear_probe=reads);
+               heaps_found={k: x.tolist() for k, x in found.items()}, linear_probe=reads);
 
 # %% [markdown]
+# The collapsed one: by its losses all is well. (Much momentum does show, in a $D$ that wins.)
+#
 # ## 9 Exercises
 #
 # Answer in the cell, run it, and `check` says what is wrong. `hint("ch04a.1")` helps in steps, `solution("ch04a.1")` shows one answer.
@@ -717,7 +732,7 @@ check("ch04a.1", shape)
 # generator?
 
 # %%
-def times_more_probable(logit):              # -> p(x) / g(x)
+def times_more_probable(logit):              # a Python number -> p(x) / g(x)
     ...
 
 
