@@ -5,6 +5,7 @@ import math
 from copy import deepcopy
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -446,7 +447,9 @@ def test_what_is_made_anew_starts_as_in_torchvision():
     (lambda: attention(randn(1, 3, 2), randn(2, 4, 2), randn(2, 4, 2)), "attention wants"),
     (lambda: attention(randn(3), randn(4, 2), randn(4, 2)), "q with at least two axes"),
     (lambda: to_patches(randn(1, 1, 4, 6), 4), "patch 4 does not divide 4×6"),
-    (lambda: to_patches(randn(1, 1, 4, 6), 2.0), "patch 2.0 does not divide"),
+    (lambda: to_patches(randn(1, 1, 4, 6), 2.0), "whole number of pixels of at least 1, got 2.0"),
+    (lambda: small().encoder(randn(2, 1, 8)), "has 7 places, got 1 tokens"),
+    (lambda: rollout([randn(0, 2, 3, 3)]), "list of"),
     (lambda: to_patches(randn(4, 6), 2), "four axes"),
     (lambda: rollout([]), r"got the shapes \[\]"),
     (lambda: rollout([randn(1, 2, 3, 3), randn(1, 2, 4, 4)]), "one for each block"),
@@ -486,3 +489,20 @@ def test_an_empty_batch_is_fine():
 
 def test_the_module_draws_nothing():
     assert "matplotlib" not in vars(module)
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda: attention(randn(3, 2), randn(4, 2).float(), randn(4, 2)), "one dtype and device"),
+    (lambda: rollout([[1.0]]), "floating tensors of one dtype, got list"),
+    (lambda: rollout([randn(1, 1, 2, 2), randn(1, 1, 2, 2).float()]), "one dtype, got torch"),
+    (lambda: rollout([torch.ones(1, 1, 2, 2).long()]), "floating tensors"),
+    (lambda: MultiHeadAttention(4, 2)(torch.randn(1, 3, 4), torch.randn(1, 3, 4)), "positional"),
+])
+def test_what_is_of_another_kind_is_named(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+def test_a_patch_may_be_a_numpy_number():
+    x = randn(1, 1, 4, 6)
+    assert_close(to_patches(x, np.int64(2)), to_patches(x, 2))

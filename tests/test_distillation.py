@@ -442,3 +442,37 @@ def test_a_temperature_is_no_tensor():
 def test_unknown_labels_of_another_kind_of_mark_are_refused():
     with pytest.raises(ValueError, match="-100 where unknown, got from -1 to 2"):
         distillation_loss(Z, Z, torch.tensor([0, 2, -1, UNKNOWN]), temperature=1, alpha=0)
+
+
+def test_a_class_that_both_exclude_counts_nothing():
+    both = torch.tensor([[1.0, 2.0, -math.inf], [0.0, 3.0, -math.inf]])
+    without = torch.tensor([[2.0, 1.0], [1.0, 1.0]])
+    excluded = torch.cat([without, torch.full((2, 1), -math.inf)], 1)
+    assert_close(soft_loss(excluded, both, temperature=2), soft_loss(without, both[:, :2], temperature=2))
+
+
+@pytest.mark.parametrize("size", [1e-20, 1e-8, 1.0, 1e10, 1e30])
+def test_an_attention_map_has_length_1_at_any_size(size):
+    x = torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
+    assert_close(attention_map(size * x), attention_map(x))
+    assert_close(attention_map(size * x).square().sum((1, 2)), torch.ones(3))
+    assert (attention_map(torch.zeros(1, 2, 3, 3)) == 0).all()
+
+
+def test_a_generation_wants_a_module_of_its_own():
+    one = nn.Linear(4, 3)
+    with pytest.raises(ValueError, match="new module each time"):
+        born_again(lambda: one, torch.randn(6, 4), torch.arange(6) % 3, generations=2, temperature=1, alpha=0.5,
+                   epochs=1, batch_size=6, lr=0.01, progress=False)
+    with pytest.raises(ValueError, match="alpha wants a number"):
+        born_again(lambda: one, torch.randn(6, 4), torch.arange(6) % 3, generations=1, temperature=1, alpha=2)
+
+
+@pytest.mark.parametrize(("call", "error", "says"), [
+    (lambda: logits_of(len, torch.zeros(2, 3)), TypeError, "Module and a"),
+    (lambda: logits_of(nn.Linear(3, 2), [[1.0, 2.0, 3.0]]), TypeError, "and list"),
+    (lambda: logits_of(nn.Linear(3, 2), torch.zeros(2, 3), batch_size=0), ValueError, "batch_size of at least 1"),
+])
+def test_logits_of_wants_a_module_and_images(call, error, says):
+    with pytest.raises(error, match=says):
+        call()

@@ -6,6 +6,7 @@ and of torchvision, so that their `state_dict`s load unchanged.
 """
 
 from collections import OrderedDict
+from numbers import Integral
 
 import torch
 from einops import rearrange
@@ -19,7 +20,7 @@ def attention_loops(q, k, v):
     """(N, d), (M, d), (M, e) -> (N, e), (N, M): what `attention` computes, one query and one key after the other."""
     outputs, weights = [], []
     for query in q:
-        scores = torch.stack([(query * key).sum() for key in k]) / q.shape[1] ** 0.5
+        scores = torch.stack([query @ key for key in k]) / q.shape[1] ** 0.5
         alpha = scores.exp() / scores.exp().sum()
         outputs.append(sum(share * value for share, value in zip(alpha, v, strict=True)))
         weights.append(alpha)
@@ -31,7 +32,7 @@ def attention(q, k, v):
     2017, eq. 1].
 
     Row i of the weights is what query i takes from each of the M keys; it sums to 1. Raises TypeError or ValueError for
-    what is not floating, and for shapes that do not fit.
+    what is not floating or not of one kind, and for shapes that do not fit.
     """
     for name, x in (("q", q), ("k", k), ("v", v)):
         if not isinstance(x, torch.Tensor) or not x.is_floating_point():
@@ -39,6 +40,9 @@ def attention(q, k, v):
             raise TypeError(f"attention wants {name} as a floating tensor, got {kind}")
         if x.ndim < 2:
             raise ValueError(f"attention wants {name} with at least two axes, got the shape {tuple(x.shape)}")
+    if not q.dtype == k.dtype == v.dtype or not q.device == k.device == v.device:
+        raise TypeError("attention wants q, k and v of one dtype and device, got "
+                        + ", ".join(f"{x.dtype} on {x.device}" for x in (q, k, v)))
     fits = q.shape[:-2] == k.shape[:-2] == v.shape[:-2] and q.shape[-1] == k.shape[-1] and k.shape[-2] == v.shape[-2]
     if not fits or 0 in k.shape[-2:]:
         raise ValueError("attention wants (…, N, d), (…, M, d) and (…, M, e) with d and M of at least 1, got "
@@ -67,7 +71,7 @@ class MultiHeadAttention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, x, weights=False):
+    def forward(self, x, *, weights=False):
         q, k, v = self.split(x)
         if weights:
             y, found = attention(q, k, v)
@@ -137,6 +141,7 @@ class EncoderBlock(nn.Module):
 
     def __init__(self, width, heads, mlp_width):
         super().__init__()
+        check_counts(self, mlp_width=mlp_width)
         self.ln_1 = nn.LayerNorm(width, eps=1e-6)
         self.self_attention = MultiHeadAttention(width, heads)
         self.ln_2 = nn.LayerNorm(width, eps=1e-6)
@@ -147,11 +152,13 @@ class EncoderBlock(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x):
+        check_tokens(x, self.ln_1.weight)
         x = x + self.self_attention(self.ln_1(x))
         return x + self.mlp(self.ln_2(x))
 
     def weights(self, x):
         """(B, N, D) -> (B, h, N, N): the attention weights for an input of this block."""
+        check_tokens(x, self.ln_1.weight)
         return self.self_attention(self.ln_1(x), weights=True)[1]
 
 
@@ -166,11 +173,18 @@ class Encoder(nn.Module):
         self.ln = nn.LayerNorm(width, eps=1e-6)
 
     def forward(self, x):
-        return self.ln(self.layers(x + self.pos_embedding))
+        return self.ln(self.layers(self.placed(x)))
+
+    def placed(self, x):
+        """(B, N, D) -> (B, N, D): with positions. Raises ValueError for another number of tokens than it has places."""
+        check_tokens(x, self.ln.weight)
+        if x.shape[1] != self.pos_embedding.shape[1]:
+            raise ValueError(f"this Encoder has {self.pos_embedding.shape[1]} places, got {x.shape[1]} tokens")
+        return x + self.pos_embedding
 
     def weights(self, x):
         """(B, N, D) -> list of (B, h, N, N): the attention weights of each block."""
-        x, found = x + self.pos_embedding, []
+        x, found = self.placed(x), []
         for block in self.layers:
             found.append(block.weights(x))
             x = block(x)
@@ -243,10 +257,15 @@ def rollout(weights):
     """list of (B, h, N, N) -> (B, N, N): how much of each token's input stands in each one's output, if every block
     added half of what its heads mix on average to half of what came in [Abnar & Zuidema 2020, arXiv:2005.00928, §4].
 
-    Rows sum to 1. Raises ValueError for an empty list, and for blocks whose shapes differ or are not (B, h, N, N).
+    Rows sum to 1 where those of the blocks do. Raises TypeError for blocks that are no floating tensors of one dtype,
+    and ValueError for an empty list and for blocks whose shapes differ or are not (B, h, N, N).
     """
+    weights = list(weights)
+    kinds = {getattr(block, "dtype", type(block).__name__) for block in weights}
+    if len(kinds) > 1 or not all(isinstance(block, torch.Tensor) and block.is_floating_point() for block in weights):
+        raise TypeError(f"rollout wants floating tensors of one dtype, got {', '.join(sorted(map(str, kinds)))}")
     shapes = [tuple(block.shape) for block in weights]
-    if not shapes or any(len(s) != 4 or s[2] != s[3] or s[::2] != shapes[0][::2] for s in shapes):
+    if not shapes or any(len(s) != 4 or s[2] != s[3] or 0 in s or s[::2] != shapes[0][::2] for s in shapes):
         raise ValueError(f"rollout wants a list of (B, h, N, N), one for each block, got the shapes {shapes}")
     passed = torch.eye(shapes[0][2], dtype=weights[0].dtype, device=weights[0].device)
     for block in weights:
@@ -258,12 +277,14 @@ def check_tokens(x, parameter):
     """Raises TypeError or ValueError unless x is (B, N, D), N of at least 1, of the parameter's width and kind."""
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"attention wants tokens as a torch.Tensor (B, N, D), got {type(x).__name__}")
-    if x.ndim != 3 or x.shape[1] < 1 or x.shape[2] != parameter.shape[1]:
-        raise ValueError(f"attention wants tokens (B, N, {parameter.shape[1]}), got the shape {tuple(x.shape)}")
+    if x.ndim != 3 or x.shape[1] < 1 or x.shape[2] != parameter.shape[-1]:
+        raise ValueError(f"attention wants tokens (B, N, {parameter.shape[-1]}), got the shape {tuple(x.shape)}")
     check_kind(x, "x", parameter)
 
 
 def check_patch(size, patch):
     """Raises ValueError unless the patch is a whole number of pixels that divides height and width."""
-    if isinstance(patch, bool) or not isinstance(patch, int) or patch < 1 or any(side % patch for side in size):
+    if isinstance(patch, bool) or not isinstance(patch, Integral) or patch < 1:
+        raise ValueError(f"a patch is a whole number of pixels of at least 1, got {patch!r}")
+    if any(side % patch for side in size):
         raise ValueError(f"patch {patch!r} does not divide {size[0]}×{size[1]}")

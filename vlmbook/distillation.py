@@ -9,6 +9,7 @@ import math
 from numbers import Integral, Real
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from vlmbook.train import fit
@@ -30,13 +31,15 @@ def soft_labels(logits, temperature):
 def soft_loss(student_logits, teacher_logits, *, temperature):
     """(B, K, …), (B, K, …) -> scalar: T² KL(p_T ‖ p_S) in nats, both at temperature T, the mean over all but axis 1.
 
-    The factor T² keeps the gradient's size as T grows [§2]. A class that the teacher excludes (−inf) counts 0.
+    The factor T² keeps the gradient's size as T grows [§2]. A class that the teacher excludes (−inf) counts 0. In
+    float32 the value loses its digits from T of about 1,000 on.
     Raises TypeError or ValueError for logits that are no floating tensors of one shape, and for T not above 0.
     """
     _check_both(_check_logits, student_logits, teacher_logits, "logits")
     _check_same(student_logits, teacher_logits, "logits")
     p = soft_labels(teacher_logits.detach(), temperature)
     log_q = (_wide(student_logits) / temperature).log_softmax(1)
+    log_q = log_q.masked_fill(p == 0, 0)                     # 0 · log 0 counts 0, also where the student agrees
     return temperature**2 * F.kl_div(log_q, p.to(log_q), reduction="none").sum(1).mean()
 
 
@@ -75,7 +78,9 @@ def attention_map(features):
     Raises TypeError or ValueError for what is no floating tensor of four axes.
     """
     _check_maps(features)
-    energy = _wide(features).square().sum(1)
+    features = _wide(features)
+    scale = features.abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(features.dtype).tiny)
+    energy = (features / scale).square().sum(1)               # squares neither overflow nor vanish
     return F.normalize(energy.flatten(1)).view_as(energy)
 
 
@@ -95,8 +100,14 @@ def attention_transfer_loss(student_map, teacher_map):
 def logits_of(model, images, *, batch_size=500):
     """A module, (N, …) -> (N, K): what it says of each image, in evaluation mode, on the device of the images.
 
-    A teacher that never changes need speak only once: these are data for `distil`. Raises ValueError for no images.
+    A teacher that never changes need speak only once: these are data for `distil`. Raises TypeError for what is no
+    module or no tensor, ValueError for no images and for a batch size that is not whole or below 1.
     """
+    if not isinstance(model, nn.Module) or not isinstance(images, torch.Tensor):
+        raise TypeError("logits_of wants a torch.nn.Module and a torch.Tensor of images, got "
+                        f"{type(model).__name__} and {type(images).__name__}")
+    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
+        raise ValueError(f"logits_of wants a whole batch_size of at least 1, got {batch_size!r}")
     if not len(images):
         raise ValueError("logits_of wants at least one image, got none")
     parameter = next(model.parameters(), images)
@@ -123,13 +134,17 @@ def born_again(make, images, labels, *, generations, temperature, alpha, **setti
     """make() -> module; (N, …), (N,) -> list of modules: each learned from the one before [Furlanello et al. 2018].
 
     That is self-distillation: all have the same architecture. The first learns from the labels alone. They come back in
-    evaluation mode. Raises ValueError for fewer than one generation, and what `distil` raises.
+    evaluation mode. Raises ValueError for fewer than one generation and for a module that comes twice, and what
+    `distil` raises.
     """
     if isinstance(generations, bool) or not isinstance(generations, Integral) or generations < 1:
         raise ValueError(f"born_again wants a whole number of generations from 1 on, got {generations!r}")
+    _check_number("alpha", alpha, "from 0 to 1", lambda a: 0 <= a <= 1)
     models = []
     for _ in range(generations):
         model = make()
+        if any(model is one for one in models):
+            raise ValueError("born_again wants make() to give a new module each time, got the same one again")
         teacher = models[-1] if models else model                   # its own word, which alpha = 0 silences
         distil(model, images, labels, logits_of(teacher, images), temperature=temperature,
                alpha=alpha if models else 0, **settings)

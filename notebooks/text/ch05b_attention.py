@@ -169,7 +169,7 @@ assert change > 0.1
 
 # %% [markdown]
 # The same answers, in the other order: attention is permutation-equivariant (置换等变). It sees a set. Whoever wants it to see an image must write into each token
-# where it stands, by adding a learned position embedding (位置编码). Section 6 takes it away.
+# where it stands, by adding a learned position embedding (位置嵌入). Section 6 takes it away.
 #
 # ### Patches
 #
@@ -258,11 +258,13 @@ for name in ways:
     a, b = memory[name][-1] / memory[name][-2], seconds[name][-1] / seconds[name][-3]
     print(f"{name}: {memory[name][-1] / 1e6:.0f} MB at 2,048 tokens, {a:.2f} times those of 1,024;",
           f"the time is {b:.0f} times that of 512")
-    assert b > 6 and (3.5 < a < 4.1 if name == "formula" else 1.9 < a < 2.1)
+    assert 6 < b < (150 if name == "formula" else 40)
+    assert 3.5 < a < 4.1 if name == "formula" else 1.9 < a < 2.1
 assert memory["formula"][-1] > 5 * memory["fused"][-1]
 
 # %% [markdown]
-# The kernel saves memory, which now grows with $N$. It does not save the pairs: the time grows with $N^2$ either way.
+# The kernel saves memory, which now grows with $N$. It does not save the pairs: for four times the tokens its time is about 16
+# times as long. That of the formula may grow faster still, once its weights no longer fit into the processor's cache.
 #
 # ### Relatives in a CNN
 #
@@ -306,11 +308,12 @@ print("printed: the output is V_j for all queries,", torch.equal(printed, v.expa
 print("wrong axis: rows sum to", *(f"{row:.2f}" for row in across.sum(1)))
 assert torch.equal(printed, v.expand(3, 5, 2))               # Q and K are without effect
 assert_close(along @ v, F.scaled_dot_product_attention(q, k, v))
+assert_close(across.sum(), torch.tensor(5.0))
 assert (across.sum(1) - 1).abs().max() > 0.1 and (across @ v - along @ v).abs().max() > 0.1
 
 # %% [markdown]
-# To the letter the softmax is 1, and the output is $V_j$ whatever is asked. Along the wrong axis one query gets more than a whole, another less: no error is raised, since the
-# shapes are the same. Test that each row sums to 1.
+# To the letter the softmax is 1, and the output is $V_j$ whatever is asked. Along the wrong axis it is each *key* that is shared out among the queries. The rows sum to
+# anything, to 5 in all, one for each key; and no error is raised, since the shapes are the same. Test that each row sums to 1.
 #
 # **I19 · a similarity?** 计算…每个元素之间的相似度. A similarity is the same from $i$ to $j$ as from $j$ to $i$. Scores are products of two different
 # projections, $s_{ij}=W_Qx_i\cdot W_Kx_j$, and the section names neither these nor the heads.
@@ -386,20 +389,23 @@ def episode(features, labels, shots, queries=10):            # -> share of queri
 # %%
 digit_vit = lambda: VisionTransformer(8, 2, 10, 1, width=32, depth=2, heads=4)
 old, new, shots = labels < 5, test_labels >= 5, {}
-few = train(digit_vit(), images[old], labels[old])
-kinds = {"ViT": few.features(test_images[new]), "pixels": test_images[new].flatten(1)}
+nets = {"ViT": train(digit_vit(), images[old], labels[old]),
+        "untrained ViT": digit_vit().eval().requires_grad_(False)}
+kinds = {name: net.features(test_images[new]) for name, net in nets.items()}
+kinds |= {"pixels": test_images[new].flatten(1)}
 for name, x in kinds.items():
     for k in (1, 5):
         found = [episode(x, test_labels[new], k) for _ in range(100)]
         shots[f"{name} {k}-shot"] = torch.stack(found).mean().item()
 print("5-way:", *(f"{name} {share:.0%} " for name, share in shots.items()))
-assert shots["pixels 5-shot"] > shots["pixels 1-shot"] + 0.1 and shots["ViT 5-shot"] > 0.3
+assert shots["pixels 5-shot"] > shots["pixels 1-shot"] + 0.1 and shots["ViT 5-shot"] > 0.25
 assert shots["pixels 5-shot"] > shots["ViT 5-shot"] + 0.1
+assert shots["ViT 5-shot"] < shots["untrained ViT 5-shot"] + 0.15
 
 
 # %% [markdown]
-# More shots help; chance is 20 %. But the plain pixels beat the trained features: from five classes and some 700 images the ViT kept what tells *these*
-# apart. That is why the methods of the field first learn from many classes: what carries over has to be learned, too.
+# More shots help; chance is 20 %. But features trained on five classes are hardly better than those of a ViT that was never trained, and the
+# plain pixels beat both. Five classes do not teach what carries over; so the methods of the field first learn from many.
 #
 # ## 4 Train: what a ViT wants
 #
@@ -536,14 +542,16 @@ records.picture("ch05b", figure)
 found = {name: drawings.inside(maps, cells) for name, maps in shown.items()}
 print("in the frame:", *(f"{name} {share:.0%} " for name, share in found.items()))
 first, last, rolled, missing, gate = found.values()
-assert first > 0.6 and last < 0.3 and last < rolled < first and missing > rolled + 0.2
+assert first > 0.6 and last < min(rolled, first - 0.25) and rolled < first
+assert missing > rolled + 0.2
 assert gate > 1.5 / 9
 
 
 # %% [markdown]
-# A ninth, 11 %, would be chance.
+# A ninth, 11 %, would be chance. The gate finds the digit as well, if weakly; it is a factor, not a share, and is open at the border of the image too. (Occlusion is for
+# 200 of the images; where covering helps, it counts 0.)
 #
-# **Book check I21 · important regions.** 自动学习到图像中重要的区域. In the first block the class token does find the digit. In the last its weights are spread as by chance; by then the
+# **Book check I21 · important regions.** 自动学习到图像中重要的区域. In the first block the class token does find the digit. In the last they are spread widely, here hardly otherwise than by chance; by then the
 # tokens hold what others gave them, and *patch* is no longer a name for a region. Rollout, which takes all blocks, lies between. Yet it is one network with one answer, and that hangs on the digit, as occlusion shows. So a
 # map of weights by itself is no measure of importance [Jain & Wallace 2019]: which block one takes decides what one sees.
 #
@@ -571,7 +579,7 @@ print("answers that stay, block by block:", *(f"{share:.0%}" for share in stay))
 assert stay[0] < 0.4 and stay[2] > 0.85
 
 # %% [markdown]
-# In the last block nearly all answers stay: there the weights could be any, and a picture of them explains nothing. In the first the network is lost without them. It was the intervention that told
+# In the last block nearly all answers stay: there equal weights do as well, and a picture of them explains nothing. In the first the network is lost without them. It was the intervention that told
 # the two apart, not the map. (One network, one task; in another one it may be another block. So test yours.)
 #
 # Look for yourself. Query 0 is the class token; then come the patches, row by row. Does a head look at a *place*, the same in every image, or at what stands there? Which head
@@ -609,7 +617,7 @@ drawings.draw_learners(plt.figure(figsize=(7, 1.9)), {1437: broken})
 means = {name: share.mean().item() for name, share in broken.items()}
 print(*(f"{name} {share:.1%}" for name, share in means.items()), sep=", ")
 assert 0.3 < means["ViT without positions"] < means["ViT"] - 0.1
-assert 0.001 < means["CNN"] - means["CNN, shuffled"] < 0.1
+assert -0.01 < means["CNN"] - means["CNN, shuffled"] < 0.1
 figures = {f"{n} images": {name: share.tolist() for name, share in of.items()}
            for n, of in shares.items()}
 records.record("ch05b", seed=list(range(3)), read_rightly=figures, hidden_digits=read,

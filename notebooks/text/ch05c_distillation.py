@@ -277,7 +277,7 @@ assert 0.85 < norms[-1] / norms[-2] < 1.15 and (norms / powers)[-1] < 0.01 * har
 # teacher is active, which needs no such layer: channels of a map $A$ are squared and added, to an attention map (注意力图) $Q$ over
 # places $j$.
 #
-# $$L_{\mathrm{hint}}=\tfrac12\,\mathrm{mean}\big(u-r(v)\big)^2\qquad
+# $$L_{\mathrm{hint}}=\tfrac12\,\mathrm{mean}\big[(u-r(v))^2\big]\qquad
 # Q_j=\sum_c A_{cj}^2,\qquad L_{\mathrm{AT}}=\tfrac12\,\Big\|\frac{Q_S}{\|Q_S\|}-\frac{Q_T}{\|Q_T\|}\Big\|^2$$
 #
 # The paper's distance is not squared; its authors' program has the square. Which of the two losses lets the student double all its activations?
@@ -338,11 +338,11 @@ softness = {T: drawings.entropy(soft_labels(logits, T)).mean().item() for T in (
 print("mean entropy in nats:", *(f"T = {T}: {nats:.3f} " for T, nats in softness.items()))
 for T, with_it, without in zip(temperatures, norms, norms / powers):
     print(f"T = {T:2}: gradient with T² {with_it:.3f}, without {without:.5f}")
-assert softness[1] < 0.1 * softness[4] or not digits
+assert softness[1] < min(0.02, 0.1 * softness[4]) or not digits
 assert without < 0.01 * hard and 0.1 * hard < with_it
 
 # %% [markdown]
-# Next to nothing at $T=1$, on the images that the teacher learned from: its labels are one-hot but for hundredths of a nat. At higher $T$ they speak; and it takes $T^2$ that
+# Next to nothing at $T=1$, on the images that the teacher learned from: its labels are one-hot but for less than a hundredth of a nat. At higher $T$ they speak; and it takes $T^2$ that
 # they are heard.
 #
 # **I24 · how it is written.** Two lines of the section, $\mathrm{Teacher}(\mathrm x)=\mathrm h_T$ and the student's, are parted by `\\` in plain `$$`. LaTeX makes no line
@@ -451,7 +451,8 @@ for name, shares in scores.items():
 over_labels = {name: gain(shares, scores["labels alone"])[0] for name, shares in scores.items()}
 softer = gain(scores["distilled, all images"], scores["hard word, all images"])[0]
 if digits:
-    assert abs(over_labels["label smoothing"]) < 0.025 < over_labels["distilled"] < 0.08
+    assert 0.01 < over_labels["distilled"] < 0.09 and abs(over_labels["label smoothing"]) < 0.03
+    assert over_labels["distilled"] > over_labels["label smoothing"]
     assert over_labels["distilled, all images"] > over_labels["distilled"] + 0.05
     assert abs(softer) < 0.015 and sum(scores["distilled"]) / 5 < few_pixels
 
@@ -492,7 +493,7 @@ assert all(1.5 < each < ratios[1] / 2 for each in faster)
 
 # %% [markdown]
 # All five students cost the same: how a network was trained does not show in what it costs. And operations are not time, alone or in a batch: the small network is faster, but by less than its count of operations
-# promises. A small image costs a network mostly the calling of its layers, and narrow layers keep a processor less busy.
+# promises. Probably it is the calling of its layers that costs most on a small image, and narrow layers keep a processor less busy.
 #
 # ### How much teacher?
 #
@@ -531,10 +532,10 @@ print(*(f"{name} {torch.tensor(each).mean():.2f}" for name, each in agree.items(
 assert gain(agree["distilled"], agree["hard word, all images"])[0] > 0.1 or not digits
 
 # %% [markdown]
-# The soft word hands the doubts on, even on a hundred images, with far fewer right answers. The hard word hardly does, with as many right answers as the soft one. That is what softness is worth
+# The soft word hands the doubts on, even on a hundred images, with far fewer right answers. The hard word does so only a little, with as many right answers as the soft one. That is what softness is worth
 # where the teacher is nearly always right: not more answers, but the teacher's second thoughts.
 #
-# Where do they look? A third and fourth way on the same hundred images: labels, with a term for the teacher's maps, either attention or hints. The weights were chosen among
+# Where do they look? Two more ways on the same hundred images: labels, with a term for the teacher's maps, either attention or hints. The weights were chosen among
 # three and four, on the validation part. The attention maps are those of the second stage, 4×4 for the digits.
 
 # %%
@@ -561,7 +562,7 @@ for kind, make in (("attention", small), ("hint", with_regressor)):
     over_labels[kind], spread = gain(scores[kind], scores["labels alone"])
     print(f"{kind}: over labels alone {100 * over_labels[kind]:+.1f} ± {100 * spread:.1f} points")
 much = over_labels["hard word, all images"]
-assert all(-0.02 < over_labels[kind] < much / 2 for kind in inner) or not digits
+assert all(-0.05 < over_labels[kind] < much / 2 for kind in inner) or not digits
 
 # %% [markdown]
 # A few points at most, and the seeds differ by nearly as much. The teacher's plain word is worth no less, and needs no maps. Do the students look
@@ -590,7 +591,7 @@ assert apart["attention"] < 0.5 * apart["labels alone"] or not digits
 # $\alpha=0.9$.
 #
 # **Its own word.** In self-distillation (自蒸馏) the student has the teacher's architecture, and becomes the next one's teacher [Furlanello et al. 2018]. Three
-# generations, all from the hundred images. Which of the three will help?
+# generations, all from the hundred images, five times. Which of the three will help?
 
 # %%
 from vlmbook.distillation import born_again
@@ -604,28 +605,30 @@ for name, word, seeds in (("all labels", logits, 5), ("a worse teacher", poor, 3
     helped[name], spread = gain(shares, everything[:seeds])
     print(f"{name}: {100 * helped[name]:+.1f} ± {100 * spread:.1f} points over labels alone")
 epochs = max(1, round(steps / math.ceil(len(x) / 64)))
-for seed in range(3):
+for seed in range(5):
     runtime.seed_everything(seed)
     lines.append(score(born_again(small, x, y, generations=3, temperature=4, alpha=0.9, lr=2e-2,
                                   epochs=epochs, seed=seed, progress=False, **settings)))
 for number, shares in enumerate(zip(*lines), 1):
     print(f"generation {number}: {torch.tensor(shares).mean():.1%} of the test images right")
 helped["third generation"], spread = gain([line[2] for line in lines], [line[0] for line in lines])
+print(f"all labels {sum(everything) / 5:.1%}, the teacher {teachers_share:.1%}")
 print(f"the third over the first: {100 * helped['third generation']:+.1f} ± {100 * spread:.1f}")
 if digits:
     assert abs(helped["all labels"]) < 0.015 and helped["a worse teacher"] < -0.03
-    assert abs(helped["third generation"]) < 0.04 and sum(everything) / 5 < teachers_share - 0.01
+    assert abs(helped["third generation"]) < 0.1 and spread > 0.01
+    assert sum(everything) / 5 < teachers_share - 0.002
 
 # %% [markdown]
-# None of them. With all labels the student stays about two points below the teacher, taught by it or not. A teacher that knows less than the labels pulls it
-# down. And the generations stay where they were, as far as three seeds can tell; the paper reports gains on larger networks and sets, and we do not find
-# them here.
+# The first two do not. With all labels the student stays a little below the teacher, taught by it or not. A teacher that knows less than the labels pulls it
+# down. And of the generations five seeds tell little: from the first to the third a student moves by several points either way, so a small gain could be there and not be
+# seen. The paper reports gains on larger networks and sets.
 #
 # So the book's promise, 表现出更好的性能, *performs better*, has conditions: there must be something to learn that the labels at hand do not say, and a teacher that knows it.
 #
 # ### A committee
 #
-# Must the teacher be large, or have seen more labels? Take the five students that learned from a hundred labels each by itself, all from the same. Add their
+# Must the teacher be large, or have seen more labels? Take the five students that learned from a hundred labels each by itself, all from the same. Average their
 # logits: an ensemble (集成). Each is wrong somewhere else. Then let one student learn the ensemble's word on all images. Nobody has seen one more label. How far will it get?
 
 # %%

@@ -26,6 +26,16 @@ def same(x):
     return x
 
 
+def renormalised(q, k, v, there):
+    shares = scores(q, k).softmax(-1) * there[:, None]
+    return shares / shares.sum(-1, keepdim=True) @ v
+
+
+def plain_linear(q, k, v):
+    shares = phi(q) @ phi(k).T
+    return shares / shares.sum(1, keepdim=True) @ v
+
+
 SLIPS = [
     ("ch05b.1", (2, 12, 196, 196), "one token more"),
     ("ch05b.1", (2, 197, 197, 12), "heads come second"),
@@ -79,6 +89,11 @@ SLIPS = [
     ("ch05b.5", lambda q, k, v: (phi(q) @ phi(k).T / (phi(q) @ phi(k).T).sum(1, keepdim=True)) @ v, "is made"),
     ("ch05b.5", lambda q, k, v: bend(q, k, v).relu(), "values are off"),
     ("ch05b.5", lambda q, k, v: print(end=""), "return"),
+    ("ch05b.1", (2, 12, 197), r"\(B, heads, queries, keys\); this has 3"),
+    ("ch05b.3", renormalised, "0/0 is NaN"),
+    ("ch05b.3", lambda q, k, v, there: scores(q, k).masked_fill(~there[:, None], -100).softmax(-1) @ v,
+     "not to some number"),
+    ("ch05b.5", lambda q, k, v: torch.cat([plain_linear(part, k, v) for part in q.chunk(2)]), "40 times 50"),
 ]
 
 

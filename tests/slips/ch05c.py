@@ -5,6 +5,7 @@ import math
 import torch
 
 from vlmbook.distillation import soft_labels, soft_loss
+from vlmbook.exercises.ch05c import confident_loss
 
 
 def softened(z, T):
@@ -70,4 +71,9 @@ SLIPS = [
     ("ch05c.5", lambda s, t, T, least: kept(s, t, 1, sure(t, least)), "not"),
     ("ch05c.5", lambda s, t, T, least: (s - t).square(), "One number"),
     ("ch05c.5", lambda s, t, T, least: print(end=""), "return"),
+    ("ch05c.2", lambda z_S, z_T, T: T * ((z_S / T).softmax(1) - (z_T / T).softmax(1)) / z_S.numel(), "over the images"),
+    ("ch05c.4", lambda logits, T: (logits / T).softmax(1).mean(0), "over the images"),
+    ("ch05c.5", lambda z_S, z_T, T, least: confident_loss(z_S, z_T, T, least).detach(), "no gradient"),
+    ("ch05c.5", lambda z_S, z_T, T, least: confident_loss(z_S, z_T, 3, least), "is T used everywhere"),
+    ("ch05c.5", lambda z_S, z_T, T, least: confident_loss(z_S, z_T, T, least * (1 + 1e-6)), ">=, not >"),
 ]

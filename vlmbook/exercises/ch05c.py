@@ -6,7 +6,7 @@ from functools import partial
 import torch
 
 from vlmbook.distillation import distillation_loss, soft_labels, soft_loss
-from vlmbook.exercises import Exercise, Wrong, as_number, as_tensor, check_returned, check_values
+from vlmbook.exercises import Exercise, Wrong, as_number, as_tensor, check_returned, check_trainable, check_values
 
 
 def judge_ratios(answer):
@@ -40,7 +40,7 @@ def judge_ratios(answer):
 
 def judge_soft_gradient(answer):
     generator = torch.Generator().manual_seed(7)
-    for rows, classes, T in ((3, 4, 2.0), (5, 3, 1.0), (2, 6, 5.0)):
+    for rows, classes, T in ((3, 5, 2.0), (5, 3, 1.0), (2, 6, 5.0)):
         z_S, z_T = 2 * torch.randn(2, rows, classes, generator=generator)
         want, case = soft_gradient(z_S, z_T, T), f"{rows} images, {classes} classes, T = {T:g}"
         got = as_tensor(answer(z_S.clone(), z_T.clone(), T), want, case)
@@ -52,6 +52,8 @@ def judge_soft_gradient(answer):
                         "is positive.")
         if same(rows * want):
             raise Wrong("The loss is the mean over the images: divide by their number.")
+        if same(want / classes):
+            raise Wrong("The mean is over the images, not over all numbers.")
         if T != 1 and same(want / T):
             raise Wrong(f"For {case} a factor T is missing: T² from the loss, 1/T from the derivative.")
         if T != 1 and same(want / T**2):
@@ -122,6 +124,8 @@ def judge_committee(answer):
                         "they say, the probabilities.")
         if same(members * want):
             raise Wrong("These rows sum to the number of teachers: divide by it.")
+        if same((logits / T).softmax(1).mean(0)):
+            raise Wrong("The softmax runs over the images; the classes are the last axis.")
         if same((logits / T).softmax(0).mean(0)):
             raise Wrong("The softmax runs over the teachers; the classes are the last axis.")
         if T != 1 and same(logits.softmax(-1).mean(0)):
@@ -139,20 +143,28 @@ def committee(logits, T):
 
 def judge_confident_loss(answer):
     generator = torch.Generator().manual_seed(10)
-    for images, least, scale in ((6, 0.6, 2.0), (8, 0.8, 2.5), (5, 0.0, 2.0), (4, 0.99999, 1.0)):
+    for images, least, scale, T in ((6, 0.6, 2.0, 3), (8, 0.8, 2.5, 3), (5, 0.0, 2.0, 3), (4, 0.99999, 1.0, 3),
+                                    (6, 0.6, 2.0, 5), (5, 0.25, 0.0, 3)):
         z_S = torch.randn(images, 4, generator=generator)
         z_T = scale * torch.randn(images, 4, generator=generator)
-        want, case = confident_loss(z_S, z_T, 3, least), f"least = {least:g}"
-        got = answer(z_S.clone(), z_T.clone(), 3, least)
+        want, case = confident_loss(z_S, z_T, T, least), f"least = {least:g}, T = {T}"
+        given = z_S.clone().requires_grad_()
+        got = answered = answer(given, z_T.clone(), T, least)
         check_returned(got)
         if not isinstance(got, torch.Tensor):
             got = torch.tensor(as_number(got, "confident_loss(…)"))
         if got.ndim:
             raise Wrong(f"One number is wanted, the mean; this has the shape {tuple(got.shape)}.")
         sure = z_T.softmax(1).amax(1) >= least
-        same, kept = partial(torch.allclose, got.float(), atol=1e-5), partial(_loss_of, z_S, z_T)
+        same, kept = partial(torch.allclose, got.detach().float(), atol=1e-5), partial(_loss_of, z_S, z_T)
         if same(want):
+            if sure.any():
+                check_trainable(answered, given)
             continue
+        if scale == 0:
+            raise Wrong("An image counts also where the largest probability is exactly `least`: >=, not >.")
+        if T != 3:
+            raise Wrong(f"At T = {T} it is wrong, at T = 3 it was right: is T used everywhere?")
         if not sure.any():
             nothing = "; a mean over nothing is NaN" if got.isnan() else ""
             raise Wrong(f"Where the teacher is sure of no image the loss is 0{nothing}.")
