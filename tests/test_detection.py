@@ -24,6 +24,7 @@ from vlmbook.detection import (
     FasterRCNN,
     GridDetector,
     RegionProposalNetwork,
+    RoIHeads,
     SmallBackbone,
     as_torchvision,
     assign,
@@ -735,7 +736,7 @@ def test_padding_and_back():
     targets = [{"boxes": solid(k, k).float(), "labels": torch.arange(k)} for k in (2, 0, 3)]
     boxes, labels = padded(targets)
     assert boxes.shape == (3, 3, 4) and labels.tolist() == [[1, 2, 0], [0, 0, 0], [1, 2, 3]]
-    again, names = unpadded(torch.zeros(3, 3, 8, 8), boxes, labels, 4)
+    again, names = unpadded(torch.zeros(3, 3, 64, 64), boxes, labels, 4)
     for each, name, target in zip(again, names, targets, strict=True):
         assert torch.equal(each, target["boxes"]) and torch.equal(name, target["labels"] + 1)
 
@@ -787,3 +788,42 @@ def test_an_untrained_rpn_proposes_on_noise():
     net = RegionProposalNetwork(8, (16, 32), (1.0,), before=100, after=20, samples=32)
     proposed = net(torch.randn(1, 8, 8, 8, generator=seeded(0)), (64, 64))
     assert 0 < len(proposed.boxes[0]) <= 20 < len(proposed.before[0]) == 100
+
+
+def test_where_nothing_is_proposed_nothing_is_said():
+    model = FasterRCNN(SmallBackbone((8, 8, 8)), 4, sizes=(16,), ratios=(1.0,), width=8, before=4, after=2).eval()
+    said = decided(torch.zeros(0, 4), torch.zeros(0, 16), (32, 48))
+    assert [len(said[key]) for key in ("boxes", "scores", "labels")] == [0, 0, 0] and said["boxes"].shape == (0, 4)
+    detections = model(torch.full((2, 3, 32, 48), math.nan))
+    assert [len(each["boxes"]) for each in detections] == [0, 0]
+
+
+def test_losses_of_nothing_are_0():
+    nothing = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, 4)]
+    losses = RoIHeads.losses(torch.zeros(0, 4), torch.zeros(0, 16), *nothing)
+    assert {name: loss.item() for name, loss in losses.items()} == {"classes": 0, "box offsets": 0}
+
+
+@pytest.mark.parametrize(("boxes", "labels", "error", "says"), [
+    ([[1.0, 1, 9, 9]], torch.tensor([[1.0]]), TypeError, r"labels want a tensor of torch\.int64, got torch\.float32"),
+    ([[1.0, 1, 9, 9]], torch.tensor([[1]], dtype=torch.int32), TypeError, "labels want"),
+    ([[1.0, 1, 9, 9]], [[1]], TypeError, "labels want a tensor of torch.int64, got list"),
+    ([[40.0, 1, 50, 9]], torch.tensor([[1]]), ValueError, "centre outside the image, 32 wide and 16 high"),
+    ([[1.0, 1, 1, 9]], torch.tensor([[1]]), ValueError, "no area"),
+])
+def test_what_is_no_truth_is_named(boxes, labels, error, says):
+    with pytest.raises(error, match=says):
+        unpadded(torch.zeros(1, 3, 16, 32), torch.tensor([boxes]), labels, 4)
+
+
+def test_truths_to_pad_have_a_label_for_each_box():
+    box = torch.tensor([[1.0, 1, 9, 9]])
+    for labels in ([1, 2], [-1]):
+        with pytest.raises(ValueError, match="image 0 wants boxes"):
+            padded([{"boxes": box, "labels": torch.tensor(labels)}])
+
+
+@pytest.mark.parametrize("settings", [{"samples": (0, 16)}, {"sizes": ()}, {"ratios": (-1.0,)}])
+def test_a_detector_refuses_sizes_before_it_is_used(settings):
+    with pytest.raises(ValueError, match=r"samples\[0\]|sizes wants|ratios wants"):
+        FasterRCNN(SmallBackbone((8, 8, 8)), 4, **{"sizes": (16,), "width": 8} | settings)

@@ -454,7 +454,8 @@ def assign(iou, high, low, *, rescue):
     """(M, N) IoU of M objects and N boxes -> (N,) int64: the object each box answers for, BACKGROUND or NEITHER.
 
     From `high` on a box answers for the object that it overlaps most; below `low` it is background; between, neither.
-    With `rescue` the boxes that overlap an object more than all others do answer too, however little it is.
+    With `rescue` the boxes that overlap an object more than all others do answer too, however little it is: for the
+    object that *they* overlap most, so that an object can still go without.
     [Ren et al. 2015, §3.1.2; torchvision's Matcher]
     """
     if not len(iou):
@@ -619,8 +620,9 @@ class RoIHeads(nn.Module):
         classes, offsets = torch.cat(classes), torch.cat(offsets)
         objects = (classes > 0).nonzero()[:, 0]
         mine = moves.unflatten(1, (-1, 4))[objects, classes[objects]]
-        return {"classes": F.cross_entropy(logits, classes),
-                "box offsets": _smooth_l1([mine], [offsets[objects]]) / len(classes)}
+        many = max(len(classes), 1)                            # no proposal and no truth: nothing to learn, not 0/0
+        return {"classes": F.cross_entropy(logits, classes, reduction="sum") / many,
+                "box offsets": _smooth_l1([mine], [offsets[objects]]) / many}
 
 
 class FasterRCNN(nn.Module):
@@ -637,6 +639,8 @@ class FasterRCNN(nn.Module):
         super().__init__()
         check_counts(self, num_classes=num_classes, width=width, before=before, after=after)
         _check_classes(self, num_classes)
+        check_counts(self, **dict(zip(("samples[0]", "samples[1]"), samples, strict=True)))
+        _check_anchors((1, 1), (1, 1), sizes, ratios)
         channels = backbone.out_channels
         self.backbone, self.num_classes = backbone, num_classes
         self.rpn = RegionProposalNetwork(channels, sizes, ratios, before=before, after=after, samples=samples[0])
@@ -678,7 +682,8 @@ def decided(p, boxes, image_size, *, least=0.05, iou_threshold=0.5, most=100):
     Each class by itself: boxes clipped to the image, those above `least` probable, suppression; then the best of all.
     """
     classes = p.shape[1]
-    boxes = clipped(boxes.view(len(p), -1, 4).expand(-1, classes, -1).flatten(0, 1), image_size).view(-1, classes, 4)
+    boxes = boxes.unflatten(1, (-1, 4)).expand(-1, classes, -1)
+    boxes = clipped(boxes.flatten(0, 1), image_size).unflatten(0, (-1, classes))
     boxes, scores = boxes[:, 1:].flatten(0, 1), p[:, 1:].flatten()
     labels = torch.arange(1, classes, device=p.device).repeat(len(p))
     sure = (scores > least).nonzero()[:, 0]
@@ -740,7 +745,7 @@ class GridDetector(nn.Module):
         super().__init__()
         check_counts(self, num_classes=num_classes, width=width)
         _check_classes(self, num_classes)
-        if not (isinstance(size, Real) and size > 0):
+        if isinstance(size, bool) or not isinstance(size, Real) or not 0 < size < math.inf:
             raise ValueError(f"GridDetector wants a size above 0 pixels, got {size!r}")
         self.backbone, self.num_classes, self.size = backbone, num_classes, size
         self.head = nn.Sequential(nn.Conv2d(backbone.out_channels, width, 3, padding=1), nn.ReLU(),
@@ -834,7 +839,14 @@ def mirrored(images, boxes):
 
 
 def padded(targets):
-    """n × {boxes (k, 4), labels (k,) from 0} -> (n, K, 4), (n, K) from 1: as tensors, label 0 where none is left."""
+    """n × {boxes (k, 4), labels (k,) from 0} -> (n, K, 4), (n, K) from 1: as tensors, label 0 where none is left.
+
+    Raises ValueError for an image that has not one label for each box, and for a label below 0.
+    """
+    for i, each in enumerate(targets):
+        if each["boxes"].shape != (len(each["labels"]), 4) or (each["labels"] < 0).any():
+            raise ValueError(f"image {i} wants boxes (k, 4) and k labels from 0 on, got {tuple(each['boxes'].shape)} "
+                             f"and {each['labels'].tolist()}")
     many = max((len(each["labels"]) for each in targets), default=0)
     boxes, labels = torch.zeros(len(targets), many, 4), torch.zeros(len(targets), many, dtype=torch.int64)
     for i, each in enumerate(targets):
@@ -845,10 +857,14 @@ def padded(targets):
 def unpadded(images, boxes, labels, num_classes):
     """(B, 3, H, W), (B, K, 4), (B, K) -> B × (k, 4), B × (k,): without the rows of label 0.
 
-    Raises TypeError or ValueError for what is no batch of images with its boxes and labels, a label that there is not,
-    and a box without area.
+    Raises TypeError or ValueError for what is no batch of images with its boxes, in their dtype, and int64 labels; for
+    a label that there is not, a box without area, and one whose centre lies outside the image.
     """
     check_images(images, "images", "(B, C, H, W)")
+    for name, each, dtype in (("boxes", boxes, images.dtype), ("labels", labels, torch.int64)):
+        if each is not None and (not isinstance(each, torch.Tensor) or each.dtype != dtype):
+            kind = each.dtype if isinstance(each, torch.Tensor) else type(each).__name__
+            raise TypeError(f"{name} want a tensor of {dtype}, got {kind}; `padded` makes them of lists")
     if labels is None or boxes.shape != (len(images), *labels.shape[1:], 4) or labels.ndim != 2:
         shapes = [None if each is None else tuple(each.shape) for each in (boxes, labels)]
         raise ValueError(f"{len(images)} images want boxes (B, K, 4) and labels (B, K), got {shapes[0]}, {shapes[1]}")
@@ -857,4 +873,8 @@ def unpadded(images, boxes, labels, num_classes):
     there = labels > 0
     if not (boxes[there][:, 2:] > boxes[there][:, :2]).all():
         raise ValueError("a true box has no area: x2 > x1 and y2 > y1 are wanted")
+    middle = (boxes[there][:, :2] + boxes[there][:, 2:]) / 2
+    height, width = images.shape[2:]
+    if not ((middle >= 0) & (middle <= middle.new_tensor([width, height]))).all():
+        raise ValueError(f"a true box has its centre outside the image, {width} wide and {height} high")
     return [each[mine] for each, mine in zip(boxes, there, strict=True)], [each[each > 0] for each in labels]

@@ -56,6 +56,8 @@ SLIPS = [
     ("ch05a.1", (2, 24, 96, 160), "image's size"),
     ("ch05a.1", (2, 24, 20, 12), "exchanged"),
     ("ch05a.1", (2, 120, 12, 20), "no classes"),
+    ("ch05a.1", (2, 20, 12, 20), r"2·3 anchors"),
+    ("ch05a.1", (2, 12, 20, 24), "Channels come second"),
     ("ch05a.1", (1, 24, 12, 20), "two"),
     ("ch05a.1", (2, 24, 6, 10), "divide each side by 8"),
     ("ch05a.1", (2, 36, 12, 20), "at one place"),

@@ -9,6 +9,8 @@ from vlmbook.exercises import Exercise, Wrong, as_number, as_shape, as_tensor, c
 def judge_offset_map(answer):
     batch, channels, height, width = got = as_shape(answer, "the backbone halves three times, and 96 and 160 are "
                                                             "divisible by 8")
+    if got == (2, 12, 20, 24):
+        raise Wrong("Channels come second: (B, C, H, W).")
     if got == (2, 24, 20, 12):
         raise Wrong("Height and width are exchanged: the images are 96 high and 160 wide.")
     if batch != 2:
@@ -19,10 +21,11 @@ def judge_offset_map(answer):
         raise Wrong(f"{height}×{width} places? Three halvings divide each side by 8.")
     if channels == 6:
         raise Wrong("Six anchors at a place; each needs four offsets.")
-    if channels in (5 * 24, 4 * 5):
+    if channels == 5 * 24:
         raise Wrong("The RPN knows no classes: only the head's offsets are one set a class.")
     if channels == 20:
-        raise Wrong("2 sizes and 3 ratios make every pair of them, not 2 + 3.")
+        raise Wrong("20 is 4·(2 + 3), or four for each class. 2 sizes and 3 ratios make every pair of them, 2·3 "
+                    "anchors, and the RPN knows no classes.")
     if channels != 24:
         raise Wrong(f"{channels} channels: count the anchors at one place, and what each of them is told.")
 

@@ -108,7 +108,10 @@ def draw_assignment(figure, image, truth, anchors):
              "background": (owner == BACKGROUND, plot.GREY)}
     for panel, (name, (mine, colour)) in zip(panels, kinds.items(), strict=True):
         plot.image(panel, image, f"{int(mine.sum())}: {name}")
-        draw_boxes(panel, anchors[mine], colour=colour, width=1.5, alpha=0.35 if colour == plot.GREY else 1)
+        if name == "background":
+            panel.plot(*((anchors[mine, :2] + anchors[mine, 2:]) / 2).T, ".", color=colour)
+        else:
+            draw_boxes(panel, anchors[mine], colour=colour, width=1.5)
         draw_boxes(panel, truth)
         panel.set(xlim=(-0.5, image.shape[2] - 0.5), ylim=(image.shape[1] - 0.5, -0.5))
 
