@@ -2,6 +2,7 @@
 
 import torch
 from matplotlib.patches import Rectangle
+from torch.nn import functional as F
 
 from vlmbook import plot
 from vlmbook.detection import (
@@ -109,7 +110,8 @@ def draw_assignment(figure, image, truth, anchors):
     for panel, (name, (mine, colour)) in zip(panels, kinds.items(), strict=True):
         plot.image(panel, image, f"{int(mine.sum())}: {name}")
         if name == "background":
-            panel.plot(*((anchors[mine, :2] + anchors[mine, 2:]) / 2).T, ".", color=colour)
+            middles = (anchors[mine, :2] + anchors[mine, 2:]) / 2
+            panel.plot(*middles.T, "o", markersize=4, color="white", markeredgecolor="black", markeredgewidth=0.6)
         else:
             draw_boxes(panel, anchors[mine], colour=colour, width=1.5)
         draw_boxes(panel, truth)
@@ -131,14 +133,15 @@ def draw_stages(figure, image, truth, stages, names):
     plot.image(panels[4], image, f"5: {len(proposed.boxes[0])} proposals")
     draw_boxes(panels[4], proposed.boxes[0], colour=plot.ORANGE, width=0.9)
     pooled = stages["pooled"][:8].mean(1)
+    pooled = F.pad(pooled / pooled.max().clamp(min=1e-6), (0, 1, 0, 1), value=1.0)              # white gaps
     tiles = torch.cat([torch.cat(list(pooled[i:i + 4]), dim=1) for i in range(0, len(pooled) // 4 * 4, 4)])
-    plot.image(panels[5], tiles / tiles.max().clamp(min=1e-6), "6: the first 8")
+    plot.image(panels[5], tiles, "6: the first 8")
     p = stages["logits"][:8].softmax(-1)
     panels[6].imshow(p.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
     panels[6].set(title="7: classes of these", xticks=range(p.shape[1]), yticks=[])
     panels[6].set_xticklabels(["background", *names], rotation=90, fontsize=7)
     plot.image(panels[7], image, "8: detections")
-    sure = said["scores"] >= 0.3
+    sure = said["scores"] >= 0.4
     texts = [f"{names[label - 1]} {score:.1f}" for label, score in
              zip(said["labels"][sure].tolist(), said["scores"][sure].tolist(), strict=True)]
     draw_boxes(panels[7], said["boxes"][sure], texts, colour=plot.BLUE)
