@@ -133,7 +133,7 @@ def test_stages_follow_one_image(scene):
     figure = drawn(ch05a.draw_stages, (7, 4.2), image=images[0], truth=truths[0]["boxes"], stages=stages,
                    names=SCENE_NAMES)
     shown = pictures(figure)
-    assert shown[1].shape == (8, 8) and shown[5].shape == (14, 28) and shown[6].shape == (8, 7)
+    assert shown[1].shape == (8, 8) and shown[5].shape == (16, 32) and shown[6].shape == (8, 7)
     assert_close(shown[6].float().sum(1), torch.ones(8))
     assert_close(shown[2].float(), stages["proposed"].logits.sigmoid().view(8, 8))
     assert len(figure.axes[3].patches) == len(stages["proposed"].before[0]) == 60
