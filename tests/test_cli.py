@@ -189,7 +189,8 @@ def test_run_executes_tables_records_and_never_overwrites(book, capsys):
     assert "100%" in err and "ch01 ran 3 cells" in err
 
     record = json.loads(Path("out/ch01.quick.json").read_text(encoding="utf-8"))
-    assert record["figures"] == {"accuracy": 0.5} and round(record["seconds"]) == int(row[1]) and record["seconds"] > 0
+    assert record["figures"] == {"accuracy": 0.5}
+    assert abs(record["seconds"] - int(row[1])) < 0.6 and record["seconds"] > 0    # each rounded by itself
     assert read("out/ch01_features.quick.ipynb").cells[1].execution_count == 1
     assert source.read_bytes() == committed
 
