@@ -34,6 +34,8 @@ from vlmbook.data import (
     cifar10,
     class_folders,
     data_folder,
+    digits,
+    digits_or_fashion,
     fashion_mnist,
     image_mask_folders,
     read_image,
@@ -201,6 +203,24 @@ def test_fashion_mnist_is_read_from_archives_and_leaves_them_alone(folder, fashi
     before = lying(folder)
     check_fashion(split)
     assert lying(folder) == before
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_the_profile_says_which_small_images(folder, fashion, split, monkeypatch):
+    lay(folder / "FashionMNIST" / "raw", fashion)
+    monkeypatch.delenv("VLMBOOK_PROFILE", raising=False)
+    assert_close(digits_or_fashion(split), digits(split))
+    monkeypatch.setenv("VLMBOOK_PROFILE", "full")
+    assert_close(digits_or_fashion(split), fashion_mnist(split))
+
+
+def test_where_the_full_set_is_missing_the_digits_stand_in_and_it_is_said(folder, monkeypatch, capsys):
+    monkeypatch.setenv("VLMBOOK_PROFILE", "full")
+    assert_close(digits_or_fashion("test"), digits("test"))
+    said = capsys.readouterr().out
+    assert "Fashion-MNIST" in said and said.endswith("(the digits stand in)\n")
+    with pytest.raises(ValueError, match="train"):
+        digits_or_fashion("valid")
 
 
 def test_fashion_mnist_is_what_torchvision_reads(folder, fashion, tmp_path):

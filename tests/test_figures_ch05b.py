@@ -1,5 +1,7 @@
 """The drawings of chapter 5b at the default and both ends of each control that its notebook offers."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -74,6 +76,14 @@ def test_learners(sizes):
     assert len(figure.axes) == len(sizes)
     for axes in figure.axes:
         assert_close(torch.as_tensor(axes.lines[0].get_xdata()).float(), torch.tensor([20.0, 4.0]))
+
+
+def test_losses_are_means_of_ten_steps():
+    losses = {"a": torch.linspace(2, 0.1, 57).tolist(), "b": torch.linspace(3, 1, 30).tolist()}
+    [axes] = drawn(partial(ch05b.draw_losses, losses=losses), (7, 1.8)).axes
+    assert [line.get_label() for line in axes.lines] == ["a", "b"]
+    assert list(axes.lines[0].get_xdata()) == [10, 20, 30, 40, 50] and len(axes.lines[1].get_xdata()) == 3
+    assert_close(torch.as_tensor(axes.lines[0].get_ydata()[0]).float(), torch.tensor(losses["a"][:10]).mean())
 
 
 def test_looks_frame_the_true_ninth():

@@ -454,6 +454,7 @@ DEFECTS = [
     (doubled, "it has 46 code cells, not 15 to 35"),
     (longer, "the median code cell has 7 lines, more than 6"),
     (source(6, "x\n" * 26), "cell 6 has 26 lines, more than 25"),
+    (source(6, "x\n\n" * 13 + "x"), "cell 6 has 27 lines, more than 25"),
     (source(6, f"x = '{'y' * 95}'"), "cell 6 has a line over 100 characters"),
     (source(6, "import os\n" * 11), "cell 6 imports on 11 lines, more than 10"),
     (source(6, "from os import (\n" + "    path,\n" * 9 + ")"), "cell 6 imports on 11 lines, more than 10"),

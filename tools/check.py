@@ -130,9 +130,10 @@ def sizes(path, code):
     lines = {number: [line for line in cell.source.splitlines() if line.strip()] for number, cell in code}
     if code and (median := statistics.median(map(len, lines.values()))) > MEDIAN_LINES:
         yield f"the median code cell has {median:g} lines, more than {MEDIAN_LINES}"
+    for number, cell in code:
+        if (whole := len(cell.source.splitlines())) > MOST_LINES:              # blank ones included
+            yield f"cell {number} has {whole} lines, more than {MOST_LINES}"
     for number, block in lines.items():
-        if len(block) > MOST_LINES:
-            yield f"cell {number} has {len(block)} lines, more than {MOST_LINES}"
         if any(len(line) > LINE_LENGTH for line in block):
             yield f"cell {number} has a line over {LINE_LENGTH} characters"
 

@@ -31,7 +31,6 @@ records.published("ch03b")
 if published := records.load("ch03b", "quick"):
     drawings.draw_degradation(plt.figure(figsize=(7, 2.6)), published["figures"]["training_loss"]);
 
-
 # %% [markdown]
 # ## 1 The data, looked at
 #
@@ -39,16 +38,8 @@ if published := records.load("ch03b", "quick"):
 # 10,000 grey articles of clothing of 28×28, if you have it.
 
 # %%
-def images_of(split):                        # -> (B, 1, H, W), (B,)
-    if runtime.profile() == "full":
-        try:
-            return data.fashion_mnist(split)
-        except data.DataMissing as missing:
-            print(missing, "(the digits stand in)")
-    return data.digits(split)
-
-
-(images, labels), (test_images, test_labels) = images_of("train"), images_of("test")
+images, labels = data.digits_or_fashion("train")         # each (B, 1, H, W), (B,)
+test_images, test_labels = data.digits_or_fashion("test")
 small = images.shape[-1] < 16                # the digits
 print("to learn from", tuple(images.shape), "held out", tuple(test_images.shape))
 plot.gallery(images[:12], [str(label.item()) for label in labels[:12]]);

@@ -32,7 +32,6 @@ records.published("ch04a")
 if (published := records.RESULTS / "ch04a.quick.png").exists():
     plot.gallery([data.read_image(published, channels=3)], width=7.162);      # pixel by pixel
 
-
 # %% [markdown]
 # ## 1 The data, looked at
 #
@@ -41,19 +40,10 @@ if (published := records.RESULTS / "ch04a.quick.png").exists():
 # Fashion-MNIST [Xiao et al. 2017], 28×28 with 256 levels, if you have it.
 
 # %%
-def images_of(split):                        # -> (B, 1, H, W), (B,)
-    if runtime.profile() == "full":
-        try:
-            return data.fashion_mnist(split)
-        except data.DataMissing as missing:
-            print(missing, "(the digits stand in)")
-    return data.digits(split)
-
-
-(images, labels), (valid_images, valid_labels) = data.split(*images_of("train"), share=1 / 6)
-test_images, test_labels = images_of("test")
-size = images.shape[-1]
-levels = 17 if size == 8 else 256
+parts = data.split(*data.digits_or_fashion("train"), share=1 / 6)       # (B, 1, H, W), (B,)
+(images, labels), (valid_images, valid_labels) = parts
+test_images, test_labels = data.digits_or_fashion("test")
+levels = 17 if (size := images.shape[-1]) == 8 else 256
 print(len(images), "to learn from,", len(valid_images), "to choose by,", len(test_images), "test")
 assert_close((images * (levels - 1)).round() / (levels - 1), images)
 
@@ -90,10 +80,8 @@ drawings.draw_game(plt.figure(figsize=(7, 2.4)))
 # %%
 from vlmbook.gan import Discriminator, Generator
 
-def norm(x, layer):                          # batch normalisation, chapter 3b
-    mu, var = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), correction=0, keepdim=True)
-    gamma, beta = layer.weight.view(-1, 1, 1), layer.bias.view(-1, 1, 1)
-    return gamma * (x - mu) / (var + layer.eps).sqrt() + beta
+def norm(x, layer):                          # written out in chapter 3b
+    return F.batch_norm(x, None, None, layer.weight, layer.bias, training=True)
 
 def generator_by_hand(net, z):
     linear, _, norm_a, _, up, norm_b, _, conv, _ = net.layers
@@ -113,8 +101,7 @@ x, maps = generator_by_hand(G, z)
 print(*(tuple(each.shape) for each in (z, *maps, x)), sep=" -> ")
 assert_close((x, discriminator_by_hand(D, x)), (G(z), D(G(z))), rtol=1e-4, atol=1e-5)
 weights = [*G.parameters(), *D.parameters()]
-slopes = [torch.autograd.grad(logits.sum(), weights)
-          for logits in (discriminator_by_hand(D, x), D(G(z)))]
+slopes = [torch.autograd.grad(y.sum(), weights) for y in (discriminator_by_hand(D, x), D(G(z)))]
 assert_close(*slopes, rtol=1e-3, atol=1e-4)
 
 # %% [markdown]
@@ -301,7 +288,6 @@ def reachable(edges, start):                 # -> set of nodes
         found |= {end for begin, end in edges if begin in found}
     return found - {start}
 
-
 printed = {"§2.2": ("A --> B B --> C C --> D", "A", "C"),
            "§2.2.2": ("A --> B B --> C C --> D D --> E E --> F", "B", "D")}
 graphs = {name: (re.findall(r"(\w) --> (\w)", text), g, d) for name, (text, g, d)
@@ -405,6 +391,11 @@ def heaps(points):                           # -> heaps found, share of the poin
     counts = which[distance < 0.3].bincount(minlength=8)
     return (counts > len(points) / 80).sum().item(), (distance < 0.3).float().mean().item()
 
+
+assert heaps(ring(2000))[0] == 8 and heaps(ring(2000))[1] > 0.97
+
+
+# %%
 def net(ins, outs):                          # a score is (B,), a point (B, 2)
     shape = nn.Flatten(0) if outs == 1 else nn.Identity()
     return nn.Sequential(nn.Linear(ins, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(),
@@ -425,9 +416,6 @@ def watch(seed, steps=800, beta=0.0, turns=1):         # a game, seen at 40 mome
     return game | {"share": heaps(x)[1], "late": sum(game["found"][-10:]) / 10,
                    "losses": torch.tensor(losses[-steps // 4:]).mean(0).tolist()}
 
-
-# %%
-assert heaps(ring(2000))[0] == 8 and heaps(ring(2000))[1] > 0.97
 seeds = range(5)
 games = {"in turns": [watch(seed) for seed in seeds]}
 for seed, game in zip(seeds, games["in turns"]):

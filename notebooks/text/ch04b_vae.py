@@ -33,7 +33,6 @@ records.published("ch04b")
 if (published := records.RESULTS / "ch04b.quick.png").exists():
     plot.gallery([data.read_image(published, channels=3)], width=7.162);      # pixel by pixel
 
-
 # %% [markdown]
 # ## 1 The data, looked at
 #
@@ -43,19 +42,10 @@ if (published := records.RESULTS / "ch04b.quick.png").exists():
 # 2017]: 28×28 pixels, 256 levels.
 
 # %%
-def images_of(split):                        # -> (B, 1, H, W), (B,)
-    if runtime.profile() == "full":
-        try:
-            return data.fashion_mnist(split)
-        except data.DataMissing as missing:
-            print(missing, "(the digits stand in)")
-    return data.digits(split)
-
-
-every, (valid, valid_labels) = data.split(*images_of("train"), share=1 / 6)
+every, (valid, valid_labels) = data.split(*data.digits_or_fashion("train"), share=1 / 6)
 images, labels = (part[:8_000] for part in every)
 valid, valid_labels = valid[:400], valid_labels[:400]
-test_images, test_labels = (part[:1000] for part in images_of("test"))
+test_images, test_labels = (part[:1000] for part in data.digits_or_fashion("test"))
 small = images.shape[-1] < 16                # the digits
 levels, pixels = 17 if small else 256, images[0].numel()
 print("to learn from", len(images), "to choose by", len(valid), "to compare on", len(test_images))

@@ -372,9 +372,10 @@ assert tokens[224] == places - 1 and 436 < (tokens[1024] / tokens[224]) ** 2 < 4
 from vlmbook.train import fit
 
 def train(net, x, y, seed=0, epochs=10, lr=1e-2, **settings):
-    fit(net, (x, y), loss_fn=lambda net, x, y: F.cross_entropy(net(x), y), batch_size=50, lr=lr,
-        seed=seed, epochs=epochs, warmup=20, weight_decay=0.05, clip=1.0,
-        **{"progress": False} | settings)
+    history = fit(net, (x, y), loss_fn=lambda net, x, y: F.cross_entropy(net(x), y), batch_size=50,
+                  lr=lr, seed=seed, epochs=epochs, warmup=20, weight_decay=0.05, clip=1.0,
+                  **{"progress": False} | settings)
+    net.losses = history.losses
     return net.cpu().eval().requires_grad_(False)
 
 def episode(features, labels, shots, queries=10):            # -> share of queries named rightly
@@ -492,6 +493,7 @@ read = {name: right(net, test_scenes, test_labels).item() for name, net in
         (("ViT", vit), ("gated CNN", gated))}
 print("read rightly:", *(f"{name} {share:.1%} " for name, share in read.items()))
 assert read["ViT"] > 0.65 and read["gated CNN"] > 0.85
+drawings.draw_losses(plt.figure(figsize=(7, 1.8)), {"ViT": vit.losses, "gated CNN": gated.losses})
 
 
 # %% [markdown]

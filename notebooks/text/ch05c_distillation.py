@@ -33,7 +33,6 @@ records.published("ch05c")
 if (published := records.RESULTS / "ch05c.quick.png").exists():
     plot.gallery([data.read_image(published, channels=3)]);
 
-
 # %% [markdown]
 # ## 1 The data, looked at
 #
@@ -42,18 +41,9 @@ if (published := records.RESULTS / "ch05c.quick.png").exists():
 # ten images of each class. (With `VLMBOOK_PROFILE=full` it is Fashion-MNIST, 28×28, and a hundred of each class.)
 
 # %%
-def images_of(split):                        # -> (B, 1, H, W), (B,)
-    if runtime.profile() == "full":
-        try:
-            return data.fashion_mnist(split)
-        except data.DataMissing as missing:
-            print(missing, "(the digits stand in)")
-    return data.digits(split)
-
-
-parts = data.split(*images_of("train"), share=1 / 6, seed=0)
+parts = data.split(*data.digits_or_fashion("train"), share=1 / 6, seed=0)
 (images, labels), (valid_images, valid_labels) = parts
-test_images, test_labels = images_of("test")
+test_images, test_labels = data.digits_or_fashion("test")
 digits, on_cpu = images.shape[-1] == 8, runtime.device().type == "cpu"
 alone = on_cpu and runtime.profile() == "full"
 if alone:                                    # full, and no accelerator: a taste

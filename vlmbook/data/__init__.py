@@ -6,10 +6,10 @@ from vlmbook.data.folder import DataMissing, data_folder
 from vlmbook.data.pasted import textures
 from vlmbook.data.readers import class_folders, image_mask_folders, read_image, stacked, stacked_boxes, voc_boxes
 from vlmbook.data.scenery import SCENE_NAMES, scenes
-from vlmbook.data.sets import cifar10, fashion_mnist
+from vlmbook.data.sets import cifar10, digits_or_fashion, fashion_mnist
 
 __all__ = [
-    "SCENE_NAMES", "DataMissing", "Shapes", "cifar10", "class_folders", "data_folder", "digits", "face_patches",
-    "fashion_mnist", "image_mask_folders", "photo", "photo_names", "read_image", "scenes", "shapes", "split", "stacked",
-    "stacked_boxes", "textures", "voc_boxes",
+    "SCENE_NAMES", "DataMissing", "Shapes", "cifar10", "class_folders", "data_folder", "digits", "digits_or_fashion",
+    "face_patches", "fashion_mnist", "image_mask_folders", "photo", "photo_names", "read_image", "scenes", "shapes",
+    "split", "stacked", "stacked_boxes", "textures", "voc_boxes",
 ]

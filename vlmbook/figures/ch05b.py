@@ -81,6 +81,16 @@ def draw_learners(figure, shares):
         panel.set(title=f"{n:,} training images", xlim=(0, None))
 
 
+def draw_losses(figure, losses, window=10):
+    """{name: list of float, one a step}: each as means of `window` steps, on a logarithmic scale."""
+    axes = figure.subplots()
+    for name, each in losses.items():
+        means = torch.tensor(each).unfold(0, window, window).mean(1)
+        axes.semilogy(range(window, len(means) * window + 1, window), means, label=name)
+    axes.set(xlabel="step", ylabel="cross-entropy, nats")
+    axes.legend()
+
+
 def draw_looks(figure, images, cells, maps):
     """(n, 1, 24, 24), (n,) in 0 … 8, {name: (n, h, w)}: a column an image, the true cell in orange, a row a map.
 
@@ -106,6 +116,7 @@ def draw_heads(figure, images, weights, image=0, block=0, head=0, query=0):
     panels = figure.subplots(1, 3)
     asks = "the class token" if query == 0 else f"patch {query}"
     plot.image(panels[0], images[image], f"image {image}, {asks} asks")
+    panels[0].set_xlabel(f"block {block}, head {head}")
     means = f"mean of {len(images)}"
     for panel, row, name in zip(panels[1:], (rows[image], rows.mean(0)), ("here", means), strict=True):
         seen = row[1:].view(side, side)
