@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-OFFLINE = Path(__file__).parent / "tests" / "offline"
+OFFLINE = Path(__file__).parent / "tests" / "support" / "offline"
 
 
 def go_offline():

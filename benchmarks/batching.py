@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from vlmbook.data import data_folder, digits, fashion_mnist
-from vlmbook.train import batches
+from vlmbook.training import batches
 
 BAR, BATCH = 5, 64
 

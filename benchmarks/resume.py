@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from vlmbook.runtime import seed_everything
-from vlmbook.train import fit, read_checkpoint
+from vlmbook.training import fit, read_checkpoint
 
 STEPS_PER_EPOCH, BATCH = 8, 16
 

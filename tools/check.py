@@ -11,11 +11,12 @@ from io import BytesIO
 
 import nbformat
 import numpy as np
-from execute import METADATA, WIDGET, Chapter, as_text, content_ids, source_hash
 from IPython.core.inputtransformer2 import TransformerManager
 from PIL import Image
 
-from vlmbook import records, runtime
+from tools.execute import METADATA, WIDGET, Chapter, as_text, content_ids, source_hash
+from vlmbook import runtime
+from vlmbook.notebook import records
 
 CODE_CELLS = range(15, 36)
 MEDIAN_LINES, MOST_LINES, IMPORT_LINES, LINE_LENGTH = 6, 25, 10, 100
@@ -215,7 +216,7 @@ def texts(output):
 def asked_exercises(chapter, code):
     """Each exercise of the chapter is asked, and no other is."""
     asked = {node.args[0].value for _, cell in code for node in calls_of_check(cell)}
-    module = f"vlmbook.exercises.{chapter.short}"
+    module = f"vlmbook.chapters.{chapter.short}.exercises"
     numbers = import_module(module).EXERCISES if find_spec(module) else ()
     written = {f"{chapter.short}.{number}" for number in numbers}
     for name in sorted(asked - written):

@@ -21,7 +21,8 @@ from nbformat import NotebookNode
 from PIL import Image
 from tqdm import tqdm
 
-from vlmbook import chapters, records
+from vlmbook import chapters
+from vlmbook.notebook import records
 from vlmbook.chapters import Stopped
 
 # How a chapter looks as text. It stands in no configuration file, so that no reader's JupyterLab pairs anything.
@@ -57,7 +58,7 @@ class Chapter:
 
     @property
     def short(self):
-        return chapters.short_name(self.notebook)
+        return short_name(self.notebook)
 
 
 # --- the two sides of a chapter ------------------------------------------------------------------------------------
@@ -154,7 +155,7 @@ def run_notebook(notebook, chapter, made, profile):
 
     count = sum(cell.cell_type == "code" for cell in notebook.cells)
     with tqdm(total=count, desc=chapter.short, unit="cell", disable=None) as bar:
-        run = chapters.execute(notebook, folder=made.parent, profile=profile,
+        run = kernel.execute(notebook, folder=made.parent, profile=profile,
                                on_cell=lambda *_: bar.update(), after=complete)
     if run.error:
         print_tracebacks(notebook)
@@ -170,7 +171,7 @@ def show_record(client, results, made):
     shutil.copytree(results, published) if results.exists() else published.mkdir()
     shutil.copy(made, published)
     there = f"__import__('pathlib').Path({str(published)!r})"
-    client.kc.execute(f"__import__('vlmbook.records').records.RESULTS = {there}", silent=True)
+    client.kc.execute(f"__import__('vlmbook.notebook.records').records.RESULTS = {there}", silent=True)
     for index, cell in enumerate(client.nb.cells):
         if "record" in cell.metadata.get("tags", []):
             try:

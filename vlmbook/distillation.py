@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vlmbook.train import fit
+from vlmbook.training import fit
 
 UNKNOWN = -100            # PyTorch's own mark for a label that does not count
 
@@ -123,7 +123,7 @@ def logits_of(model, images, *, batch_size=500):
 def distil(student, images, labels, teacher_logits, *, temperature, alpha, **settings):
     """A module, (N, …), (N,), (N, K) -> History: train the student in place by `distillation_loss`.
 
-    `settings` are those of `vlmbook.train.fit`: epochs, batch_size, lr, … Raises what `distillation_loss` and `fit` do.
+    `settings` are those of `vlmbook.training.fit`: epochs, batch_size, lr, … Raises what `distillation_loss` and `fit` do.
     """
     def loss(model, x, y, z):
         return distillation_loss(model(x), z, y, temperature=temperature, alpha=alpha)

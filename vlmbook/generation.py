@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from vlmbook import runtime
 from vlmbook.checks import check_images
 from vlmbook.metrics import bits_per_dimension, frechet_distance, precision_recall
-from vlmbook.records import load
+from vlmbook.notebook.records import load
 from vlmbook.resnet import small_resnet
-from vlmbook.train import fit
+from vlmbook.training import fit
 from vlmbook.vae import levels_of
 
 

@@ -21,10 +21,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from vlmbook import interact, plot, records, runtime
+from vlmbook import plot, runtime
+from vlmbook.notebook import interact, records
 from vlmbook.data import digits, photo, photo_names
-from vlmbook.exercises import check, hint, solution
-from vlmbook.figures import ch03a as drawings
+from vlmbook.notebook.exercises import check, hint, solution
+from vlmbook.chapters.ch03a import figures as drawings
 
 runtime.seed_everything(0)
 plot.use_style()

@@ -20,9 +20,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from vlmbook import data, interact, metrics, plot, records, runtime
-from vlmbook.exercises import check, hint, solution
-from vlmbook.figures import ch03b as drawings
+from vlmbook import data, metrics, plot, runtime
+from vlmbook.notebook import interact, records
+from vlmbook.notebook.exercises import check, hint, solution
+from vlmbook.chapters.ch03b import figures as drawings
 
 runtime.seed_everything(0)
 plot.use_style()
@@ -331,7 +332,7 @@ assert 1e-3 < ways["plain"][-1] < 1e3
 
 # %%
 from itertools import product
-from vlmbook.train import fit
+from vlmbook.training import fit
 
 torch.set_num_threads(1 if small else torch.get_num_threads())   # more do not help tiny ones
 seeds, epochs, batch = range(3), runtime.pick(quick=3, full=5), runtime.pick(quick=64, full=128)

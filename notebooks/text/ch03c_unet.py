@@ -19,9 +19,10 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from vlmbook import data, interact, plot, records, runtime
-from vlmbook.exercises import check, hint, solution
-from vlmbook.figures import ch03c as drawings
+from vlmbook import data, plot, runtime
+from vlmbook.notebook import interact, records
+from vlmbook.notebook.exercises import check, hint, solution
+from vlmbook.chapters.ch03c import figures as drawings
 
 runtime.seed_everything(0)
 torch.set_num_threads(1)                     # images this small gain little from more threads
@@ -353,7 +354,7 @@ assert counts == {"transposed": 4, "bilinear": 0}
 # both losses. How far beyond the forest does it get?
 
 # %%
-from vlmbook.train import fit
+from vlmbook.training import fit
 def loss(model, x, target):
     logits = model(x)
     return cross_entropy_loss(logits, target) + dice_loss(logits, target)

@@ -21,9 +21,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from vlmbook import data, generation, interact, plot, records, runtime
-from vlmbook.exercises import check, hint, solution
-from vlmbook.figures import ch04a as drawings
+from vlmbook import data, generation, plot, runtime
+from vlmbook.notebook import interact, records
+from vlmbook.notebook.exercises import check, hint, solution
+from vlmbook.chapters.ch04a import figures as drawings
 
 runtime.seed_everything(0)
 torch.set_num_threads(1)                     # nets this small gain little from more threads

@@ -22,9 +22,10 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from vlmbook import data, generation, interact, metrics, plot, records, runtime
-from vlmbook.exercises import check, hint, solution
-from vlmbook.figures import ch04b as drawings
+from vlmbook import data, generation, metrics, plot, runtime
+from vlmbook.notebook import interact, records
+from vlmbook.notebook.exercises import check, hint, solution
+from vlmbook.chapters.ch04b import figures as drawings
 
 runtime.seed_everything(0)
 torch.set_num_threads(1)                     # images this small gain little from more threads
@@ -401,7 +402,7 @@ assert between(ramp) > 8 > 3 > between(step) and between(edges[0]) == 0
 # better): $-\mathrm{ELBO}/(64\ln2)$.
 
 # %%
-from vlmbook.train import fit
+from vlmbook.training import fit
 
 cost = lambda nats: metrics.bits_per_dimension(nats, pixels).mean().item()
 precision = runtime.pick(quick=None, full="bf16")

@@ -21,9 +21,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from vlmbook import data, generation, interact, plot, records, runtime
-from vlmbook.exercises import check, hint, solution
-from vlmbook.figures import ch04c as drawings
+from vlmbook import data, generation, plot, runtime
+from vlmbook.notebook import interact, records
+from vlmbook.notebook.exercises import check, hint, solution
+from vlmbook.chapters.ch04c import figures as drawings
 
 runtime.seed_everything(0)
 torch.set_num_threads(1)                     # batches this small gain little from more threads
@@ -359,7 +360,7 @@ assert [name for name, its in like_gpt.items() if its] == ["GPT"]
 # %%
 import inspect
 from vlmbook import gpt
-from vlmbook.train import fit
+from vlmbook.training import fit
 
 text = inspect.getsource(gpt)
 symbols = sorted(set(text))

@@ -20,9 +20,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from vlmbook import data, interact, plot, records, runtime
-from vlmbook.exercises import check, hint, solution
-from vlmbook.figures import ch05a as drawings
+from vlmbook import data, plot, runtime
+from vlmbook.notebook import interact, records
+from vlmbook.notebook.exercises import check, hint, solution
+from vlmbook.chapters.ch05a import figures as drawings
 
 runtime.seed_everything(0)
 torch.set_num_threads(1)                     # images this small gain little from more threads
@@ -91,7 +92,7 @@ assert typed.isnan().all() and torch.allclose(library, p)
 # loss get, if the network is perfectly sure and right?
 
 # %%
-from vlmbook.train import fit
+from vlmbook.training import fit
 
 def classifier(activation=nn.ReLU, depth=1, width=64):
     layers = [nn.Flatten(), nn.Linear(64, width), activation()]

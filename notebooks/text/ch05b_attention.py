@@ -20,9 +20,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from vlmbook import data, interact, plot, records, runtime
-from vlmbook.exercises import check, hint, solution
-from vlmbook.figures import ch05b as drawings
+from vlmbook import data, plot, runtime
+from vlmbook.notebook import interact, records
+from vlmbook.notebook.exercises import check, hint, solution
+from vlmbook.chapters.ch05b import figures as drawings
 
 runtime.seed_everything(0)
 torch.set_num_threads(1)                     # networks this small gain little from more threads
@@ -369,7 +370,7 @@ assert tokens[224] == places - 1 and 436 < (tokens[1024] / tokens[224]) ** 2 < 4
 # takes the nearest class mean of features, its prototype (原型) [Snell et al. 2017]. Here a ViT learns 0 to 4 only, and is asked for 5 to 9. What should it be compared with?
 
 # %%
-from vlmbook.train import fit
+from vlmbook.training import fit
 
 def train(net, x, y, seed=0, epochs=10, lr=1e-2, **settings):
     history = fit(net, (x, y), loss_fn=lambda net, x, y: F.cross_entropy(net(x), y), batch_size=50,

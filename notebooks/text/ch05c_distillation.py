@@ -22,9 +22,10 @@ from matplotlib.figure import Figure
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from vlmbook import data, interact, plot, records, runtime
-from vlmbook.exercises import check, hint, solution
-from vlmbook.figures import ch05c as drawings
+from vlmbook import data, plot, runtime
+from vlmbook.notebook import interact, records
+from vlmbook.notebook.exercises import check, hint, solution
+from vlmbook.chapters.ch05c import figures as drawings
 
 runtime.seed_everything(0)
 torch.set_num_threads(1)                     # networks this small gain little from more threads
@@ -90,7 +91,7 @@ assert all(45 < ratio < 65 for ratio in ratios)
 # %%
 from sklearn.linear_model import LogisticRegression
 from vlmbook.distillation import logits_of
-from vlmbook.train import fit
+from vlmbook.training import fit
 
 settings = {"batch_size": 64, "warmup": 10, "weight_decay": 0.01,
             "optimizer": partial(torch.optim.AdamW, fused=True)}      # one call for all weights

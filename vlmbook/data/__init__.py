@@ -1,12 +1,12 @@
 """Images for the chapters: real ones from the installed libraries, drawn ones, real sets, and the reader's own."""
 
-from vlmbook.data.drawn import Shapes, shapes
-from vlmbook.data.embedded import digits, face_patches, photo, photo_names, split
+from vlmbook.data.shapes import Shapes, shapes
+from vlmbook.data.bundled import digits, face_patches, photo, photo_names, split
 from vlmbook.data.folder import DataMissing, data_folder
-from vlmbook.data.pasted import textures
-from vlmbook.data.readers import class_folders, image_mask_folders, read_image, stacked, stacked_boxes, voc_boxes
-from vlmbook.data.scenery import SCENE_NAMES, scenes
-from vlmbook.data.sets import cifar10, digits_or_fashion, fashion_mnist
+from vlmbook.data.textures import textures
+from vlmbook.data.folders import class_folders, image_mask_folders, read_image, stacked, stacked_boxes, voc_boxes
+from vlmbook.data.scenes import SCENE_NAMES, scenes
+from vlmbook.data.downloads import cifar10, digits_or_fashion, fashion_mnist
 
 __all__ = [
     "SCENE_NAMES", "DataMissing", "Shapes", "cifar10", "class_folders", "data_folder", "digits", "digits_or_fashion",

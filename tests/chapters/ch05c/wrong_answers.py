@@ -1,0 +1,79 @@
+"""Chapter 5c: two or more slips for each exercise, and what the message has to say about them."""
+
+import math
+
+import torch
+
+from vlmbook.distillation import soft_labels, soft_loss
+from vlmbook.chapters.ch05c.exercises import confident_loss
+
+
+def softened(z, T):
+    return (z / T).softmax(1)
+
+
+def sure(z, least):
+    return z.softmax(1).amax(1) >= least
+
+
+def kept(z_S, z_T, T, which):
+    return soft_loss(z_S[which], z_T[which], temperature=T) if which.any() else 0 * z_S.sum()
+
+
+E = math.e
+SLIPS = [
+    ("ch05c.1", (2, 1, 0), "e to the power"),
+    ("ch05c.1", (E**-2, 1 / E, 1), "Upside down"),
+    ("ch05c.1", (E**2, E**4, 1), "not multiplied"),
+    ("ch05c.1", (E**2, E**2 / 2, 0), "not the ratio"),
+    ("ch05c.1", (E**2, E, 0), "two equal ones"),
+    ("ch05c.1", (E**4, E**2, 1), "cancels"),
+    ("ch05c.1", (E**2, 3, 1), "At T = 2 it is not 3"),
+    ("ch05c.1", (E**2, E), "these are 2"),
+    ("ch05c.1", 7.4, "this is a float"),
+    ("ch05c.2", lambda s, t, T: T * (softened(t, T) - softened(s, T)) / len(s), "sign"),
+    ("ch05c.2", lambda s, t, T: T * (softened(s, T) - softened(t, T)), "divide by their number"),
+    ("ch05c.2", lambda s, t, T: (softened(s, T) - softened(t, T)) / len(s), "factor T is missing"),
+    ("ch05c.2", lambda s, t, T: (softened(s, T) - softened(t, T)) / T / len(s), "factor T²"),
+    ("ch05c.2", lambda s, t, T: T**2 * (softened(s, T) - softened(t, T)) / len(s), "too large"),
+    ("ch05c.2", lambda s, t, T: T * (s.softmax(1) - t.softmax(1)) / len(s), "both have to be softened"),
+    ("ch05c.2", lambda s, t, T: T * ((s / T).softmax(0) - (t / T).softmax(0)) / len(s), "axis 1"),
+    ("ch05c.2", lambda s, t, T: s - t, "off by"),
+    ("ch05c.2", lambda s, t, T: (softened(s, T) - softened(t, T)).mean(), "shape"),
+    ("ch05c.2", lambda s, t, T: print(end=""), "return"),
+    ("ch05c.3", lambda e, k: (torch.zeros(k), 1, 1 - e), "Upside down"),
+    ("ch05c.3", lambda e, k: (torch.zeros(k), 4, e), "softens the label alone"),
+    ("ch05c.3", lambda e, k: (torch.eye(k)[0], 1, e), "all classes alike"),
+    ("ch05c.3", lambda e, k: (torch.zeros(10), 1, e), "For 4 classes"),
+    ("ch05c.3", lambda e, k: (torch.full((k,), 1 / k), 1, e / k), "What has the rest"),
+    ("ch05c.3", lambda e, k: (torch.zeros(k), 0, e), "above 0"),
+    ("ch05c.3", lambda e, k: (torch.zeros(k), 1, 2), "from 0 to 1"),
+    ("ch05c.3", lambda e, k: torch.zeros(k), "Three things"),
+    ("ch05c.3", lambda e, k: print(end=""), "return"),
+    ("ch05c.4", lambda z, T: (z.mean(0) / T).softmax(-1), "average the logits"),
+    ("ch05c.4", lambda z, T: (z / T).softmax(-1).sum(0), "number of teachers"),
+    ("ch05c.4", lambda z, T: (z / T).softmax(0).mean(0), "over the teachers"),
+    ("ch05c.4", lambda z, T: z.softmax(-1).mean(0), "not softened"),
+    ("ch05c.4", lambda z, T: (z.softmax(-1).mean(0) / T).softmax(-1), "soften the mean"),
+    ("ch05c.4", lambda z, T: z.mean(0), "do not sum to 1"),
+    ("ch05c.4", lambda z, T: (z / T).softmax(-1), "shape"),
+    ("ch05c.4", lambda z, T: (z / T).softmax(-1)[0], "off by"),
+    ("ch05c.4", lambda z, T: print(end=""), "return"),
+    ("ch05c.5", lambda s, t, T, least: soft_loss(s, t, temperature=T), "you take all"),
+    ("ch05c.5", lambda s, t, T, least: kept(s, t, T, sure(t, least)) * sure(t, least).float().mean(), "all images"),
+    ("ch05c.5", lambda s, t, T, least: kept(s, t, T, sure(t, least)) / T**2, "T²"),
+    ("ch05c.5", lambda s, t, T, least: kept(s, t, T, ~sure(t, least)), "is not sure"),
+    ("ch05c.5", lambda s, t, T, least: kept(s, t, T, soft_labels(t, T).amax(1) >= least), "softened teacher"),
+    ("ch05c.5", lambda s, t, T, least: kept(s, t, T, sure(s, least)), "student is sure"),
+    ("ch05c.5", lambda s, t, T, least: kept(s, t, T, sure(t, least)) if sure(t, least).any() else torch.tensor(
+        math.nan), "NaN"),
+    ("ch05c.5", lambda s, t, T, least: kept(s, t, T, sure(t, least)) + ~sure(t, least).any(), "loss is 0"),
+    ("ch05c.5", lambda s, t, T, least: kept(s, t, 1, sure(t, least)), "not"),
+    ("ch05c.5", lambda s, t, T, least: (s - t).square(), "One number"),
+    ("ch05c.5", lambda s, t, T, least: print(end=""), "return"),
+    ("ch05c.2", lambda z_S, z_T, T: T * ((z_S / T).softmax(1) - (z_T / T).softmax(1)) / z_S.numel(), "over the images"),
+    ("ch05c.4", lambda logits, T: (logits / T).softmax(1).mean(0), "over the images"),
+    ("ch05c.5", lambda z_S, z_T, T, least: confident_loss(z_S, z_T, T, least).detach(), "no gradient"),
+    ("ch05c.5", lambda z_S, z_T, T, least: confident_loss(z_S, z_T, 3, least), "is T used everywhere"),
+    ("ch05c.5", lambda z_S, z_T, T, least: confident_loss(z_S, z_T, T, least * (1 + 1e-6)), ">=, not >"),
+]

@@ -1,0 +1,176 @@
+"""Records of runs: what goes in comes out, nothing else goes in, and nothing goes elsewhere."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from vlmbook import runtime
+from vlmbook.notebook import records
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("VLMBOOK_OUTPUT", str(tmp_path / "runs"))
+    monkeypatch.delenv("VLMBOOK_PROFILE", raising=False)
+    return tmp_path / "runs"
+
+
+FIGURES = {
+    "accuracy": [0.981, 0.975, 0.978],
+    "count": 1437,
+    "loss": {"train": 0.01, "test": [0.1, 0.2], "ünïcode [ a,  b ]": {}},
+    "matrix": [[1, 2], [3.5]],
+    "nothing": [],
+}
+
+
+def test_round_trip(folder):
+    path = records.record("ch99z", seed=3, **FIGURES)
+    assert path == folder / "ch99z.quick.json"
+    entry = records.load("ch99z", "quick", folder)
+    assert entry == json.loads(path.read_text(encoding="utf-8"))
+    assert entry["figures"] == FIGURES and "ünïcode" in path.read_text(encoding="utf-8")
+    assert (entry["chapter"], entry["profile"], entry["seed"]) == ("ch99z", "quick", 3)
+    assert entry["device"] == runtime.device_name()
+    assert torch.__version__.startswith(entry["versions"]["torch"])
+    assert entry["peak_memory_bytes"]["ram"] > 2**26
+
+
+def test_the_profile_is_in_the_name(folder, monkeypatch):
+    monkeypatch.setenv("VLMBOOK_PROFILE", "full")
+    assert records.record("ch99z", seed=0).name == "ch99z.full.json"
+    assert records.load("ch99z", "full", folder)["profile"] == "full"
+    assert records.load("ch99z", "quick", folder) is None
+
+
+def test_scalars_of_numpy_and_pytorch_become_plain_numbers(folder):
+    given = {"whole": [np.int64(1234567), torch.tensor(12345678)], "long": 1 / 3, "array": np.array(2.0),
+             "real": [np.float32(0.1), torch.tensor(0.25)]}
+    figures = records.load("ch99z", "quick", records.record("ch99z", seed=0, **given).parent)["figures"]
+    assert figures == {"whole": [1234567, 12345678], "real": [0.1, 0.25], "long": 0.333333, "array": 2.0}
+    assert all(type(n) is int for n in figures["whole"])
+
+
+def test_a_list_of_numbers_takes_one_line(folder):
+    path = records.record("ch99z", seed=0, accuracy=list(range(20)))
+    assert f' "accuracy": {list(range(20))}' in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("value, error, message", [
+    ("0.9", TypeError, "numbers, lists and dicts of them; figure is a str"),
+    (None, TypeError, "figure is a NoneType"),
+    (True, TypeError, "figure is a bool"),
+    (np.bool_(True), TypeError, "figure is a bool"),
+    (1j, TypeError, "figure is a complex"),
+    ({1, 2}, TypeError, "figure is a set"),
+    (range(3), TypeError, "figure is a range"),
+    (np.zeros(2), TypeError, "figure is a ndarray"),
+    (torch.zeros(1), TypeError, "figure is a Tensor"),
+    ([0.1, "x"], TypeError, "figure is a str"),
+    ({"test": {"cat": "x"}}, TypeError, r"figure\['test'\]\['cat'\] is a str"),
+    (float("nan"), ValueError, "finite numbers; figure is nan"),
+    ([1.0, float("inf")], ValueError, "finite numbers; figure is inf"),
+])
+def test_what_is_no_number_is_refused_and_nothing_written(folder, value, error, message):
+    with pytest.raises(error, match=message):
+        records.record("ch99z", seed=0, figure=value)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("chapter", ["../ch99z", "/tmp/ch99z", "a/b", "a/"])
+def test_no_chapter_leads_out_of_the_folder(folder, chapter):
+    for write in (lambda: records.record(chapter, seed=0), lambda: records.picture(chapter, Figure())):
+        with pytest.raises(ValueError, match="the short name of a chapter, such as 'ch03a', got ") as refusal:
+            write()
+        assert repr(chapter) in str(refusal.value) and not list(folder.parent.rglob("*.*"))
+
+
+def test_a_picture_lies_beside_its_record(folder):
+    figure = Figure(figsize=(3, 2))
+    figure.text(0.1, 0.5, "result")
+    path = records.picture("ch99z", figure)
+    assert path == folder / "ch99z.quick.png"
+    with Image.open(path) as picture:
+        assert picture.size == (300, 200)
+
+
+def test_a_run_writes_only_into_its_output_folder(folder, monkeypatch, tmp_path):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    published = sorted(records.RESULTS.glob("*"))
+    records.add_seconds(records.record("ch99z", seed=0), 1)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["ch99z.quick.json"]
+    assert sorted(records.RESULTS.glob("*")) == published
+
+
+def test_without_a_folder_named_it_is_the_users_cache(monkeypatch):
+    for unset in (None, ""):
+        monkeypatch.delenv("VLMBOOK_OUTPUT", raising=False)
+        if unset is not None:
+            monkeypatch.setenv("VLMBOOK_OUTPUT", unset)
+        folder = records.output_folder()
+        assert folder.is_absolute() and "vlmbook" in folder.parts
+        assert not folder.is_relative_to(runtime.PACKAGE.parent)
+
+
+def test_a_failed_write_leaves_the_old_record(folder, monkeypatch):
+    path = records.record("ch99z", seed=1)
+    before = path.read_bytes()
+    for broken in ("replace", "write_text"):
+        with monkeypatch.context() as patch:
+            def fail(*_, **__):
+                raise OSError("disk full")
+            patch.setattr(os if broken == "replace" else Path, broken, fail)
+            with pytest.raises(OSError, match="disk full"):
+                records.record("ch99z", seed=2)
+        assert path.read_bytes() == before
+    records.record("ch99z", seed=2)
+    assert records.load("ch99z", "quick", folder)["seed"] == 2
+    assert [p.name for p in folder.iterdir()] == [path.name]                # no half-written file stays
+
+
+def test_seconds_are_added_and_the_rest_kept(folder):
+    path = records.record("ch99z", seed=0, **FIGURES)
+    before = records.load("ch99z", "quick", folder)
+    records.add_seconds(str(path), 24.3456)
+    assert records.load("ch99z", "quick", folder) == before | {"seconds": 24.3}
+
+
+def test_load_of_what_is_not_there_is_none(tmp_path):
+    assert records.load("ch99z", "quick") is None
+    assert records.load("ch99z", "quick", tmp_path) is None
+
+
+def test_cost_in_words():
+    entry = {"seconds": 24.4, "peak_memory_bytes": {"ram": 940_000_000}, "device": "CPU, 2 threads"}
+    assert records.cost(entry) == "24 s, 0.9 GB, CPU, 2 threads"
+    entry["peak_memory_bytes"]["gpu"] = 2_460_000_000
+    assert records.cost(entry | {"device": "NVIDIA H100"}) == "24 s, 0.9 GB, 2.5 GB on the GPU, NVIDIA H100"
+    assert records.cost({k: v for k, v in entry.items() if k != "seconds"}).startswith("0.9 GB, ")
+
+
+def test_published_prints_a_line_a_profile(folder, monkeypatch, capsys):
+    records.add_seconds(records.record("ch99z", seed=0), 24)
+    monkeypatch.setattr(records, "RESULTS", folder)
+    records.published("ch99z")
+    quick, full = capsys.readouterr().out.splitlines()
+    assert quick.startswith("quick: 24 s, ") and full == " full: no published run yet"
+
+
+def test_show_prints_what_was_measured(folder, monkeypatch, capsys):
+    records.add_seconds(records.record("ch99z", seed=3, single=[0.5], **FIGURES), 24)
+    monkeypatch.setattr(records, "RESULTS", folder)
+    records.show("ch99z", "quick")
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.startswith("ch99z, quick: 24 s, ") and head.endswith(", seed 3")
+    assert "  accuracy: 0.978 ± 0.003 (3 values)" in lines and "  count: 1437" in lines
+    assert len(lines) == 6 and "  matrix: [[1, 2], [3.5]]" in lines
+    records.show("ch99z", "full")
+    assert capsys.readouterr().out == "ch99z: no published full run yet\n"

@@ -1,0 +1,560 @@
+"""The tools that make the committed chapters and check them, on tiny chapters made here."""
+
+import base64
+import json
+import shutil
+import sys
+from importlib.machinery import ModuleSpec
+from io import BytesIO
+from types import ModuleType
+
+import execute
+import nbformat
+import numpy as np
+import pytest
+from check import problems
+from execute import Chapter, as_text, committed_form, edited_side, from_text, small_png
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image, PngImagePlugin
+
+import notebooks
+from vlmbook import chapters
+from vlmbook.notebook import records
+from vlmbook.chapters import Stopped
+
+STEM = "ch99a_tiny"
+
+# A chapter for a real kernel: it prints what every run changes only where it is tagged `record`.
+TINY = """\
+# %% [markdown]
+# # A tiny chapter
+# §9.9
+
+# %%
+import sys
+
+import matplotlib.pyplot as plt
+
+from vlmbook.notebook.records import published, record
+
+# %% tags=["record"]
+published("ch99a")
+
+# %%
+for step in range(3):
+    print(f"step {step}", end="\\r")
+    print(f"\\r{step}: it/s", end="", file=sys.stderr)
+print("trained")
+
+# %%
+_ = plt.plot([1, 2, 4])
+
+# %%
+6 * 7
+
+# %%
+_ = record("ch99a", seed=0, accuracy=0.5)
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A book with one chapter, of which there is only the text."""
+    chapter = Chapter(tmp_path / "notebooks" / f"{STEM}.ipynb")
+    chapter.text.parent.mkdir(parents=True)
+    chapter.text.write_text(TINY, encoding="utf-8")
+    return chapter
+
+
+def command(chapter, *arguments):
+    return notebooks.main(["--root", str(chapter.notebook.parent.parent), *arguments])
+
+
+def tree(chapter):
+    """-> dict of path to bytes: everything in the book."""
+    root = chapter.notebook.parent.parent
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+# --- execute, in a real kernel ---------------------------------------------------------------------------------------
+
+def test_two_executions_differ_in_nothing_but_what_was_measured(tiny, capsys):
+    assert command(tiny, "execute", "ch99a") == 0
+    cost = records.cost(records.load("ch99a", "quick", tiny.results))
+    assert cost in capsys.readouterr().out
+    first = tree(tiny)
+    notebook = nbformat.read(tiny.notebook, as_version=4)
+    shown = notebook.cells[2].outputs[0].text
+    assert shown == f"quick: {cost}\n full: no published run yet\n"        # the record of this very run
+    assert [cell.outputs[0].get("text") for cell in notebook.cells[3:4]] == ["trained\n"]
+    assert len(notebook.cells[3].outputs) == 1                             # no progress bar
+    assert notebook.cells[5].outputs[0].data["text/plain"] == "42"
+
+    assert command(tiny, "execute", STEM) == 0
+    second = tree(tiny)
+    assert first.keys() == second.keys() == {
+        f"notebooks/{STEM}.ipynb", f"notebooks/text/{STEM}.py", "results/ch99a.quick.json"}
+    again = records.cost(records.load("ch99a", "quick", tiny.results))
+    assert second[f"notebooks/{STEM}.ipynb"].decode().replace(again, cost) == first[f"notebooks/{STEM}.ipynb"].decode()
+    assert second[f"notebooks/text/{STEM}.py"].decode() == first[f"notebooks/text/{STEM}.py"].decode() == TINY
+    measured = {"seconds": 0, "peak_memory_bytes": 0}
+    entries = [json.loads(files["results/ch99a.quick.json"]) for files in (first, second)]
+    assert entries[0] | measured == entries[1] | measured
+    assert problems(tiny.notebook) == ["it has 6 code cells, not 15 to 35"]
+
+
+def test_a_full_run_publishes_its_record_and_picture_alone(tiny, capsys):
+    picture = 'from vlmbook.notebook.records import output_folder\nplt.savefig(output_folder() / "ch99a.full.png")\n'
+    tiny.text.write_text(TINY + picture, encoding="utf-8")
+    before = tree(tiny)
+    assert command(tiny, "execute", "ch99a", "--profile", "full") == 0
+    assert "execute ch99a` shows it in the notebook" in capsys.readouterr().out
+    after = tree(tiny)
+    assert set(after) - set(before) == {"results/ch99a.full.json", "results/ch99a.full.png"}
+    assert records.load("ch99a", "full", tiny.results)["seconds"] > 0
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ("6 * 7", "6 / 0", "cell 5 of 6 raised ZeroDivisionError"),
+    ('_ = record("ch99a", seed=0, accuracy=0.5)', "", "it wrote no record"),
+    ('seed=0, accuracy=0.5)', 'seed=0)\nfrom vlmbook.notebook.records import output_folder\n'
+     '(output_folder() / "ch99a.quick.png").write_bytes(bytes(300_001))', "300,001 bytes, more than 300,000"),
+    ('published("ch99a")', 'assert "ran" not in globals()\nran = True', "tagged record, raised AssertionError"),
+])
+def test_a_chapter_that_fails_leaves_every_file_as_it_was(tiny, old, new, said):
+    assert old in TINY
+    tiny.text.write_text(TINY.replace(old, new), encoding="utf-8")
+    tiny.notebook.write_text("what was committed", encoding="utf-8")
+    tiny.results.mkdir()
+    (tiny.results / "ch99a.quick.json").write_text("{}", encoding="utf-8")
+    before = tree(tiny)
+    with pytest.raises(Stopped, match=said):
+        execute.execute(tiny, side="text")      # which takes no look at a notebook that cannot be read
+    assert tree(tiny) == before
+
+
+def test_the_command_reports_a_failure(tiny, capsys):
+    tiny.text.write_text("# %%\n1 / 0\n", encoding="utf-8")
+    assert command(tiny, "execute", "ch99a") == 1
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert "ch99a: cell 1 of 1 raised ZeroDivisionError: division by zero" in said
+
+
+@pytest.mark.parametrize("arguments", [["execute", "ch98"], ["check", "ch98"]])
+def test_an_unknown_chapter_is_answered_with_those_there_are(tiny, capsys, arguments):
+    assert command(tiny, *arguments) == 1
+    assert capsys.readouterr().err == "there is no chapter 'ch98'; there are ch99a\n"
+
+
+def test_no_chapter_at_all_is_no_success(tiny, capsys):
+    tiny.text.unlink()
+    assert command(tiny, "check") == 1
+    assert "there is no chapter in" in capsys.readouterr().err
+
+
+# --- which side was edited -------------------------------------------------------------------------------------------
+
+def sources(cells):
+    return [cell.source for cell in cells]
+
+
+@pytest.fixture
+def pair(tiny):
+    """The chapter of two cells as an execution leaves it."""
+    cells = [new_markdown_cell("# T"), new_code_cell("%matplotlib inline\nx = 1")]
+    notebook = committed_form(new_notebook(cells=cells))
+    nbformat.write(notebook, tiny.notebook)
+    tiny.text.write_text(as_text(notebook.cells), encoding="utf-8")
+    return tiny
+
+
+def edit_text(chapter, new):
+    chapter.text.write_text(chapter.text.read_text(encoding="utf-8").replace("x = 1", new), encoding="utf-8")
+
+
+def edit_notebook(chapter, new):
+    notebook = nbformat.read(chapter.notebook, as_version=4)
+    notebook.cells[1].source = f"%matplotlib inline\n{new}"
+    nbformat.write(notebook, chapter.notebook)
+
+
+def test_the_edited_side_is_taken(pair):
+    assert sources(edited_side(pair)) == ["# T", "%matplotlib inline\nx = 1"]
+    edit_text(pair, "x = 2")
+    assert sources(edited_side(pair))[1].endswith("x = 2")
+    edit_text(pair, "x = 1")
+    pair.text.write_text(as_text(nbformat.read(pair.notebook, as_version=4).cells), encoding="utf-8")
+    edit_notebook(pair, "x = 3")
+    assert sources(edited_side(pair))[1].endswith("x = 3")
+
+
+def test_tags_are_sources_and_other_metadata_is_not(pair):
+    notebook = nbformat.read(pair.notebook, as_version=4)
+    notebook.cells[1].metadata = {"tags": ["record"], "collapsed": True}
+    nbformat.write(notebook, pair.notebook)
+    assert edited_side(pair)[1].metadata == {"tags": ["record"]}
+
+
+def test_both_edited_is_refused_until_a_side_is_named(pair, capsys):
+    edit_text(pair, "x = 2")
+    edit_notebook(pair, "x = 3")
+    before = tree(pair)
+    assert command(pair, "execute", "ch99a") == 1
+    assert "say --from text or --from notebook" in capsys.readouterr().err
+    assert tree(pair) == before
+    assert sources(edited_side(pair, "text"))[1].endswith("x = 2")
+    assert sources(edited_side(pair, "notebook"))[1].endswith("x = 3")
+
+
+def test_both_edited_alike_is_no_conflict(pair):
+    edit_text(pair, "x = 2")
+    edit_notebook(pair, "x = 2")
+    assert sources(edited_side(pair))[1].endswith("x = 2")
+
+
+def test_a_side_that_is_alone_is_taken(pair):
+    pair.text.unlink()
+    assert len(edited_side(pair)) == 2
+    pair.text.write_text(TINY, encoding="utf-8")
+    pair.notebook.unlink()
+    assert len(edited_side(pair)) == 7
+    with pytest.raises(Stopped, match="ch99a has no notebook to take"):
+        edited_side(pair, "notebook")
+
+
+def test_a_notebook_that_was_never_executed_here_makes_a_conflict_with_another_text(pair):
+    nbformat.write(new_notebook(cells=[new_code_cell("x = 3")]), pair.notebook)
+    with pytest.raises(Stopped, match="both edited"):
+        edited_side(pair)
+
+
+def test_text_and_cells_go_there_and_back():
+    cells = from_text(TINY)
+    assert as_text(cells) == TINY
+    assert [cell.metadata.get("tags") for cell in cells] == [None, None, ["record"], None, None, None, None]
+    assert not TINY.startswith("# ---")            # no header, so that nothing pairs by itself
+
+
+# --- the same bytes --------------------------------------------------------------------------------------------------
+
+def picture(kind="chart", size=(400, 300), **options):
+    """-> bytes of a PNG: "chart" white with a coloured bar, "photo" of many colours, "blank" or "empty" (nearly)."""
+    pixels = np.full((size[1], size[0], 3), 255, np.uint8)
+    if kind == "photo":
+        pixels[20:-20, 20:-20] = shades(size[1] - 40, size[0] - 40)
+    if kind == "chart":
+        pixels[100:200, 50:350] = (0, 90, 200)
+    if kind == "empty":
+        pixels[:4, :4] = 0
+    buffer = BytesIO()
+    Image.fromarray(pixels).convert("RGBA").save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+def shades(height, width):
+    """-> (height, width, 3) uint8: from the white of the page to a dark red, with the noise of a photograph."""
+    y, x = np.mgrid[0:1:height * 1j, 0:1:width * 1j]
+    dark = (1 - x[..., None]) * np.array([1, 0.8, 0.6]) * (0.3 + 0.7 * y[..., None] * np.array([1, 0.5, 0]))
+    noise = np.random.default_rng(0).normal(0, 2, (height, width, 3))
+    return (255 * (1 - dark) + noise).clip(0, 255).astype(np.uint8)
+
+
+def shown(data, **more):
+    return new_output("display_data", {"image/png": base64.b64encode(data).decode(), **more})
+
+
+def test_pictures_shrink_keep_their_size_and_lose_their_text():
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Software", "Matplotlib")
+    for kind in ("chart", "photo"):
+        before, after = picture(kind, pnginfo=info), small_png(picture(kind, pnginfo=info))
+        old, new = Image.open(BytesIO(before)), Image.open(BytesIO(after))
+        assert len(after) < len(before)
+        assert new.mode == "P" or kind == "chart"
+        assert new.size == old.size
+        assert "Software" in old.info and not new.info
+        assert small_png(before) == after
+        old, new = (np.asarray(image.convert("RGB")).astype(int) for image in (old, new))
+        white = (old == 255).all(axis=-1)
+        assert (new[white] == 255).all()                     # no speckles on the page
+        assert abs(old - new).mean() < (0.01 if kind == "chart" else 4)
+
+
+def test_a_photograph_keeps_its_tones():
+    """Dithered, the mean of a neighbourhood stays; cut to the nearest of 256 colours alone, it does not."""
+    y, x = np.mgrid[0:1:260j, 0:1:360j]
+    ramp = np.stack([255 * x, 200 * y + 40 * x, 180 * (1 - x) * y + 60], axis=-1).astype(np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(ramp).save(buffer, "PNG")
+    made = np.asarray(Image.open(BytesIO(small_png(buffer.getvalue()))).convert("RGB"))
+    blocks = (ramp.astype(float) - made).reshape(26, 10, 36, 10, 3).mean(axis=(1, 3))
+    assert abs(blocks).mean() < 0.7
+
+
+def test_transparency_survives():
+    pixels = np.zeros((50, 50, 4), np.uint8)
+    pixels[10:40, 10:40] = (200, 30, 30, 128)
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    made = np.asarray(Image.open(BytesIO(small_png(buffer.getvalue()))).convert("RGBA"))
+    assert (made == pixels).all()
+
+
+def settle(*outputs, source="1"):
+    return committed_form(new_notebook(cells=[new_code_cell(source, outputs=list(outputs))])).cells[0].outputs
+
+
+def stream(text, name="stdout"):
+    return new_output("stream", text=text, name=name)
+
+
+@pytest.mark.parametrize(("outputs", "texts"), [
+    ([stream("a"), stream("b\n")], ["ab\n"]),
+    ([stream("a\n"), stream("w\n", "stderr"), stream("b\n")], ["a\n", "w\n", "b\n"]),
+    ([stream(" 10%\r 50%\r100%\ndone\n")], ["100%\ndone\n"]),
+    ([stream("\r  0%|  | 0/9 [00:00<?", "stderr"), stream("\r100%|##| 9/9 [00:01<00:00]\n", "stderr")], []),
+    ([stream("\r100%|##| 9/9\nlook out\n", "stderr")], ["look out\n"]),
+])
+def test_streams_are_joined_and_progress_bars_dropped(outputs, texts):
+    assert [output.text for output in settle(*outputs)] == texts
+
+
+def test_of_a_widget_its_picture_stays():
+    view = {execute.WIDGET: {"model_id": "1f"}, "text/plain": "VBox()"}
+    both = shown(picture(), **view)
+    both.metadata = {"needs_background": "light"}
+    [output] = settle(both)
+    assert set(output.data) == {"image/png", "text/plain"}
+    assert output.metadata == {}
+    assert settle(new_output("display_data", {**view, "text/plain": "  0%|  | 0/300 [00:00<?, ?it/s]"})) == []
+    [output] = settle(new_output("display_data", view))          # left for `check` to name
+    assert execute.WIDGET in output.data
+
+
+def test_ids_come_from_the_source_and_counts_from_the_order():
+    cells = [new_code_cell("f()"), new_markdown_cell("f()"), new_code_cell(""),
+             new_code_cell("f()", outputs=[new_output("execute_result", {"text/plain": "1"}, execution_count=9)])]
+    first, second = (committed_form(new_notebook(cells=cells)) for _ in range(2))
+    assert nbformat.writes(first) == nbformat.writes(second)
+    assert len({cell.id for cell in first.cells}) == 4
+    assert [cell.get("execution_count") for cell in first.cells] == [1, None, None, 2]
+    assert first.cells[3].outputs[0].execution_count == 2
+
+
+# --- check -----------------------------------------------------------------------------------------------------------
+
+IMPORTS = "import os.path\nfrom vlmbook import records\nfrom vlmbook.notebook.records import load"
+
+
+@pytest.fixture
+def good(tmp_path, monkeypatch):
+    """A chapter in which `problems` finds none, with two exercises."""
+    module = ModuleType("vlmbook.chapters.ch99a.exercises")
+    module.__spec__, module.EXERCISES = ModuleSpec(module.__name__, None), {"1": ..., "2": ...}
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    chapter = Chapter(tmp_path / "notebooks" / f"{STEM}.ipynb")
+    chapter.text.parent.mkdir(parents=True)
+    chapter.results.mkdir()
+    entry = {"seconds": 12.3, "peak_memory_bytes": {"ram": 1e9}, "device": "CPU, 2 threads"}
+    for profile in ("quick", "full"):
+        (chapter.results / f"ch99a.{profile}.json").write_text(json.dumps(entry), encoding="utf-8")
+    costs = stream(f"quick: {records.cost(entry)}\n full: {records.cost(entry)}\n")
+    save(chapter, committed_form(new_notebook(cells=[
+        new_markdown_cell("# A title\n§2.2.1, one question\n```python\n# no title\n```"),
+        new_code_cell(IMPORTS),
+        new_code_cell("published()", metadata={"tags": ["record"]}, outputs=[costs]),
+        new_code_cell("plot()", outputs=[shown(picture(), **{"text/plain": "<Figure size 400x300 with 1 Axes>"})]),
+        new_markdown_cell("As $y = x$ shows, https://example.org/home/page is cited, not loaded."),
+        *[new_code_cell(f"print({n})", outputs=[stream(f"{n} / 2\n")]) for n in range(12)],
+        new_code_cell('answer = ...\ncheck("ch99a.1", answer)\ncheck("ch99a.2", answer)'),
+    ])))
+    return chapter
+
+
+def save(chapter, notebook):
+    nbformat.write(notebook, chapter.notebook)
+    chapter.text.write_text(as_text(notebook.cells), encoding="utf-8", newline="\n")
+
+
+def test_a_good_chapter_has_no_problems(good, capsys):
+    assert problems(good.notebook) == []
+    assert command(good, "check") == 0
+    assert capsys.readouterr().out == "ch99a: as it should be\n"
+
+
+# Each defect changes a cell: 1 title, 2 imports, 3 record, 4 picture, 5 prose, 6-17 prints, 18 exercises.
+def source(number, text):
+    def plant(notebook):
+        notebook.cells[number - 1].source = text
+    return plant
+
+
+def output(*outputs, number=6):
+    def plant(notebook):
+        notebook.cells[number - 1].outputs = list(outputs)
+    return plant
+
+
+def cell(number, **values):
+    def plant(notebook):
+        notebook.cells[number - 1].update(values)
+    return plant
+
+
+def metadata(**values):
+    def plant(notebook):
+        notebook.metadata.update(values)
+    return plant
+
+
+def without(*numbers):
+    def plant(notebook):
+        notebook.cells = [cell for number, cell in enumerate(notebook.cells, 1) if number not in numbers]
+    return plant
+
+
+def doubled(notebook):
+    notebook.cells += [new_code_cell(f"more({n})") for n in range(30)]
+
+
+def longer(notebook):
+    for kept in notebook.cells[5:17]:
+        kept.source = "\n".join(f"x{n} = {n}" for n in range(7))
+
+
+HOME, WORK, WINDOWS = "/ho" + "me/ann/x.py", "/wo" + "rk/main/x", "C:" + "\\Users\\ann"
+ERROR = new_output("error", ename="ValueError", evalue="no", traceback=["ValueError: no"])
+
+# Planted in the sources or the outputs, and then brought into the committed form: all else is as execute makes it.
+DEFECTS = [
+    (output(ERROR), "cell 6 raised ValueError"),
+    (output(stream("UserWarning: no\n", "stderr")), "cell 6 wrote to stderr: UserWarning: no"),
+    (output(stream(f"in {HOME}")), "cell 6 holds a path of one machine: /ho" + "me/a…"),
+    (output(stream(f"'{WORK}'")), "cell 6 holds a path of one machine: /wo" + "rk/m…"),
+    (output(new_output("display_data", {"text/html": f"<b>{WINDOWS}</b>"})),
+     "cell 6 holds a path of one machine: C:" + "\\Users…"),
+    (source(6, f"open('{HOME}')"), "cell 6 holds a path of one machine: /ho" + "me/a…"),
+    (source(5, f"Look in {WORK}."), "cell 5 holds a path of one machine: /wo" + "rk/m…"),
+    (output(new_output("execute_result", {"text/plain": "<f at 0x7f12345678>"})),
+     "cell 6 shows an object's address in memory, which every run changes"),
+    (output(new_output("display_data", {"text/plain": "<Figure size 640x480 with 1 Axes>"})),
+     "cell 6 names a figure and shows none"),
+    (output(new_output("display_data", {execute.WIDGET: {}, "text/plain": "VBox()"})),
+     "cell 6 shows a widget, and no picture of it for those who have no kernel"),
+    (output(number=4), "it shows no picture"),
+    (output(shown(picture("blank"))), "cell 6 shows a picture of one colour"),
+    (output(shown(picture("empty"))), "cell 6 shows a picture that is 99.99% background"),
+    (output(new_output("display_data", {"image/jpeg": "bm8gcGljdHVyZQ=="})),
+     "cell 6 shows a picture that cannot be decoded"),
+    (output(new_output("display_data", {"image/svg+xml": "<svg/>"})),
+     "cell 6 shows an SVG, which nobody can check for being blank; PNG is smaller too"),
+    (output(stream("7 s"), number=3), "no cell tagged record shows the published quick run: 12 s, 1.0 GB, CPU, 2"),
+    (output(stream("x" * 1_000_000)), "the file has 1,0"),
+    (without(6, 7), "it has 14 code cells, not 15 to 35"),
+    (doubled, "it has 46 code cells, not 15 to 35"),
+    (longer, "the median code cell has 7 lines, more than 6"),
+    (source(6, "x\n" * 26), "cell 6 has 26 lines, more than 25"),
+    (source(6, "x\n\n" * 13 + "x"), "cell 6 has 27 lines, more than 25"),
+    (source(6, f"x = '{'y' * 95}'"), "cell 6 has a line over 100 characters"),
+    (source(6, "import os\n" * 11), "cell 6 imports on 11 lines, more than 10"),
+    (source(6, "from os import (\n" + "    path,\n" * 9 + ")"), "cell 6 imports on 11 lines, more than 10"),
+    (source(6, "import torchvisoin.ops"), "cell 6 imports torchvisoin.ops, which does not exist"),
+    (source(6, "def f():\n    from vlmbook.notebook.records import lode"),
+     "cell 6 imports vlmbook.notebook.records.lode, which does not exist"),
+    (source(6, "from vlmbook import recrods"), "cell 6 imports vlmbook.recrods, which does not exist"),
+    (source(6, "def f(:"), "cell 6 is not Python"),
+    (source(5, "# Another title"), "it has 2 titles (`# …`), not 1"),
+    (source(1, "## No title, §2"), "it does not begin with its title"),
+    (source(1, "# A title"), "its title cell does not name the section of the book (§)"),
+    (source(5, "![a photo](https://example.org/a.png)"), "cell 5 shows an image from the network"),
+    (source(5, '<img width="9" src="http://example.org/a.png">'), "cell 5 shows an image from the network"),
+    (source(18, 'check("ch99a.1", 1)'), "it does not ask exercise ch99a.2"),
+    (source(6, 'check("ch99a.7", 1)'), "it checks ch99a.7, which vlmbook.chapters.ch99a.exercises does not have"),
+]
+
+# Planted in the committed form itself.
+FORM = "its metadata or cell ids are not those that `notebooks.py execute` writes"
+SPOILT = [
+    (cell(6, execution_count=None), "cell 6 was not executed"),
+    (cell(6, execution_count=99), "the execution counts are not 1, 2, 3, … in order"),
+    (source(6, "print(0 )"), "the outputs are older than the source"),
+    (cell(6, metadata={"tags": ["record"]}), "the outputs are older than the source"),
+    (cell(6, id="0123"), FORM),
+    (cell(6, metadata={"collapsed": True}), FORM),
+    (metadata(widgets={}), FORM),
+]
+
+
+@pytest.mark.parametrize(("plant", "problem"), DEFECTS, ids=[problem[:50] for _, problem in DEFECTS])
+def test_a_planted_defect_is_named(good, plant, problem):
+    notebook = nbformat.read(good.notebook, as_version=4)
+    plant(notebook)
+    save(good, committed_form(notebook))
+    found = problems(good.notebook)
+    assert [sentence for sentence in found if sentence.startswith(problem)], found
+
+
+@pytest.mark.parametrize(("plant", "problem"), SPOILT, ids=[problem[:50] for _, problem in SPOILT])
+def test_a_chapter_saved_by_other_hands_is_named(good, plant, problem):
+    notebook = nbformat.read(good.notebook, as_version=4)
+    plant(notebook)
+    save(good, notebook)
+    assert problem in problems(good.notebook)
+
+
+def test_the_text_has_to_be_there_and_to_be_the_same_byte_for_byte(good, capsys):
+    good.text.write_bytes(good.text.read_bytes().replace(b"# %%", b"# %% ", 1))
+    assert problems(good.notebook) == [f"text/{STEM}.py is not the text of this notebook"]
+    good.text.unlink()
+    assert problems(good.notebook) == [f"there is no text/{STEM}.py beside it"]
+    assert command(good, "check", "ch99a") == 1
+    assert capsys.readouterr().out == f"{STEM}.ipynb: there is no text/{STEM}.py beside it\n"
+
+
+def test_a_text_without_its_notebook_is_named(tiny):
+    assert problems(tiny.notebook) == [f"there is only its text, text/{STEM}.py"]
+
+
+def test_a_record_has_to_be_published(good):
+    (good.results / "ch99a.quick.json").unlink()
+    assert problems(good.notebook) == ["results/ has no ch99a.quick.json"]
+
+
+# --- the README's table ----------------------------------------------------------------------------------------------
+
+def test_the_readme_shows_the_table_that_the_records_make():
+    readme = (notebooks.ROOT / "README.md").read_text(encoding="utf-8")
+    assert notebooks.split_readme(readme)[1] == notebooks.readme_table(), "run `python tools/notebooks.py table`"
+
+
+def test_the_table_names_every_chapter_that_has_a_notebook():
+    stems = {path.stem for path in chapters.NOTEBOOKS.glob("*.ipynb")}
+    assert stems <= {stem for stem, *_ in notebooks.BOOK}
+
+
+def test_the_table_is_written_between_its_markers(tmp_path):
+    stem = "ch03b_resnet"
+    shutil.copytree(notebooks.ROOT / "results", tmp_path / "results")
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / f"{stem}.ipynb").write_text("{}", encoding="utf-8")
+    entry = {"seconds": 61.6, "peak_memory_bytes": {"ram": 1e9, "gpu": 2.5e9}, "device": "NVIDIA H100"}
+    (tmp_path / "results" / "ch03b.full.json").write_text(json.dumps(entry), encoding="utf-8")
+    (tmp_path / "results" / "ch03b.quick.json").write_text(json.dumps(entry | {"seconds": 9}), encoding="utf-8")
+    readme = tmp_path / "README.md"
+    readme.write_text("above\n<!-- chapters -->\nold\n<!-- /chapters -->\nbelow §\n", encoding="utf-8")
+    for _ in range(2):
+        assert notebooks.main(["--root", str(tmp_path), "table"]) == 0
+        above, table, below = readme.read_text(encoding="utf-8").partition(notebooks.readme_table(tmp_path))
+        assert (above, below) == ("above\n<!-- chapters -->\n", "<!-- /chapters -->\nbelow §\n")
+    lines = table.splitlines()
+    assert len(lines) == 2 + len(notebooks.BOOK)
+    assert f"| [ch03b ResNet](notebooks/{stem}.ipynb) | §2.2.1(2) |" in table
+    assert "| 9 s, 1.0 GB, 2.5 GB on the GPU | 62 s, 1.0 GB, 2.5 GB on the GPU, NVIDIA H100 |" in table
+    assert sum("| to come |" in line for line in lines) == len(notebooks.BOOK) - 1
+
+
+def test_a_readme_without_markers_is_refused(tmp_path, capsys):
+    (tmp_path / "README.md").write_text("nothing\n", encoding="utf-8")
+    assert notebooks.main(["--root", str(tmp_path), "table"]) == 1
+    assert "README.md has no place for the table" in capsys.readouterr().err

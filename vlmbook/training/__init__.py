@@ -1,0 +1,5 @@
+"""Training: `fit`, one loop, and the checkpoint from which it goes on."""
+
+from vlmbook.training.loop import History, batches, fit, learning_rate
+
+__all__ = ["History", "batches", "fit", "learning_rate"]
