@@ -53,6 +53,6 @@ use_own_kernel()
 import hypothesis  # noqa: E402
 import matplotlib  # noqa: E402
 
-matplotlib.use("agg")   # in this process only: a test opens no window
+matplotlib.use("agg")  # in this process only: a test opens no window
 hypothesis.settings.register_profile("vlmbook", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("vlmbook")

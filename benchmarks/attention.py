@@ -1,5 +1,6 @@
-"""Median time of an attention step at 1,024 tokens over `nn.MultiheadAttention`'s, with and without the weights; of a
-forward pass of ViT-B/16 over torchvision's; and the memory of a pass with and without the weights.
+"""Median time of an attention step at 1,024 tokens over `nn.MultiheadAttention`'s, with and without the
+weights; of a forward pass of ViT-B/16 over torchvision's; and the memory of a pass with and without the
+weights.
 
 Each pass for memory is a process of its own, whose peak counts all of it: Python, PyTorch, the tokens.
 """
@@ -20,23 +21,29 @@ from vlmbook.runtime import device, peak_memory
 
 BAR = 1.05
 BATCH, TOKENS, WIDTH, HEADS = 2, 1024, 384, 6
-MANY = 4096                                  # tokens of the passes for memory
+MANY = 4096  # tokens of the passes for memory
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--repeats", type=int, default=20)
-    arguments.add_argument("--pass", dest="way", choices=PASSES, help="one pass, for its peak memory, and no more")
+    arguments.add_argument(
+        "--pass", dest="way", choices=PASSES, help="one pass, for its peak memory, and no more"
+    )
     arguments = arguments.parse_args()
     if arguments.way:
         return one_pass(arguments.way)
-    print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, {device()}, "
-          f"{torch.get_num_threads()} threads, {arguments.repeats} interleaved repeats")
+    print(
+        f"torch {torch.__version__}, torchvision {torchvision.__version__}, {device()}, "
+        f"{torch.get_num_threads()} threads, {arguments.repeats} interleaved repeats"
+    )
     print(f"one step of attention, forward and backward, x (1, {MANY}, {WIDTH}), {HEADS} heads, float32:")
-    sys.stdout.flush()              # before the rest: a process starts with its parent's peak
+    sys.stdout.flush()  # before the rest: a process starts with its parent's peak
     for way in PASSES:
         subprocess.run([sys.executable, __file__, "--pass", way], check=True)
-    ratios = {f"attention, weights={weights}": attention(weights, arguments.repeats) for weights in (False, True)}
+    ratios = {
+        f"attention, weights={weights}": attention(weights, arguments.repeats) for weights in (False, True)
+    }
     ratios["ViT-B/16 forward"] = vit(arguments.repeats)
     for name, ratio in ratios.items():
         print(f"{name}, ours over theirs: {ratio:.3f} (bar: at most {BAR})")
@@ -56,15 +63,21 @@ def attention(weights, repeats):
     }
     found = [way() for way in ways.values()]
     assert_close(*found, rtol=1e-4, atol=1e-5)
-    return ratio({name: stepper(way, [x, *net.parameters()]) for (name, way), net in
-                  zip(ways.items(), (ours, theirs), strict=True)},
-                 f"x {tuple(x.shape)}, {HEADS} heads, weights={weights}, forward and backward", repeats)
+    return ratio(
+        {
+            name: stepper(way, [x, *net.parameters()])
+            for (name, way), net in zip(ways.items(), (ours, theirs), strict=True)
+        },
+        f"x {tuple(x.shape)}, {HEADS} heads, weights={weights}, forward and backward",
+        repeats,
+    )
 
 
 def stepper(way, leaves):
     def step():
         y, _ = way()
         torch.autograd.grad(y.sum(), leaves)
+
     return step
 
 
@@ -73,27 +86,32 @@ def vit(repeats):
     """Time a forward pass of both in turn, from the same weights -> float: ours over torchvision's."""
     torch.manual_seed(0)
     theirs = torchvision.models.vit_b_16().eval()
-    nn.init.normal_(theirs.heads.head.weight, std=0.1)                       # it starts at zero
+    nn.init.normal_(theirs.heads.head.weight, std=0.1)  # it starts at zero
     ours = vit_b_16().eval()
     ours.load_state_dict(theirs.state_dict())
     ours, theirs, x = ours.to(device()), theirs.to(device()), torch.rand(2, 3, 224, 224, device=device())
     assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-4)
-    return ratio({"vit_b_16": lambda: ours(x), "torchvision's": lambda: theirs(x)},
-                 f"ViT-B/16, x {tuple(x.shape)}, forward, without gradients", repeats)
+    return ratio(
+        {"vit_b_16": lambda: ours(x), "torchvision's": lambda: theirs(x)},
+        f"ViT-B/16, x {tuple(x.shape)}, forward, without gradients",
+        repeats,
+    )
 
 
 def ratio(ways, what, repeats):
     """{name: function} of two -> float: the median time of the first over the second's, both printed."""
     seconds = {name: [] for name in ways}
     for repeat in range(repeats + 2):
-        for name in sorted(ways, reverse=repeat % 2):                        # neither is always the first
+        for name in sorted(ways, reverse=repeat % 2):  # neither is always the first
             began = now()
             ways[name]()
-            if repeat >= 2:                                                  # the first two warm up
+            if repeat >= 2:  # the first two warm up
                 seconds[name].append(now() - began)
     medians = [statistics.median(times) for times in seconds.values()]
-    print(f"{what}, median ms: " + ", ".join(f"{name} {1000 * median:.1f}" for name, median in
-                                             zip(ways, medians, strict=True)))
+    print(
+        f"{what}, median ms: "
+        + ", ".join(f"{name} {1000 * median:.1f}" for name, median in zip(ways, medians, strict=True))
+    )
     return medians[0] / medians[1]
 
 

@@ -1,4 +1,6 @@
-"""Samples a second of `fit`'s batching by index over those of torch's DataLoader, on real data, on the CPU."""
+"""Samples a second of `fit`'s batching by index over those of torch's DataLoader, on real data, on the
+CPU.
+"""
 
 import argparse
 import statistics
@@ -20,8 +22,13 @@ def by_index(data, epochs):
 
 
 def by_loader(data, epochs, workers):
-    loader = DataLoader(TensorDataset(*data), batch_size=BATCH, shuffle=True, num_workers=workers,
-                        persistent_workers=workers > 0)
+    loader = DataLoader(
+        TensorDataset(*data),
+        batch_size=BATCH,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
     for _ in range(epochs):
         for _batch in loader:
             pass
@@ -41,13 +48,15 @@ def report(title, data, epochs, repeats):
         for name, way in WAYS.items():
             began = time.perf_counter()
             way(data, epochs)
-            if repeat:                                          # the first warms up
+            if repeat:  # the first warms up
                 rates[name].append(epochs * len(data[0]) / (time.perf_counter() - began))
     medians = {name: statistics.median(rate) for name, rate in rates.items()}
     ratio = medians["batches"] / max(rate for name, rate in medians.items() if name != "batches")
-    print(f"{title} {tuple(data[0].shape)}, {epochs} epochs: "
-          + ", ".join(f"{name} {rate / 1000:.0f} k/s" for name, rate in medians.items())
-          + f"; over the faster DataLoader {ratio:.1f} (bar: at least {BAR})")
+    print(
+        f"{title} {tuple(data[0].shape)}, {epochs} epochs: "
+        + ", ".join(f"{name} {rate / 1000:.0f} k/s" for name, rate in medians.items())
+        + f"; over the faster DataLoader {ratio:.1f} (bar: at least {BAR})"
+    )
     return ratio
 
 
@@ -55,13 +64,15 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--repeats", type=int, default=7)
     repeats = arguments.parse_args().repeats
-    print(f"batches of {BATCH}, torch {torch.__version__}, {torch.get_num_threads()} threads, {repeats} interleaved "
-          "repeats, medians; starting the workers counts, once a run")
+    print(
+        f"batches of {BATCH}, torch {torch.__version__}, {torch.get_num_threads()} threads, {repeats} interleaved "
+        "repeats, medians; starting the workers counts, once a run"
+    )
     images, labels = digits("train")
     ratios = [report("digits", (images, labels), 10, repeats)]
     if (data_folder() / "FashionMNIST").is_dir():
         ratios.append(report("Fashion-MNIST", fashion_mnist("train"), 1, repeats))
-    else:                                                       # a benchmark fetches nothing
+    else:  # a benchmark fetches nothing
         print(f"Fashion-MNIST: not in {data_folder()}, left out")
     sys.exit(min(ratios) < BAR)
 

@@ -16,7 +16,7 @@ BAR = 2.2
 
 def im2col(x, weight, *, padding):
     """What textbooks write: copy each window into a column, then one matrix product."""
-    columns = F.unfold(x, weight.shape[2:], padding=padding)                 # (B, C·Kh·Kw, H·W)
+    columns = F.unfold(x, weight.shape[2:], padding=padding)  # (B, C·Kh·Kw, H·W)
     return (weight.flatten(1) @ columns).view(len(x), len(weight), *x.shape[2:])
 
 
@@ -31,8 +31,10 @@ def main():
     x, weight = torch.randn(8, 64, 56, 56), torch.randn(64, 64, 3, 3) / 24
     for way in WAYS.values():
         assert_close(way(x, weight, padding=1), F.conv2d(x, weight, padding=1), rtol=1e-4, atol=1e-4)
-    print(f"x {tuple(x.shape)}, weight {tuple(weight.shape)}, padding 1, float32; torch {torch.__version__}, "
-          f"{torch.get_num_threads()} threads, {repeats} interleaved repeats")
+    print(
+        f"x {tuple(x.shape)}, weight {tuple(weight.shape)}, padding 1, float32; torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads, {repeats} interleaved repeats"
+    )
     ratio = report("forward", forward, x, weight, repeats)
     x.requires_grad_(), weight.requires_grad_()
     report("forward and backward", both_ways, x, weight, repeats)
@@ -55,12 +57,14 @@ def report(title, run, x, weight, repeats):
         for name, way in WAYS.items():
             began = time.perf_counter()
             run(way, x, weight)
-            if repeat >= 5:                                                  # the first five warm up
+            if repeat >= 5:  # the first five warm up
                 seconds[name].append(time.perf_counter() - began)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     ratios = {name: median / medians["F.conv2d"] for name, median in medians.items()}
-    print(f"{title}, median ms (and over F.conv2d): "
-          + ", ".join(f"{name} {1000 * medians[name]:.1f} ({ratios[name]:.2f})" for name in WAYS))
+    print(
+        f"{title}, median ms (and over F.conv2d): "
+        + ", ".join(f"{name} {1000 * medians[name]:.1f} ({ratios[name]:.2f})" for name in WAYS)
+    )
     return ratios["conv2d"]
 
 

@@ -24,8 +24,10 @@ def main():
     arguments.add_argument("--threads", type=int, default=1)
     arguments = arguments.parse_args()
     torch.set_num_threads(arguments.threads)
-    print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, CPU, {torch.get_num_threads()} threads, "
-          f"{arguments.repeats} interleaved repeats")
+    print(
+        f"torch {torch.__version__}, torchvision {torchvision.__version__}, CPU, {torch.get_num_threads()} threads, "
+        f"{arguments.repeats} interleaved repeats"
+    )
     missed = False
     for name, cases in {"nms": nms_cases(), "roi_align": roi_align_cases()}.items():
         if arguments.only in (None, name):
@@ -37,7 +39,7 @@ def main():
 
 def timed(title, ours, theirs, repeats):
     """Time both in turn, print the medians -> float: ours over theirs."""
-    assert_close(ours(), theirs(), rtol=1e-4, atol=1e-4)                   # this warms up, too
+    assert_close(ours(), theirs(), rtol=1e-4, atol=1e-4)  # this warms up, too
     seconds = {"ours": [], "torchvision": []}
     for repeat in range(repeats):
         for way, run in sorted({"ours": ours, "torchvision": theirs}.items(), reverse=repeat % 2):
@@ -46,15 +48,22 @@ def timed(title, ours, theirs, repeats):
             seconds[way].append(time.perf_counter() - began)
     medians = {way: statistics.median(times) for way, times in seconds.items()}
     ratio = medians["ours"] / medians["torchvision"]
-    print(f"{title}, median ms: " + ", ".join(f"{way} {1000 * median:.1f}" for way, median in medians.items())
-          + f"; ratio {ratio:.2f}")
+    print(
+        f"{title}, median ms: "
+        + ", ".join(f"{way} {1000 * median:.1f}" for way, median in medians.items())
+        + f"; ratio {ratio:.2f}"
+    )
     return ratio
 
 
 def nms_cases():
-    """Boxes around 250 objects, as a detector gives them; and strewn at random, small, so that nearly all are kept."""
+    """Boxes around 250 objects, as a detector gives them; and strewn at random, small, so that nearly all are
+    kept.
+    """
     generator = torch.Generator().manual_seed(0)
-    objects = torch.rand(250, 4, generator=generator) * torch.tensor([760, 560, 80, 80]) + torch.tensor([0, 0, 40, 40])
+    objects = torch.rand(250, 4, generator=generator) * torch.tensor([760, 560, 80, 80]) + torch.tensor(
+        [0, 0, 40, 40]
+    )
     near = objects[torch.randint(250, (5000,), generator=generator)]
     near = near + 6 * torch.randn(5000, 4, generator=generator)
     strewn = torch.cat([torch.rand(5000, 2, generator=generator) * 1000, torch.full((5000, 2), 8.0)], dim=1)
@@ -62,8 +71,11 @@ def nms_cases():
     for title, each in {"5,000 boxes around 250 objects": near, "5,000 strewn boxes": strewn}.items():
         boxes = torch.cat([each[:, :2], each[:, :2] + each[:, 2:].clamp(min=4)], dim=1)
         kept = len(nms(boxes, scores, 0.5))
-        yield (f"{title}, {kept} kept", lambda boxes=boxes: nms(boxes, scores, 0.5),
-               lambda boxes=boxes: torchvision.ops.nms(boxes, scores, 0.5))
+        yield (
+            f"{title}, {kept} kept",
+            lambda boxes=boxes: nms(boxes, scores, 0.5),
+            lambda boxes=boxes: torchvision.ops.nms(boxes, scores, 0.5),
+        )
 
 
 def roi_align_cases():
@@ -74,8 +86,11 @@ def roi_align_cases():
         low = torch.rand(count, 2, generator=generator) * side * 12
         boxes = [torch.cat([low, low + 16 + torch.rand(count, 2, generator=generator) * 300], dim=1)]
         given = (x, boxes, 7, 1 / 16, 2)
-        yield (f"{count} regions, map {channels}×{side}×{side}", lambda given=given: roi_align(*given),
-               lambda given=given: torchvision.ops.roi_align(*given))
+        yield (
+            f"{count} regions, map {channels}×{side}×{side}",
+            lambda given=given: roi_align(*given),
+            lambda given=given: torchvision.ops.roi_align(*given),
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""Sampling with the cache against without; a training step of our GPT over that of a plain nn.TransformerEncoder.
+"""Sampling with the cache against without; a training step of our GPT over that of a plain
+nn.TransformerEncoder.
 
-Each way runs once more in a process of its own, whose peak memory counts all of it: Python, PyTorch, the weights.
+Each way runs once more in a process of its own, whose peak memory counts all of it: Python, PyTorch, the
+weights.
 """
 
 import argparse
@@ -28,9 +30,12 @@ class PlainGPT(nn.Module):
         super().__init__()
         self.classes, self.tokens = nn.Embedding(CLASSES, WIDTH), nn.Embedding(VOCABULARY, WIDTH)
         self.positions = nn.Parameter(torch.zeros(CONTEXT, WIDTH))
-        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 4 * WIDTH, dropout=0, activation="gelu", batch_first=True,
-                                           norm_first=True)
-        self.encoder = nn.TransformerEncoder(layer, DEPTH, norm=nn.LayerNorm(WIDTH), enable_nested_tensor=False)
+        layer = nn.TransformerEncoderLayer(
+            WIDTH, HEADS, 4 * WIDTH, dropout=0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(
+            layer, DEPTH, norm=nn.LayerNorm(WIDTH), enable_nested_tensor=False
+        )
         self.head = nn.Linear(WIDTH, VOCABULARY)
         self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(CONTEXT))
 
@@ -45,13 +50,25 @@ def plain_loss(model, tokens, labels):
 
 def copy_weights(model, plain):
     """GPT, PlainGPT -> None: give the second the first's parameters."""
-    pairs = [(model.classes, plain.classes), (model.tokens, plain.tokens), (model.norm, plain.encoder.norm),
-             (model.head, plain.head)]
+    pairs = [
+        (model.classes, plain.classes),
+        (model.tokens, plain.tokens),
+        (model.norm, plain.encoder.norm),
+        (model.head, plain.head),
+    ]
     for block, layer in zip(model.blocks, plain.encoder.layers, strict=True):
         attention = layer.self_attn
-        attention.in_proj_weight.data.copy_(block.qkv.weight), attention.in_proj_bias.data.copy_(block.qkv.bias)
-        pairs += [(block.norm1, layer.norm1), (block.projection, attention.out_proj), (block.norm2, layer.norm2),
-                  (block.mlp[0], layer.linear1), (block.mlp[2], layer.linear2)]
+        (
+            attention.in_proj_weight.data.copy_(block.qkv.weight),
+            attention.in_proj_bias.data.copy_(block.qkv.bias),
+        )
+        pairs += [
+            (block.norm1, layer.norm1),
+            (block.projection, attention.out_proj),
+            (block.norm2, layer.norm2),
+            (block.mlp[0], layer.linear1),
+            (block.mlp[2], layer.linear2),
+        ]
     for ours, theirs in pairs:
         theirs.load_state_dict(ours.state_dict())
     plain.positions.data.copy_(model.positions)
@@ -68,16 +85,24 @@ def main():
     arguments.add_argument("--batch", type=int, default=16, help="images of a training step")
     arguments.add_argument("--images", type=int, default=4, help="images drawn at once")
     arguments.add_argument("--repeats", type=int, default=10, help="training steps timed of each")
-    arguments.add_argument("--draws", type=int, default=1, help="times all images are drawn with and without the cache")
+    arguments.add_argument(
+        "--draws", type=int, default=1, help="times all images are drawn with and without the cache"
+    )
     arguments.add_argument("--only", choices=BARS, help="one of the two claims")
-    arguments.add_argument("--pass", dest="way", choices=PASSES, help="one pass, for its peak memory, and no more")
+    arguments.add_argument(
+        "--pass", dest="way", choices=PASSES, help="one pass, for its peak memory, and no more"
+    )
     arguments = arguments.parse_args()
     if arguments.way:
         return one_pass(arguments.way, arguments)
-    print(f"GPT({VOCABULARY}, {CONTEXT}, {CLASSES}, width={WIDTH}, depth={DEPTH}, heads={HEADS}), float32; "
-          f"torch {torch.__version__}, {device()}, {torch.get_num_threads()} threads")
-    sys.stdout.flush()              # the passes come first: a process starts with its parent's peak
-    for way in [way for way, (claim, _) in PASSES.items() if arguments.only in (None, claim) or claim is None]:
+    print(
+        f"GPT({VOCABULARY}, {CONTEXT}, {CLASSES}, width={WIDTH}, depth={DEPTH}, heads={HEADS}), float32; "
+        f"torch {torch.__version__}, {device()}, {torch.get_num_threads()} threads"
+    )
+    sys.stdout.flush()  # the passes come first: a process starts with its parent's peak
+    for way in [
+        way for way, (claim, _) in PASSES.items() if arguments.only in (None, claim) or claim is None
+    ]:
         sizes = ["--batch", str(arguments.batch), "--images", str(arguments.images)]
         subprocess.run([sys.executable, __file__, "--pass", way, *sizes], check=True)
     missed = False
@@ -96,8 +121,10 @@ def sampling(images, draws):
     """Draw all tokens of `images` images both ways in turn, print the medians -> float: without over with."""
     model, labels = make().eval(), torch.arange(images, device=device()) % CLASSES
     known = torch.randint(VOCABULARY, (images, CONTEXT - 8), device=device())
-    ends = [generate(model, labels, known=known, cache=cache, generator=generator()) for cache in (True, False)]
-    assert_close(*ends, rtol=0, atol=0)                                      # the same draws; this warms up, too
+    ends = [
+        generate(model, labels, known=known, cache=cache, generator=generator()) for cache in (True, False)
+    ]
+    assert_close(*ends, rtol=0, atol=0)  # the same draws; this warms up, too
     seconds = {True: [], False: []}
     for draw in range(draws):
         for cache in (True, False) if draw % 2 else (False, True):
@@ -105,8 +132,10 @@ def sampling(images, draws):
             generate(model, labels, cache=cache, generator=generator())
             seconds[cache].append(now() - began)
     medians = {cache: statistics.median(times) for cache, times in seconds.items()}
-    print(f"{images} images of {CONTEXT} tokens, median of {draws}: {medians[True]:.2f} s with the cache, "
-          f"{medians[False]:.2f} s without")
+    print(
+        f"{images} images of {CONTEXT} tokens, median of {draws}: {medians[True]:.2f} s with the cache, "
+        f"{medians[False]:.2f} s without"
+    )
     return medians[False] / medians[True]
 
 
@@ -115,30 +144,41 @@ def generator():
 
 
 def training(batch, repeats):
-    """Time both models in turn, from the same weights, print the medians -> float: ours over the plain one's."""
+    """Time both models in turn, from the same weights, print the medians -> float: ours over the plain
+    one's.
+    """
     model, plain = make(), PlainGPT().to(device())
     copy_weights(model, plain)
     tokens, labels = random_batch(batch)
     assert_close(model(tokens[:2], labels[:2]), plain(tokens[:2], labels[:2]), rtol=1e-4, atol=1e-4)
-    steps = {"plain": stepper(plain, plain_loss, tokens, labels), "GPT": stepper(model, gpt_loss, tokens, labels)}
-    losses = {way: torch.stack([step(), step()]) for way, step in steps.items()}      # of the second step: gradients
+    steps = {
+        "plain": stepper(plain, plain_loss, tokens, labels),
+        "GPT": stepper(model, gpt_loss, tokens, labels),
+    }
+    losses = {
+        way: torch.stack([step(), step()]) for way, step in steps.items()
+    }  # of the second step: gradients
     assert_close(losses["GPT"], losses["plain"], rtol=1e-4, atol=1e-4)
     seconds = {way: [] for way in steps}
     for repeat in range(repeats):
-        for way in sorted(steps, reverse=repeat % 2):                        # neither is always the first
+        for way in sorted(steps, reverse=repeat % 2):  # neither is always the first
             began = now()
             steps[way]()
             seconds[way].append(now() - began)
     medians = {way: statistics.median(times) for way, times in seconds.items()}
-    print(f"{batch} images, forward, cross-entropy, backward and AdamW, {repeats} interleaved repeats, median ms: "
-          + ", ".join(f"{way} {1000 * median:.1f}" for way, median in medians.items()))
+    print(
+        f"{batch} images, forward, cross-entropy, backward and AdamW, {repeats} interleaved repeats, median ms: "
+        + ", ".join(f"{way} {1000 * median:.1f}" for way, median in medians.items())
+    )
     return medians["GPT"] / medians["plain"]
 
 
 def random_batch(batch):
     torch.manual_seed(1)
     shape = (batch, CONTEXT)
-    return torch.randint(VOCABULARY, shape, device=device()), torch.randint(CLASSES, (batch,), device=device())
+    return torch.randint(VOCABULARY, shape, device=device()), torch.randint(
+        CLASSES, (batch,), device=device()
+    )
 
 
 def stepper(model, loss_fn, tokens, labels):
@@ -151,6 +191,7 @@ def stepper(model, loss_fn, tokens, labels):
         loss.backward()
         optimizer.step()
         return loss.detach()
+
     return step
 
 
@@ -163,24 +204,28 @@ def now():
 
 def draw(cache, last):
     """-> pass that draws the last so many tokens of the images."""
+
     def run(arguments):
         known = torch.zeros(arguments.images, CONTEXT - last, dtype=torch.int64, device=device())
         generate(make(), known.new_zeros(arguments.images), known=known, cache=cache)
+
     return run
 
 
 def train_twice(make_model, loss_fn):
     """-> pass that makes two training steps: the second holds gradients, moments and activations."""
+
     def run(arguments):
         step = stepper(make_model(), loss_fn, *random_batch(arguments.batch))
         step(), step()
+
     return run
 
 
 PASSES = {
     "nothing but the model": (None, lambda arguments: make()),
     "sampling with the cache": ("sampling", draw(True, CONTEXT)),
-    "sampling without": ("sampling", draw(False, 8)),          # memory peaks at the last tokens
+    "sampling without": ("sampling", draw(False, 8)),  # memory peaks at the last tokens
     "training the plain one": ("training", train_twice(lambda: PlainGPT().to(device()), plain_loss)),
     "training GPT": ("training", train_twice(make, gpt_loss)),
 }
@@ -189,7 +234,10 @@ PASSES = {
 def one_pass(way, arguments):
     """Name of a pass -> None: print the peak memory of this process."""
     PASSES[way][1](arguments)
-    print(f"  {way}, peak: " + ", ".join(f"{kind} {size / 2**30:.2f} GiB" for kind, size in peak_memory().items()))
+    print(
+        f"  {way}, peak: "
+        + ", ".join(f"{kind} {size / 2**30:.2f} GiB" for kind, size in peak_memory().items())
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Median time of a training step of our ResNet-18 over that of torchvision's, on the CPU, in both memory formats."""
+"""Median time of a training step of our ResNet-18 over that of torchvision's, on the CPU, in both memory
+formats.
+"""
 
 import argparse
 import statistics
@@ -22,12 +24,17 @@ def main():
     repeats = arguments.parse_args().repeats
     torch.manual_seed(0)
     x, labels = torch.randn(64, 3, 64, 64), torch.randint(1000, (64,))
-    print(f"x {tuple(x.shape)}, 1000 classes, float32, forward, cross-entropy, backward and SGD; "
-          f"torch {torch.__version__}, torchvision {torchvision.__version__}, "
-          f"{torch.get_num_threads()} threads, {repeats} interleaved repeats")
+    print(
+        f"x {tuple(x.shape)}, 1000 classes, float32, forward, cross-entropy, backward and SGD; "
+        f"torch {torch.__version__}, torchvision {torchvision.__version__}, "
+        f"{torch.get_num_threads()} threads, {repeats} interleaved repeats"
+    )
     ratios = {name: report(name, layout, x, labels, repeats) for name, layout in FORMATS.items()}
-    print("training step, resnet18 over torchvision's: "
-          + ", ".join(f"{name} {ratio:.3f}" for name, ratio in ratios.items()) + f" (bar: at most {BAR})")
+    print(
+        "training step, resnet18 over torchvision's: "
+        + ", ".join(f"{name} {ratio:.3f}" for name, ratio in ratios.items())
+        + f" (bar: at most {BAR})"
+    )
     sys.exit(max(ratios.values()) > BAR)
 
 
@@ -44,15 +51,18 @@ def report(name, layout, x, labels, repeats):
     for net in nets.values():
         net.train()
     for repeat in range(repeats + 2):
-        for way in sorted(steps, reverse=repeat % 2):                        # neither is always the first
+        for way in sorted(steps, reverse=repeat % 2):  # neither is always the first
             began = time.perf_counter()
             steps[way]()
-            if repeat >= 2:                                                  # the first two warm up
+            if repeat >= 2:  # the first two warm up
                 seconds[way].append(time.perf_counter() - began)
     medians = {way: statistics.median(times) for way, times in seconds.items()}
     ratio = medians["resnet18"] / medians["torchvision"]
-    print(f"{name}, median ms: " + ", ".join(f"{way} {1000 * median:.1f}" for way, median in medians.items())
-          + f" (ratio {ratio:.3f})")
+    print(
+        f"{name}, median ms: "
+        + ", ".join(f"{way} {1000 * median:.1f}" for way, median in medians.items())
+        + f" (ratio {ratio:.3f})"
+    )
     return ratio
 
 
@@ -64,6 +74,7 @@ def stepper(net, x, labels):
         optimizer.zero_grad()
         F.cross_entropy(net(x), labels).backward()
         optimizer.step()
+
     return step
 
 

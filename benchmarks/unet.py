@@ -1,6 +1,8 @@
-"""Median time of a training step of our U-Net over that of one written out plainly; memory of a large image in windows.
+"""Median time of a training step of our U-Net over that of one written out plainly; memory of a large image
+in windows.
 
-Each pass over the large image is a process of its own, whose peak counts all of it: Python, PyTorch, the image.
+Each pass over the large image is a process of its own, whose peak counts all of it: Python, PyTorch, the
+image.
 """
 
 import argparse
@@ -23,8 +25,13 @@ SIDE, WIDTH, DEPTH, TILE = 4000, 8, 4, 512
 
 def double_conv(ins, outs):
     return nn.Sequential(
-        nn.Conv2d(ins, outs, 3, padding=1, bias=False), nn.BatchNorm2d(outs), nn.ReLU(inplace=True),
-        nn.Conv2d(outs, outs, 3, padding=1, bias=False), nn.BatchNorm2d(outs), nn.ReLU(inplace=True))
+        nn.Conv2d(ins, outs, 3, padding=1, bias=False),
+        nn.BatchNorm2d(outs),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(outs, outs, 3, padding=1, bias=False),
+        nn.BatchNorm2d(outs),
+        nn.ReLU(inplace=True),
+    )
 
 
 class PlainUNet(nn.Module):
@@ -57,10 +64,12 @@ class PlainUNet(nn.Module):
 
 def copy_weights(net, plain):
     """UNet, PlainUNet -> None: give the second the first's parameters and buffers."""
-    pairs = [*zip(net.encoder, [plain.inc, plain.down1, plain.down2, plain.down3, plain.down4], strict=True),
-             *zip(net.upward, [plain.up4, plain.up3, plain.up2, plain.up1], strict=True),
-             *zip(net.decoder, [plain.conv4, plain.conv3, plain.conv2, plain.conv1], strict=True),
-             (net.head, plain.outc)]
+    pairs = [
+        *zip(net.encoder, [plain.inc, plain.down1, plain.down2, plain.down3, plain.down4], strict=True),
+        *zip(net.upward, [plain.up4, plain.up3, plain.up2, plain.up1], strict=True),
+        *zip(net.decoder, [plain.conv4, plain.conv3, plain.conv2, plain.conv1], strict=True),
+        (net.head, plain.outc),
+    ]
     for ours, theirs in pairs:
         theirs.load_state_dict(ours.state_dict())
 
@@ -68,14 +77,18 @@ def copy_weights(net, plain):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--repeats", type=int, default=20)
-    arguments.add_argument("--pass", dest="way", choices=PASSES, help="one pass over the large image, and no more")
+    arguments.add_argument(
+        "--pass", dest="way", choices=PASSES, help="one pass over the large image, and no more"
+    )
     arguments = arguments.parse_args()
     if arguments.way:
         return one_pass(arguments.way)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    print(f"image (1, 1, {SIDE}, {SIDE}), UNet(1, 2, width={WIDTH}, depth={DEPTH}), float32, without gradients:")
+    print(
+        f"image (1, 1, {SIDE}, {SIDE}), UNet(1, 2, width={WIDTH}, depth={DEPTH}), float32, without gradients:"
+    )
     sys.stdout.flush()
-    for way in PASSES:              # before the training: a process starts with its parent's peak
+    for way in PASSES:  # before the training: a process starts with its parent's peak
         subprocess.run([sys.executable, __file__, "--pass", way], check=True)
     ratio = training(arguments.repeats)
     print(f"training step, UNet over the plain one: {ratio:.3f} (bar: at most {BAR})")
@@ -102,19 +115,28 @@ def one_pass(way):
 
 
 def training(repeats):
-    """Time both nets in turn, from the same weights, print the medians -> float: ours over the plain one's."""
+    """Time both nets in turn, from the same weights, print the medians -> float: ours over the plain
+    one's.
+    """
     torch.manual_seed(0)
     x, target = torch.randn(1, 1, 256, 256), torch.randint(2, (1, 256, 256))
     nets = {"plain": PlainUNet(), "UNet": UNet(1, 2)}
     copy_weights(nets["UNet"], nets["plain"])
-    print(f"x {tuple(x.shape)}, 2 classes, float32, contiguous, forward, cross-entropy, backward and SGD; "
-          f"{repeats} interleaved repeats")
-    assert_close(nets["UNet"](x), nets["plain"](x))                          # BatchNorm in training mode
-    assert_close(nets["UNet"].eval()(x), nets["plain"].eval()(x))            # and in eval mode
-    steps, seconds = {way: stepper(net.train(), x, target) for way, net in nets.items()}, {way: [] for way in nets}
-    assert_close(*(torch.tensor([step(), step()]) for step in steps.values()), rtol=1e-4, atol=1e-4)    # warm-up, too
+    print(
+        f"x {tuple(x.shape)}, 2 classes, float32, contiguous, forward, cross-entropy, backward and SGD; "
+        f"{repeats} interleaved repeats"
+    )
+    assert_close(nets["UNet"](x), nets["plain"](x))  # BatchNorm in training mode
+    assert_close(nets["UNet"].eval()(x), nets["plain"].eval()(x))  # and in eval mode
+    steps, seconds = (
+        {way: stepper(net.train(), x, target) for way, net in nets.items()},
+        {way: [] for way in nets},
+    )
+    assert_close(
+        *(torch.tensor([step(), step()]) for step in steps.values()), rtol=1e-4, atol=1e-4
+    )  # warm-up, too
     for repeat in range(repeats):
-        for way in sorted(steps, reverse=repeat % 2):                        # neither is always the first
+        for way in sorted(steps, reverse=repeat % 2):  # neither is always the first
             began = time.perf_counter()
             steps[way]()
             seconds[way].append(time.perf_counter() - began)
@@ -133,6 +155,7 @@ def stepper(net, x, target):
         loss.backward()
         optimizer.step()
         return loss.item()
+
     return step
 
 

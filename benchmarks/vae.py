@@ -1,4 +1,5 @@
-"""Median time and peak memory of a training step of our VAE over those of one written out plainly, on the CPU.
+"""Median time and peak memory of a training step of our VAE over those of one written out plainly, on the
+CPU.
 
 One step: 64 images of 28×28 pixels of 256 levels, the ELBO of one draw, backward, Adam.
 """
@@ -27,12 +28,23 @@ class PlainVAE(nn.Module):
     def __init__(self):
         super().__init__()
         self.encoder = nn.Sequential(
-            nn.Conv2d(1, 32, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.ReLU(),
-            nn.Flatten(), nn.Linear(3136, 32))
+            nn.Conv2d(1, 32, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(3136, 32),
+        )
         self.decoder = nn.Sequential(
-            nn.Linear(16, 3136), nn.ReLU(), nn.Unflatten(1, (64, 7, 7)),
-            nn.ConvTranspose2d(64, 32, 4, stride=2, padding=1), nn.ReLU(),
-            nn.ConvTranspose2d(32, 32, 4, stride=2, padding=1), nn.ReLU(), nn.Conv2d(32, 256, 3, padding=1))
+            nn.Linear(16, 3136),
+            nn.ReLU(),
+            nn.Unflatten(1, (64, 7, 7)),
+            nn.ConvTranspose2d(64, 32, 4, stride=2, padding=1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(32, 32, 4, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(32, 256, 3, padding=1),
+        )
 
     def forward(self, x):
         mu, logvar = self.encoder(2 * x - 1).chunk(2, dim=1)
@@ -46,25 +58,33 @@ def plain_loss(model, x):
     return (reconstruction + kl) / len(x)
 
 
-WAYS = {"plain": (PlainVAE, plain_loss),
-        "VAE": (lambda: VAE(SIZE, levels=LEVELS, latent=LATENT, width=WIDTH), elbo_loss)}
+WAYS = {
+    "plain": (PlainVAE, plain_loss),
+    "VAE": (lambda: VAE(SIZE, levels=LEVELS, latent=LATENT, width=WIDTH), elbo_loss),
+}
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--repeats", type=int, default=20)
-    arguments.add_argument("--memory-of", choices=WAYS, help="print the peak memory of two steps of one, and no more")
+    arguments.add_argument(
+        "--memory-of", choices=WAYS, help="print the peak memory of two steps of one, and no more"
+    )
     arguments = arguments.parse_args()
     x = images()
     if arguments.memory_of:
         make, loss = WAYS[arguments.memory_of]
         step = stepper(make(), loss, x)
         step(), step()
-        return print(f"{arguments.memory_of}: peak memory {peak_memory()['ram'] / 2**20:.0f} MiB, all of the process")
-    print(f"x {tuple(x.shape)}, {LEVELS} levels, float32, forward, ELBO, backward and Adam; torch {torch.__version__}, "
-          f"{torch.get_num_threads()} threads, {arguments.repeats} interleaved repeats")
+        return print(
+            f"{arguments.memory_of}: peak memory {peak_memory()['ram'] / 2**20:.0f} MiB, all of the process"
+        )
+    print(
+        f"x {tuple(x.shape)}, {LEVELS} levels, float32, forward, ELBO, backward and Adam; torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads, {arguments.repeats} interleaved repeats"
+    )
     sys.stdout.flush()
-    for way in WAYS:                # before the training: a process starts with its parent's peak
+    for way in WAYS:  # before the training: a process starts with its parent's peak
         subprocess.run([sys.executable, __file__, "--memory-of", way], check=True)
     ratio = training(x, arguments.repeats)
     print(f"training step, VAE over plain: {ratio:.3f} (bar: at most {BAR})")
@@ -77,19 +97,21 @@ def images():
 
 
 def training(x, repeats):
-    """Time both in turn, from the same weights and noise, print the medians -> float: ours over the plain one's."""
+    """Time both in turn, from the same weights and noise, print the medians -> float: ours over the plain
+    one's.
+    """
     models = {way: make() for way, (make, _) in WAYS.items()}
     models["plain"].load_state_dict(models["VAE"].state_dict())
     steps = {way: stepper(model, WAYS[way][1], x) for way, model in models.items()}
     losses = {way: [] for way in WAYS}
     for way in WAYS:
-        torch.manual_seed(0)                                                 # the same noise; warm-up, too
+        torch.manual_seed(0)  # the same noise; warm-up, too
         losses[way] = torch.tensor([steps[way]() for _ in range(3)])
     assert_close(losses["VAE"], losses["plain"], rtol=1e-4, atol=0)
     assert losses["VAE"][2] < losses["VAE"][0]
     seconds = {way: [] for way in WAYS}
     for repeat in range(repeats):
-        for way in sorted(steps, reverse=repeat % 2):                        # neither is always the first
+        for way in sorted(steps, reverse=repeat % 2):  # neither is always the first
             began = time.perf_counter()
             steps[way]()
             seconds[way].append(time.perf_counter() - began)
@@ -108,6 +130,7 @@ def stepper(model, loss_fn, x):
         loss.backward()
         optimizer.step()
         return loss.item()
+
     return step
 
 

@@ -15,7 +15,7 @@ from tests.browser import lab
 from vlmbook import chapters
 
 BAR_MS = 120
-CALCULATOR = 1                  # the second live figure of the chapter
+CALCULATOR = 1  # the second live figure of the chapter
 WATCH = """number => {          // from the next key that goes down to the next picture that has been decoded
     const image = document.querySelectorAll('.jp-Notebook .widget-image')[number];
     window.pressed = null; window.latency = null;
@@ -33,9 +33,13 @@ def main():
         with lab.jupyterlab(Path(private) / "work", Path(private)) as where:
             page = lab.open_notebook(browser, where, chapters.find("ch03a").name)
             lab.run_all(page)
-            times = [press(page, "ArrowRight" if number % 2 else "ArrowLeft") for number in range(presses + 10)][10:]
+            times = [
+                press(page, "ArrowRight" if number % 2 else "ArrowLeft") for number in range(presses + 10)
+            ][10:]
     median, p90 = statistics.median(times), statistics.quantiles(times, n=10)[-1]
-    print(f"{len(times)} key presses: median {median:.0f} ms, p90 {p90:.0f} ms (bar for the median: {BAR_MS} ms)")
+    print(
+        f"{len(times)} key presses: median {median:.0f} ms, p90 {p90:.0f} ms (bar for the median: {BAR_MS} ms)"
+    )
     return median > BAR_MS
 
 

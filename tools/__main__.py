@@ -1,9 +1,9 @@
 """Execute the chapters into their committed form, check them, and make the README's table of them.
 
-    python tools/notebooks.py execute ch03a            after an edit of the notebook or of its text
-    python tools/notebooks.py execute ch03a --profile full
-    python tools/notebooks.py check
-    python tools/notebooks.py table
+python -m tools execute ch03a            after an edit of the notebook or of its text
+python -m tools execute ch03a --profile full
+python -m tools check
+python -m tools table
 """
 
 import argparse
@@ -11,46 +11,81 @@ import re
 import sys
 from pathlib import Path
 
-from check import problems
-from execute import Chapter, execute, put
-
+from tools.check import problems
+from tools.execute import Chapter, execute, put
 from vlmbook import runtime
 from vlmbook.notebook import records
-from vlmbook.chapters import Stopped
+from vlmbook.notebook.kernel import Stopped
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKERS = "<!-- chapters -->", "<!-- /chapters -->"
 
 # Every chapter that the book gets, written or not: notebook, section of the book, title, what it shows.
 BOOK = [
-    ("ch01_from_features_to_networks", "§1.1-1.3", "From features to networks",
-     "hand-made features against learned ones on the same photographs"),
-    ("ch02_foundations", "§2.1", "Foundations",
-     "data, depth, several tasks at once: what each of them buys, measured"),
-    ("ch03a_convolution_and_pooling", "§2.2.1(1)", "Convolution and pooling",
-     "kernels on photographs, sizes and strides, the transposed convolution, a CNN in seconds"),
-    ("ch03b_resnet", "§2.2.1(2)", "ResNet",
-     "why depth alone makes a network worse and the residual block does not"),
-    ("ch03c_unet", "§2.2.1(3)", "U-Net",
-     "segmentation, and what the skip connections carry"),
-    ("ch04a_gan", "§2.2.2(1)", "GAN",
-     "generator against discriminator, and how the game fails"),
-    ("ch04b_vae", "§2.2.2(2)", "VAE",
-     "a latent space to walk in, reconstruction against KL"),
-    ("ch04c_gpt", "§2.2.2(3)", "GPT",
-     "an image written pixel by pixel, the causal mask tested"),
-    ("ch05a_classification_and_detection", "§2.2.3(1)", "Classification and detection",
-     "boxes, anchors, non-maximum suppression, average precision by hand"),
-    ("ch05b_attention", "§2.2.3(2), (4)", "Attention",
-     "queries, keys and values, and a vision transformer that looks"),
-    ("ch05c_distillation", "§2.2.3(3)", "Distillation",
-     "a small network taught by a large one, temperature by temperature"),
-    ("ch06a_face_recognition", "§6.1", "Face recognition",
-     "a system from detection to matching, its errors and its threshold"),
-    ("ch06b_image_generation_and_editing", "§6.2", "Image generation and editing",
-     "inpainting, super-resolution and style, judged by numbers"),
-    ("ch07_challenges_and_directions", "§7, §8", "Challenges and directions",
-     "compression, privacy, fairness, explanation, few shots, image and text"),
+    (
+        "ch01_from_features_to_networks",
+        "§1.1-1.3",
+        "From features to networks",
+        "hand-made features against learned ones on the same photographs",
+    ),
+    (
+        "ch02_foundations",
+        "§2.1",
+        "Foundations",
+        "data, depth, several tasks at once: what each of them buys, measured",
+    ),
+    (
+        "ch03a_convolution_and_pooling",
+        "§2.2.1(1)",
+        "Convolution and pooling",
+        "kernels on photographs, sizes and strides, the transposed convolution, a CNN in seconds",
+    ),
+    (
+        "ch03b_resnet",
+        "§2.2.1(2)",
+        "ResNet",
+        "why depth alone makes a network worse and the residual block does not",
+    ),
+    ("ch03c_unet", "§2.2.1(3)", "U-Net", "segmentation, and what the skip connections carry"),
+    ("ch04a_gan", "§2.2.2(1)", "GAN", "generator against discriminator, and how the game fails"),
+    ("ch04b_vae", "§2.2.2(2)", "VAE", "a latent space to walk in, reconstruction against KL"),
+    ("ch04c_gpt", "§2.2.2(3)", "GPT", "an image written pixel by pixel, the causal mask tested"),
+    (
+        "ch05a_classification_and_detection",
+        "§2.2.3(1)",
+        "Classification and detection",
+        "boxes, anchors, non-maximum suppression, average precision by hand",
+    ),
+    (
+        "ch05b_attention",
+        "§2.2.3(2), (4)",
+        "Attention",
+        "queries, keys and values, and a vision transformer that looks",
+    ),
+    (
+        "ch05c_distillation",
+        "§2.2.3(3)",
+        "Distillation",
+        "a small network taught by a large one, temperature by temperature",
+    ),
+    (
+        "ch06a_face_recognition",
+        "§6.1",
+        "Face recognition",
+        "a system from detection to matching, its errors and its threshold",
+    ),
+    (
+        "ch06b_image_generation_and_editing",
+        "§6.2",
+        "Image generation and editing",
+        "inpainting, super-resolution and style, judged by numbers",
+    ),
+    (
+        "ch07_challenges_and_directions",
+        "§7, §8",
+        "Challenges and directions",
+        "compression, privacy, fairness, explanation, few shots, image and text",
+    ),
     ("appendix_a_frameworks", "App. A", "Frameworks", "the book's snippets run, and mended"),
     ("appendix_b_datasets", "App. B", "Data sets", "the book's figures held against the sources"),
     ("appendix_c_tools", "App. C", "Tools", "the book's tools tried on one photograph"),
@@ -68,33 +103,47 @@ def main(arguments=None):
 
 
 def parser():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)     # another tree, for the tests
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--root", type=Path, default=ROOT, help=argparse.SUPPRESS
+    )  # another tree, for the tests
     commands = parser.add_subparsers(required=True)
     run = commands.add_parser("execute", help="run chapters and write them with their outputs and records")
     run.add_argument("chapters", nargs="*", metavar="CHAPTER", help="ch03a, … (default: all)")
-    run.add_argument("--profile", choices=runtime.PROFILES, default="quick", help="full writes the record alone")
-    run.add_argument("--from", dest="side", choices=("text", "notebook"), help="the side to take if both were edited")
+    run.add_argument(
+        "--profile", choices=runtime.PROFILES, default="quick", help="full writes the record alone"
+    )
+    run.add_argument(
+        "--from", dest="side", choices=("text", "notebook"), help="the side to take if both were edited"
+    )
     run.set_defaults(command=execute_all)
     check = commands.add_parser("check", help="name everything about chapters that is not as it should be")
     check.add_argument("chapters", nargs="*", metavar="CHAPTER", help="ch03a, … (default: all)")
     check.set_defaults(command=check_all)
-    commands.add_parser("table", help="write the README's table of chapters").set_defaults(command=write_table)
+    commands.add_parser("table", help="write the README's table of chapters").set_defaults(
+        command=write_table
+    )
     return parser
 
 
 def execute_all(options):
     for chapter in chosen(options):
         execute(chapter, profile=options.profile, side=options.side)
-        print(f"{chapter.short}: {records.cost(records.load(chapter.short, options.profile, chapter.results))}")
+        print(
+            f"{chapter.short}: {records.cost(records.load(chapter.short, options.profile, chapter.results))}"
+        )
         if options.profile == "full":
-            print(f"  recorded; now `python tools/notebooks.py execute {chapter.short}` shows it in the notebook")
+            print(f"  recorded; now `python -m tools execute {chapter.short}` shows it in the notebook")
     return 0
 
 
 def check_all(options):
     named = chosen(options)
-    found = [f"{chapter.notebook.name}: {problem}" for chapter in named for problem in problems(chapter.notebook)]
+    found = [
+        f"{chapter.notebook.name}: {problem}" for chapter in named for problem in problems(chapter.notebook)
+    ]
     print("\n".join(found) or f"{', '.join(chapter.short for chapter in named)}: as it should be")
     return 1 if found else 0
 
@@ -142,7 +191,9 @@ def row(root, stem, section, title, shows):
         return name, section, shows, "to come", ""
     quick, full = (records.load(chapter.short, profile, chapter.results) for profile in runtime.PROFILES)
     return (
-        f"[{name}](notebooks/{stem}.ipynb)", section, shows,
+        f"[{name}](notebooks/{stem}.ipynb)",
+        section,
+        shows,
         records.cost(quick).removesuffix(f", {quick['device']}") if quick else "not measured yet",
         records.cost(full) if full else "not measured yet",
     )

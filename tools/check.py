@@ -21,9 +21,11 @@ from vlmbook.notebook import records
 CODE_CELLS = range(15, 36)
 MEDIAN_LINES, MOST_LINES, IMPORT_LINES, LINE_LENGTH = 6, 25, 10, 100
 FILE_LIMIT = 1_000_000
-NEARLY_EQUAL = 8            # of 255, in every channel: dithering moves a background that much
-NOT_BACKGROUND = 0.005      # of a picture's pixels have to differ from its commonest colour
-MACHINE_PATH = re.compile(r"(?<![\w./~-])(?:/(?:home|root|tmp|work|Users|private|var/folders)/\S|[A-Za-z]:\\+Users)")
+NEARLY_EQUAL = 8  # of 255, in every channel: dithering moves a background that much
+NOT_BACKGROUND = 0.005  # of a picture's pixels have to differ from its commonest colour
+MACHINE_PATH = re.compile(
+    r"(?<![\w./~-])(?:/(?:home|root|tmp|work|Users|private|var/folders)/\S|[A-Za-z]:\\+Users)"
+)
 ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]{6,}")
 NETWORK_IMAGE = re.compile(r"!\[[^\]]*\]\(\s*https?:|<img[^>]+src\s*=\s*[\"']?https?:", re.IGNORECASE)
 
@@ -34,11 +36,22 @@ def problems(path):
     if not path.exists():
         return [f"there is only its text, text/{chapter.text.name}"]
     notebook = nbformat.read(path, as_version=4)
-    code = [(number, cell) for number, cell in enumerate(notebook.cells, 1)
-            if cell.cell_type == "code" and cell.source.strip()]
+    code = [
+        (number, cell)
+        for number, cell in enumerate(notebook.cells, 1)
+        if cell.cell_type == "code" and cell.source.strip()
+    ]
     return [
-        *pairing(chapter, notebook), *execution(notebook, code), *form(notebook), *record(chapter, notebook),
-        *outputs(code), *pictures(code), *sizes(path, code), *imports(code), *prose(notebook), *paths(notebook),
+        *pairing(chapter, notebook),
+        *execution(notebook, code),
+        *form(notebook),
+        *record(chapter, notebook),
+        *outputs(code),
+        *pictures(code),
+        *sizes(path, code),
+        *imports(code),
+        *prose(notebook),
+        *paths(notebook),
         *asked_exercises(chapter, code),
     ]
 
@@ -62,17 +75,28 @@ def execution(notebook, code):
 
 
 def form(notebook):
-    """Saved by hand from JupyterLab, a notebook has other ids and metadata, which the next execution changes back."""
+    """Saved by hand from JupyterLab, a notebook has other ids and metadata, which the next execution changes
+    back.
+    """
     metadata = {key: value for key, value in notebook.metadata.items() if key != "vlmbook"}
     extra = [cell for cell in notebook.cells if set(cell.metadata) - {"tags"}]
-    if metadata != METADATA or extra or [cell.id for cell in notebook.cells] != list(content_ids(notebook.cells)):
+    if (
+        metadata != METADATA
+        or extra
+        or [cell.id for cell in notebook.cells] != list(content_ids(notebook.cells))
+    ):
         yield "its metadata or cell ids are not those that `notebooks.py execute` writes"
 
 
 def record(chapter, notebook):
     """The cells tagged `record` show what the published runs cost."""
-    shown = "".join(text for cell in notebook.cells if "record" in cell.metadata.get("tags", [])
-                    for output in cell.get("outputs", []) for text in texts(output))
+    shown = "".join(
+        text
+        for cell in notebook.cells
+        if "record" in cell.metadata.get("tags", [])
+        for output in cell.get("outputs", [])
+        for text in texts(output)
+    )
     for profile in runtime.PROFILES:
         entry = records.load(chapter.short, profile, chapter.results)
         if entry and records.cost(entry) not in shown:
@@ -98,8 +122,13 @@ def outputs(code):
 
 
 def pictures(code):
-    found = [(number, mime, data) for number, cell in code for output in cell.outputs
-             for mime, data in output.get("data", {}).items() if mime.startswith("image/")]
+    found = [
+        (number, mime, data)
+        for number, cell in code
+        for output in cell.outputs
+        for mime, data in output.get("data", {}).items()
+        if mime.startswith("image/")
+    ]
     if not found:
         yield "it shows no picture"
     for number, mime, data in found:
@@ -132,7 +161,7 @@ def sizes(path, code):
     if code and (median := statistics.median(map(len, lines.values()))) > MEDIAN_LINES:
         yield f"the median code cell has {median:g} lines, more than {MEDIAN_LINES}"
     for number, cell in code:
-        if (whole := len(cell.source.splitlines())) > MOST_LINES:              # blank ones included
+        if (whole := len(cell.source.splitlines())) > MOST_LINES:  # blank ones included
             yield f"cell {number} has {whole} lines, more than {MOST_LINES}"
     for number, block in lines.items():
         if any(len(line) > LINE_LENGTH for line in block):
@@ -158,7 +187,7 @@ def imports(code):
 
 def parsed(cell):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)     # a cell's own business; it has run
+        warnings.simplefilter("ignore", SyntaxWarning)  # a cell's own business; it has run
         return ast.parse(TransformerManager().transform_cell(cell.source))
 
 
@@ -174,7 +203,8 @@ def exists(module, name):
         if find_spec(module) is None:
             return False
         return not (name and module.split(".")[0] == "vlmbook") or (
-            hasattr(import_module(module), name) or find_spec(f"{module}.{name}") is not None)
+            hasattr(import_module(module), name) or find_spec(f"{module}.{name}") is not None
+        )
     except (ImportError, ValueError):
         return False
 
@@ -230,5 +260,11 @@ def calls_of_check(cell):
         nodes = list(ast.walk(parsed(cell)))
     except SyntaxError:
         return []
-    return [node for node in nodes if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "check"
-            and node.args and isinstance(node.args[0], ast.Constant)]
+    return [
+        node
+        for node in nodes
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "id", "") == "check"
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+    ]

@@ -21,11 +21,11 @@ from nbformat import NotebookNode
 from PIL import Image
 from tqdm import tqdm
 
-from vlmbook import chapters
-from vlmbook.notebook import records
-from vlmbook.chapters import Stopped
+from vlmbook.notebook import kernel, records
+from vlmbook.notebook.kernel import Stopped
 
-# How a chapter looks as text. It stands in no configuration file, so that no reader's JupyterLab pairs anything.
+# How a chapter looks as text. It stands in no configuration file, so that no reader's JupyterLab pairs
+# anything.
 FORMAT = "py:percent"
 FILTERS = {"notebook_metadata_filter": "-all", "cell_metadata_filter": "tags,-all"}
 
@@ -33,13 +33,15 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-PICTURE_LIMIT = 300_000   # bytes of the one picture that may stand beside a record
-PHOTOGRAPH = 4096         # a picture with more colours than this is dithered
+PICTURE_LIMIT = 300_000  # bytes of the one picture that may stand beside a record
+PHOTOGRAPH = 4096  # a picture with more colours than this is dithered
 WIDGET = "application/vnd.jupyter.widget-view+json"
 NEW_CELL = {
-    "code": nbformat.v4.new_code_cell, "markdown": nbformat.v4.new_markdown_cell, "raw": nbformat.v4.new_raw_cell,
+    "code": nbformat.v4.new_code_cell,
+    "markdown": nbformat.v4.new_markdown_cell,
+    "raw": nbformat.v4.new_raw_cell,
 }
-PROGRESS_BAR = re.compile(r"\[\d\d:\d\d[<,]")   # "  0%|          | 0/300 [00:00<?, ?it/s]"
+PROGRESS_BAR = re.compile(r"\[\d\d:\d\d[<,]")  # "  0%|          | 0/300 [00:00<?, ?it/s]"
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,11 @@ class Chapter:
 
     @property
     def short(self):
-        return short_name(self.notebook)
+        return self.notebook.name.partition("_")[0]
 
 
-# --- the two sides of a chapter ------------------------------------------------------------------------------------
+# --- the two sides of a chapter -----------------------------------------------------------------------------
+
 
 def as_text(cells):
     """list of cells -> str: the chapter as a Python file, cells parted by `# %%`."""
@@ -87,7 +90,8 @@ def source_hash(cells):
 
 
 def edited_side(chapter, side=None):
-    """Chapter, "text"|"notebook"|None -> list of cells: those of the side that was edited since the last execution.
+    """Chapter, "text"|"notebook"|None -> list of cells: those of the side that was edited since the last
+    execution.
 
     Raises Stopped where that is both and they disagree. A named side is taken without a look at the other.
     """
@@ -105,8 +109,10 @@ def edited_side(chapter, side=None):
         return text
     if source_hash(text) == executed:
         return cells
-    raise Stopped(f"{chapter.short}: notebook and text were both edited and disagree; "
-                  "say --from text or --from notebook")
+    raise Stopped(
+        f"{chapter.short}: notebook and text were both edited and disagree; "
+        "say --from text or --from notebook"
+    )
 
 
 def read_text(chapter):
@@ -120,7 +126,8 @@ def read_notebook(chapter):
     return from_text(as_text([bare(cell) for cell in notebook.cells])), executed
 
 
-# --- one execution -------------------------------------------------------------------------------------------------
+# --- one execution ------------------------------------------------------------------------------------------
+
 
 def execute(chapter, *, profile="quick", side=None):
     """Chapter -> None: run it, publish its record and, in the quick profile, write notebook and text.
@@ -131,18 +138,25 @@ def execute(chapter, *, profile="quick", side=None):
     with tempfile.TemporaryDirectory(prefix="vlmbook-", ignore_cleanup_errors=True) as folder:
         made = Path(folder) / f"{chapter.short}.{profile}.json"
         run_notebook(notebook, chapter, made, profile)
-        files = {chapter.results / path.name: path.read_bytes() for path in (made, made.with_suffix(".png"))
-                 if path.exists()}
+        files = {
+            chapter.results / path.name: path.read_bytes()
+            for path in (made, made.with_suffix(".png"))
+            if path.exists()
+        }
     if profile == "quick":
         notebook = committed_form(notebook)
-        files |= {chapter.text: as_text(notebook.cells).encode(),
-                  chapter.notebook: (nbformat.writes(notebook) + "\n").encode()}
+        files |= {
+            chapter.text: as_text(notebook.cells).encode(),
+            chapter.notebook: (nbformat.writes(notebook) + "\n").encode(),
+        }
     for path, data in files.items():
         put(path, data)
 
 
 def run_notebook(notebook, chapter, made, profile):
-    """Execute in the folder of `made`, the record that the notebook has to write; complete the record, show it."""
+    """Execute in the folder of `made`, the record that the notebook has to write; complete the record, show
+    it.
+    """
 
     def complete(client, run):
         if not made.exists():
@@ -155,15 +169,17 @@ def run_notebook(notebook, chapter, made, profile):
 
     count = sum(cell.cell_type == "code" for cell in notebook.cells)
     with tqdm(total=count, desc=chapter.short, unit="cell", disable=None) as bar:
-        run = kernel.execute(notebook, folder=made.parent, profile=profile,
-                               on_cell=lambda *_: bar.update(), after=complete)
+        run = kernel.execute(
+            notebook, folder=made.parent, profile=profile, on_cell=lambda *_: bar.update(), after=complete
+        )
     if run.error:
         print_tracebacks(notebook)
         raise Stopped(f"{chapter.short}: {run.error}")
 
 
 def show_record(client, results, made):
-    """Run the cells tagged `record` again, in the same kernel, over the published records and the one just made.
+    """Run the cells tagged `record` again, in the same kernel, over the published records and the one just
+    made.
 
     The kernel reads a copy of results/, so that nothing is published before everything went well.
     """
@@ -177,7 +193,9 @@ def show_record(client, results, made):
             try:
                 client.execute_cell(cell, index)
             except CellExecutionError as failed:
-                raise Stopped(f"cell {index + 1}, tagged record, raised {failed.ename}: {failed.evalue}") from None
+                raise Stopped(
+                    f"cell {index + 1}, tagged record, raised {failed.ename}: {failed.evalue}"
+                ) from None
 
 
 def print_tracebacks(notebook):
@@ -195,35 +213,48 @@ def put(path, data):
     os.replace(partial, path)
 
 
-# --- the same bytes at every run -----------------------------------------------------------------------------------
+# --- the same bytes at every run ----------------------------------------------------------------------------
+
 
 def committed_form(notebook):
-    """executed NotebookNode -> NotebookNode with nothing in it that another run would change, but measured values."""
+    """executed NotebookNode -> NotebookNode with nothing in it that another run would change, but measured
+    values.
+    """
     cells = [bare(cell) for cell in notebook.cells]
     for cell, executed, name in zip(cells, notebook.cells, content_ids(cells), strict=True):
         cell.id = name
         if cell.cell_type == "code":
             cell.outputs = [small for output in merged(executed.outputs) if (small := settled(output))]
-    for count, cell in enumerate((cell for cell in cells if cell.cell_type == "code" and cell.source.strip()), 1):
+    for count, cell in enumerate(
+        (cell for cell in cells if cell.cell_type == "code" and cell.source.strip()), 1
+    ):
         cell.execution_count = count
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.execution_count = count
-    made = nbformat.v4.new_notebook(cells=cells, metadata=METADATA | {"vlmbook": {"sources": source_hash(cells)}})
+    made = nbformat.v4.new_notebook(
+        cells=cells, metadata=METADATA | {"vlmbook": {"sources": source_hash(cells)}}
+    )
     nbformat.validate(made)
     return made
 
 
 def content_ids(cells):
-    """list of cells -> str for each: an id made from its source, and its place among cells of the same source."""
+    """list of cells -> str for each: an id made from its source, and its place among cells of the same
+    source.
+    """
     seen = Counter()
     for cell in cells:
         seen[cell.source] += 1
-        yield hashlib.sha256(f"{cell.cell_type}\n{cell.source}\n{seen[cell.source]}".encode()).hexdigest()[:12]
+        yield hashlib.sha256(f"{cell.cell_type}\n{cell.source}\n{seen[cell.source]}".encode()).hexdigest()[
+            :12
+        ]
 
 
 def merged(outputs):
-    """list of outputs -> the same with neighbouring pieces of one stream joined: the pieces are an accident of time."""
+    """list of outputs -> the same with neighbouring pieces of one stream joined: the pieces are an accident
+    of time.
+    """
     joined = []
     for output in outputs:
         if output.output_type == "stream" and joined and joined[-1].get("name") == output.name:
@@ -243,13 +274,15 @@ def settled(output):
     if WIDGET in data and "image/png" not in data and PROGRESS_BAR.search(data.get("text/plain", "")):
         return None
     if "image/png" in data:
-        data.pop(WIDGET, None)     # the view needs a kernel, the picture does not
+        data.pop(WIDGET, None)  # the view needs a kernel, the picture does not
         data["image/png"] = base64.b64encode(small_png(base64.b64decode(data["image/png"]))).decode()
     return NotebookNode(output | {"data": data, "metadata": {}})
 
 
 def settled_stream(output):
-    """Progress bars go from stderr, for they hold times; of what stdout wrote over itself the last state stays."""
+    """Progress bars go from stderr, for they hold times; of what stdout wrote over itself the last state
+    stays.
+    """
     lines = output.text.split("\n")
     if output.name == "stderr":
         lines = [line for line in lines if "\r" not in line]
@@ -258,7 +291,9 @@ def settled_stream(output):
 
 
 def small_png(data):
-    """PNG bytes -> PNG bytes without text chunks: the picture as it is or in 256 colours, whichever is smaller."""
+    """PNG bytes -> PNG bytes without text chunks: the picture as it is or in 256 colours, whichever is
+    smaller.
+    """
     picture = Image.open(BytesIO(data))
     picture.load()
     picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
@@ -276,7 +311,7 @@ def in_palette(picture):
         return plain
     dithered = picture.quantize(palette=plain, dither=Image.Dither.FLOYDSTEINBERG)
     exact = (np.asarray(plain.convert("RGB")) == np.asarray(picture)).all(axis=-1)
-    mixed = Image.fromarray(np.where(exact, plain, dithered))    # dithering would speckle the white page
+    mixed = Image.fromarray(np.where(exact, plain, dithered))  # dithering would speckle the white page
     mixed.putpalette(plain.getpalette())
     return mixed
 

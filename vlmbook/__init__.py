@@ -1,3 +1,5 @@
-"""The package behind the notebooks of `vlmbook`: one module a chapter, `from vlmbook.convolution import conv2d`."""
+"""The package behind the notebooks of `vlmbook`: one module a chapter, `from vlmbook.convolution import
+conv2d`.
+"""
 
 __version__ = "0.1.0"

@@ -1,7 +1,9 @@
-"""Convolution, transposed convolution and pooling, each as its formula in loops and as a fast twin [chapter 3a].
+"""Convolution, transposed convolution and pooling, each as its formula in loops and as a fast twin [chapter
+3a].
 
-The functions mean what their namesakes in `torch.nn.functional` mean, for floating tensors (B, C, H, W) of any dtype
-and device, with autograd. Where a size is asked for, an int stands for a square and a pair for (height, width).
+The functions mean what their namesakes in `torch.nn.functional` mean, for floating tensors (B, C, H, W) of
+any dtype and device, with autograd. Where a size is asked for, an int stands for a square and a pair for
+(height, width).
 """
 
 import operator
@@ -18,10 +20,11 @@ from vlmbook.checks import check_images
 
 
 def output_size(n, kernel, *, stride=1, padding=0, dilation=1):
-    """int or (H, W) -> int or (Ho, Wo): floor((n + 2p − d(k − 1) − 1) / s) + 1 [Dumoulin & Visin 2016, rel. 15].
+    """int or (H, W) -> int or (Ho, Wo): floor((n + 2p − d(k − 1) − 1) / s) + 1 [Dumoulin & Visin 2016, rel.
+    15].
 
-    An int comes back when every argument is an int. Raises ValueError when the kernel is larger than the padded
-    input.
+    An int comes back when every argument is an int. Raises ValueError when the kernel is larger than the
+    padded input.
     """
     square = not any(isinstance(number, (tuple, list)) for number in (n, kernel, stride, padding, dilation))
     n, kernel, stride = _pair(n, "n", 1), _pair(kernel, "kernel", 1), _pair(stride, "stride", 1)
@@ -30,23 +33,26 @@ def output_size(n, kernel, *, stride=1, padding=0, dilation=1):
     for size, k, s, p, d in zip(n, kernel, stride, padding, dilation, strict=True):
         reach = d * (k - 1) + 1
         if reach > size + 2 * p:
-            raise ValueError(f"a kernel of {k} with dilation {d} spans {reach} pixels, "
-                             f"more than the input's {size} with padding {p} on both sides ({size + 2 * p})")
+            raise ValueError(
+                f"a kernel of {k} with dilation {d} spans {reach} pixels, "
+                f"more than the input's {size} with padding {p} on both sides ({size + 2 * p})"
+            )
         sizes.append((size + 2 * p - reach) // s + 1)
     return sizes[0] if square else tuple(sizes)
 
 
 def conv2d_loops(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1):
-    """(B, C, H, W), (O, C/groups, Kh, Kw)[, (O,)] -> (B, O, Ho, Wo): the formula read aloud, for small inputs.
+    """(B, C, H, W), (O, C/groups, Kh, Kw)[, (O,)] -> (B, O, Ho, Wo): the formula read aloud, for small
+    inputs.
 
-    y[b,o,i,j] = bias[o] + Σ_c Σ_m Σ_n w[o,c,m,n] · x[b, c, s·i + d·m − p, s·j + d·n − p], pixels outside the image
-    being 0 [PyTorch docs, torch.nn.Conv2d]. The errors are those of `conv2d`.
+    y[b,o,i,j] = bias[o] + Σ_c Σ_m Σ_n w[o,c,m,n] · x[b, c, s·i + d·m − p, s·j + d·n − p], pixels outside the
+    image being 0 [PyTorch docs, torch.nn.Conv2d]. The errors are those of `conv2d`.
     """
     (sh, sw), (ph, pw), (dh, dw), (ho, wo) = _conv_plan(x, weight, bias, stride, padding, dilation, groups)
     (batch, _, height, width), (outs, per_group, kh, kw) = x.shape, weight.shape
     y = x.new_zeros(batch, outs, ho, wo)
     for b, o, i, j in product(range(batch), range(outs), range(ho), range(wo)):
-        first = o // (outs // groups) * per_group              # the first input channel of this output's group
+        first = o // (outs // groups) * per_group  # the first input channel of this output's group
         total = x.new_zeros(()) if bias is None else bias[o]
         for c, m, n in product(range(per_group), range(kh), range(kw)):
             row, column = sh * i + dh * m - ph, sw * j + dw * n - pw
@@ -57,17 +63,19 @@ def conv2d_loops(x, weight, bias=None, *, stride=1, padding=0, dilation=1, group
 
 
 def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1):
-    """(B, C, H, W), (O, C/groups, Kh, Kw)[, (O,)] -> (B, O, Ho, Wo): cross-correlation by shifted matrix products.
+    """(B, C, H, W), (O, C/groups, Kh, Kw)[, (O,)] -> (B, O, Ho, Wo): cross-correlation by shifted matrix
+    products.
 
-    Each kernel entry (m, n) is a matrix (O, C) that meets the image shifted by (m, n); the Kh·Kw products are added
-    up. Equal to `torch.nn.functional.conv2d`. Raises TypeError for what is no floating tensor, ValueError for shapes
-    that do not fit.
+    Each kernel entry (m, n) is a matrix (O, C) that meets the image shifted by (m, n); the Kh·Kw products are
+    added up. Equal to `torch.nn.functional.conv2d`. Raises TypeError for what is no floating tensor,
+    ValueError for shapes that do not fit.
     """
     stride, padding, dilation, (ho, wo) = _conv_plan(x, weight, bias, stride, padding, dilation, groups)
     kernel = rearrange(weight, "(g o) c m n -> m n g o c", g=groups).contiguous()
     y = x.new_zeros(len(x) * groups, len(weight) // groups, ho * wo)
     for m, n, window in _windows(_pad(x, padding), weight.shape[2:], stride, dilation, (ho, wo)):
-        # y + kernel @ pixels, in place. No name holds that copy of the pixels: the next finds its memory in the cache.
+        # y + kernel @ pixels, in place. No name holds that copy of the pixels: the next finds its memory in
+        # the cache.
         y = y.baddbmm_(
             repeat(kernel[m, n], "g o c -> (b g) o c", b=len(x)),
             rearrange(window, "b (g c) i j -> (b g) c (i j)", g=groups),
@@ -86,11 +94,14 @@ def conv_matrix(weight, input_size, *, stride=1, padding=0):
     pixels = weight.shape[1] * height * width
     basis = torch.eye(pixels, dtype=weight.dtype, device=weight.device)
     columns = conv2d(basis.view(pixels, -1, height, width), weight, stride=stride, padding=padding)
-    return columns.flatten(1).T                                   # column q is what the q-th single pixel turns into
+    return columns.flatten(1).T  # column q is what the q-th single pixel turns into
 
 
-def conv_transpose2d_loops(x, weight, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1):
-    """(B, C, H, W), (C, O/groups, Kh, Kw)[, (O,)] -> (B, O, Ho, Wo): each pixel stamps the kernel, for small inputs.
+def conv_transpose2d_loops(
+    x, weight, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1
+):
+    """(B, C, H, W), (C, O/groups, Kh, Kw)[, (O,)] -> (B, O, Ho, Wo): each pixel stamps the kernel, for small
+    inputs.
 
     y[b, o, s·i + d·m − p, s·j + d·n − p] += x[b,c,i,j] · w[c,o,m,n], stamps outside the output being lost
     [PyTorch docs, torch.nn.ConvTranspose2d]. The errors are those of `conv_transpose2d`.
@@ -100,7 +111,7 @@ def conv_transpose2d_loops(x, weight, bias=None, *, stride=1, padding=0, output_
     (batch, channels, height, width), (_, per_group, kh, kw) = x.shape, weight.shape
     y = x.new_zeros(batch, per_group * groups, ho, wo)
     for b, c, i, j in product(range(batch), range(channels), range(height), range(width)):
-        first = c // (channels // groups) * per_group          # the first output channel of this input's group
+        first = c // (channels // groups) * per_group  # the first output channel of this input's group
         for o, m, n in product(range(per_group), range(kh), range(kw)):
             row, column = sh * i + dh * m - ph, sw * j + dw * n - pw
             if 0 <= row < ho and 0 <= column < wo:
@@ -111,9 +122,10 @@ def conv_transpose2d_loops(x, weight, bias=None, *, stride=1, padding=0, output_
 def conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1):
     """(B, C, H, W), (C, O/groups, Kh, Kw)[, (O,)] -> (B, O, Ho, Wo): the adjoint of `conv2d`.
 
-    Every pixel stamps the kernel, scaled, at stride s, and where stamps overlap they add up. It is no inverse of the
-    convolution. Ho = (H − 1)s − 2p + d(Kh − 1) + output_padding + 1. Equal to `torch.nn.functional.conv_transpose2d`.
-    Raises as `conv2d`; output_padding must be below stride or dilation.
+    Every pixel stamps the kernel, scaled, at stride s, and where stamps overlap they add up. It is no inverse
+    of the convolution. Ho = (H − 1)s − 2p + d(Kh − 1) + output_padding + 1. Equal to
+    `torch.nn.functional.conv_transpose2d`. Raises as `conv2d`; output_padding must be below stride or
+    dilation.
     """
     plan = _transpose_plan(x, weight, bias, stride, padding, output_padding, dilation, groups)
     (sh, sw), (ph, pw), (dh, dw), (ho, wo) = plan
@@ -123,13 +135,16 @@ def conv_transpose2d(x, weight, bias=None, *, stride=1, padding=0, output_paddin
     y = x.new_zeros(len(x), weight.shape[1] * groups, ho + 2 * ph, wo + 2 * pw)
     for m, n in product(range(weight.shape[2]), range(weight.shape[3])):
         stamp = rearrange(kernel[m, n] @ pixels, "b g o (i j) -> b (g o) i j", i=height)
-        y[..., dh * m : dh * m + sh * (height - 1) + 1 : sh, dw * n : dw * n + sw * (width - 1) + 1 : sw] += stamp
+        y[..., dh * m : dh * m + sh * (height - 1) + 1 : sh, dw * n : dw * n + sw * (width - 1) + 1 : sw] += (
+            stamp
+        )
     y = y[..., ph : ph + ho, pw : pw + wo]
     return y if bias is None else y + bias[:, None, None]
 
 
 def max_pool2d_loops(x, kernel_size, *, stride=None, padding=0):
-    """(B, C, H, W) -> (B, C, Ho, Wo): the largest pixel of each window, for small inputs [PyTorch docs, MaxPool2d].
+    """(B, C, H, W) -> (B, C, Ho, Wo): the largest pixel of each window, for small inputs [PyTorch docs,
+    MaxPool2d].
 
     Of equal pixels the first, in reading order, is taken and alone gets the gradient; NaN wins.
     """
@@ -150,12 +165,12 @@ def max_pool2d_loops(x, kernel_size, *, stride=None, padding=0):
 def max_pool2d(x, kernel_size, *, stride=None, padding=0):
     """(B, C, H, W) -> (B, C, Ho, Wo): the largest pixel of each window; stride None means the kernel size.
 
-    Equal to `torch.nn.functional.max_pool2d`, ties and NaN included. Raises ValueError for a padding above half the
-    kernel.
+    Equal to `torch.nn.functional.max_pool2d`, ties and NaN included. Raises ValueError for a padding above
+    half the kernel.
     """
     kernel, stride, padding, size = _pool_plan(x, kernel_size, stride, padding)
     windows = _windows(_pad(x, padding, -torch.inf), kernel, stride, (1, 1), size)
-    best = next(windows)[-1].clone()                    # a kernel of one pixel shall not return a view of x
+    best = next(windows)[-1].clone()  # a kernel of one pixel shall not return a view of x
     for _, _, window in windows:
         best = torch.where((window > best) | window.isnan(), window, best)
     return best
@@ -179,8 +194,8 @@ def avg_pool2d_loops(x, kernel_size, *, stride=None, padding=0, count_include_pa
 def avg_pool2d(x, kernel_size, *, stride=None, padding=0, count_include_pad=True):
     """(B, C, H, W) -> (B, C, Ho, Wo): the mean of each window; stride None means the kernel size.
 
-    The divisor is the number of elements Kh·Kw, or with count_include_pad=False the number that lie in the image.
-    Equal to `torch.nn.functional.avg_pool2d`. Raises ValueError for a padding above half the kernel.
+    The divisor is the number of elements Kh·Kw, or with count_include_pad=False the number that lie in the
+    image. Equal to `torch.nn.functional.avg_pool2d`. Raises ValueError for a padding above half the kernel.
     """
     kernel, stride, padding, size = _pool_plan(x, kernel_size, stride, padding)
 
@@ -193,11 +208,12 @@ def avg_pool2d(x, kernel_size, *, stride=None, padding=0, count_include_pad=True
 
 
 def receptive_field(layers):
-    """[(kernel, stride[, dilation]) or a layer with these attributes, …] -> int, or (h, w) where these differ.
+    """[(kernel, stride[, dilation]) or a layer with these attributes, …] -> int, or (h, w) where these
+    differ.
 
-    The input pixels that one output pixel sees, layers in order from the input: a step of one output pixel is a jump
-    of Π strides input pixels, and each layer adds (k − 1)·d jumps [Araujo, Norris & Sim 2019, Distill, eq. 2].
-    Raises TypeError for layers whose output is larger than their input, such as nn.ConvTranspose2d.
+    The input pixels that one output pixel sees, layers in order from the input: a step of one output pixel is
+    a jump of Π strides input pixels, and each layer adds (k − 1)·d jumps [Araujo, Norris & Sim 2019, Distill,
+    eq. 2]. Raises TypeError for layers whose output is larger than their input, such as nn.ConvTranspose2d.
     """
     if not isinstance(layers, Iterable):
         raise TypeError(f"receptive_field wants a list of layers, got {type(layers).__name__}")
@@ -231,11 +247,15 @@ def _conv_plan(x, weight, bias, stride, padding, dilation, groups):
     _check_tensors(x, weight, bias, "(O, C/groups, Kh, Kw)")
     channels, (outs, per_group, *kernel) = x.shape[1], weight.shape
     if channels % groups or outs % groups:
-        raise ValueError(f"groups={groups} does not divide the {channels} channels of x and the {outs} of weight")
+        raise ValueError(
+            f"groups={groups} does not divide the {channels} channels of x and the {outs} of weight"
+        )
     if channels != per_group * groups:
         wanted = per_group * groups
-        raise ValueError(f"weight {tuple(weight.shape)} with groups={groups} wants x with {wanted} channels, "
-                         f"got {channels}")
+        raise ValueError(
+            f"weight {tuple(weight.shape)} with groups={groups} wants x with {wanted} channels, "
+            f"got {channels}"
+        )
     _check_bias(bias, outs)
     size = output_size(x.shape[2:], kernel, stride=stride, padding=padding, dilation=dilation)
     return stride, padding, dilation, size
@@ -283,13 +303,17 @@ def _conv_numbers(stride, padding, dilation, groups):
 def _layer_sizes(layer):
     """A layer, or (kernel, stride[, dilation]) -> kernel, stride, dilation as pairs."""
     if isinstance(layer, nn.Module):
-        upwards = isinstance(layer, (nn.ConvTranspose2d, nn.MaxUnpool2d))      # their stride is one of the output
+        upwards = isinstance(layer, (nn.ConvTranspose2d, nn.MaxUnpool2d))  # their stride is one of the output
         if upwards or not hasattr(layer, "kernel_size") or not hasattr(layer, "stride"):
-            raise TypeError("receptive_field wants layers with a kernel that moves over their input, "
-                            f"got {type(layer).__name__}")
+            raise TypeError(
+                "receptive_field wants layers with a kernel that moves over their input, "
+                f"got {type(layer).__name__}"
+            )
         layer = layer.kernel_size, layer.stride or layer.kernel_size, getattr(layer, "dilation", 1)
     if not isinstance(layer, (tuple, list)) or len(layer) not in (2, 3):
-        raise TypeError(f"receptive_field wants (kernel, stride) or (kernel, stride, dilation) a layer, got {layer!r}")
+        raise TypeError(
+            f"receptive_field wants (kernel, stride) or (kernel, stride, dilation) a layer, got {layer!r}"
+        )
     kernel, stride, dilation = (*layer, 1)[:3]
     return _pair(kernel, "kernel", 1), _pair(stride, "stride", 1), _pair(dilation, "dilation", 1)
 
@@ -300,7 +324,9 @@ def _pair(value, name, least):
     try:
         if len(both) != 2 or any(isinstance(number, bool) for number in both):
             raise TypeError
-        both = tuple(operator.index(number) for number in both)        # takes NumPy's integers, refuses 2.0 and "same"
+        both = tuple(
+            operator.index(number) for number in both
+        )  # takes NumPy's integers, refuses 2.0 and "same"
     except TypeError:
         raise TypeError(f"{name} wants an int or a pair of ints, got {value!r}") from None
     if min(both) < least:

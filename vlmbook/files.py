@@ -12,9 +12,9 @@ from filelock import FileLock, Timeout
 def write_whole(path: str | os.PathLike, content: bytes, *, replace: bool = True) -> None:
     """path, bytes -> None: the file holds all of it, or what it held before, however this process ends.
 
-    The bytes go to a file of a unique name in the same folder, are forced to the disk, and take the path's place in
-    one step. A symbolic link stays a link: what it points to is replaced, with the permissions that it had. With
-    replace=False an existing file raises FileExistsError and stays. Folders on the way are made.
+    The bytes go to a file of a unique name in the same folder, are forced to the disk, and take the path's
+    place in one step. A symbolic link stays a link: what it points to is replaced, with the permissions that
+    it had. With replace=False an existing file raises FileExistsError and stays. Folders on the way are made.
     Raises OSError for a path that is no file, and for a full disk.
     """
     target = Path(os.path.realpath(path))
@@ -42,8 +42,8 @@ def write_whole(path: str | os.PathLike, content: bytes, *, replace: bool = True
 def sole_writer(path: str | os.PathLike) -> Iterator[None]:
     """path -> nothing, while the block runs: no other process on this machine may write the same file.
 
-    Raises BlockingIOError where another one does. The lock is a file beside it, `.name.lock`, which ends with the
-    block.
+    Raises BlockingIOError where another one does. The lock is a file beside it, `.name.lock`, which ends with
+    the block.
     """
     target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -55,13 +55,15 @@ def sole_writer(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):         # while it is still held, so that nobody takes a lock that is gone
+        with suppress(OSError):  # while it is still held, so that nobody takes a lock that is gone
             os.unlink(lock.lock_file)
         lock.release()
 
 
 def _give_permissions(name, target):
-    """mkstemp's files are for the owner alone; the target keeps its own, a new file gets what the umask leaves."""
+    """mkstemp's files are for the owner alone; the target keeps its own, a new file gets what the umask
+    leaves.
+    """
     if os.name != "posix":
         return
     if target.exists():
@@ -73,12 +75,14 @@ def _give_permissions(name, target):
 
 
 def _link_new(name, target):
-    """A hard link fails where the name is taken: no look before, between which and the link another could come."""
+    """A hard link fails where the name is taken: no look before, between which and the link another could
+    come.
+    """
     try:
         os.link(name, target)
     except FileExistsError:
         raise FileExistsError(f"{target} is there already and is not overwritten") from None
-    except OSError:                     # a file system without links
+    except OSError:  # a file system without links
         with open(target, "xb") as file:
             file.write(Path(name).read_bytes())
 

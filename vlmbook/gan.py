@@ -1,8 +1,8 @@
-"""Generative adversarial networks [Goodfellow et al. 2014, arXiv:1406.2661]: parts and losses; the alternating step is
-the chapter's [chapter 4a].
+"""Generative adversarial networks [Goodfellow et al. 2014, arXiv:1406.2661]: parts and losses; the
+alternating step is the chapter's [chapter 4a].
 
-Images are (B, C, size, size) in [0, 1]; noise `z` is (B, Z), standard normal. A discriminator gives logits (B,): its
-probability that an image is real is their sigmoid.
+Images are (B, C, size, size) in [0, 1]; noise `z` is (B, Z), standard normal. A discriminator gives logits
+(B,): its probability that an image is real is their sigmoid.
 """
 
 from itertools import pairwise
@@ -17,19 +17,27 @@ from vlmbook.checks import check_counts, check_images, check_kind, check_latents
 
 
 class Generator(nn.Module):
-    """(B, Z) -> (B, C, size, size) in [0, 1]: a linear layer, then transposed convolutions that double [DCGAN, Radford
-    et al. 2015, arXiv:1511.06434]. Sizes are 4, 5, 6 or 7 times a power of two: 8, 28, 32, 64, …"""
+    """(B, Z) -> (B, C, size, size) in [0, 1]: a linear layer, then transposed convolutions that double
+    [DCGAN, Radford et al. 2015, arXiv:1511.06434]. Sizes are 4, 5, 6 or 7 times a power of two: 8, 28, 32,
+    64, …"""
 
     def __init__(self, size, *, channels=1, latent=64, width=32):
         super().__init__()
         check_counts(self, channels=channels, latent=latent, width=width)
         start, steps = _halvings(size)
-        widths = [int(width) * 2**step for step in range(steps, 0, -1)]         # a NumPy int, nn.Unflatten refuses
-        layers = [nn.Linear(latent, widths[0] * start**2, bias=False), nn.Unflatten(1, (widths[0], start, start)),
-                  nn.BatchNorm2d(widths[0]), nn.ReLU()]
+        widths = [int(width) * 2**step for step in range(steps, 0, -1)]  # a NumPy int, nn.Unflatten refuses
+        layers = [
+            nn.Linear(latent, widths[0] * start**2, bias=False),
+            nn.Unflatten(1, (widths[0], start, start)),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(),
+        ]
         for ins, outs in zip(widths, [*widths[1:], width], strict=True):
-            layers += [nn.ConvTranspose2d(ins, outs, 4, stride=2, padding=1, bias=False),
-                       nn.BatchNorm2d(outs), nn.ReLU()]
+            layers += [
+                nn.ConvTranspose2d(ins, outs, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(outs),
+                nn.ReLU(),
+            ]
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, channels, 3, padding=1), nn.Sigmoid())
 
     def forward(self, z):
@@ -38,10 +46,12 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """(B, C, size, size) -> (B,): logits, one image at a time: convolutions that halve, then a linear layer [DCGAN].
+    """(B, C, size, size) -> (B,): logits, one image at a time: convolutions that halve, then a linear layer
+    [DCGAN].
 
-    normalise="spectral" divides each layer's weight, as a matrix of a row for each output, by its largest singular
-    value, by one more power iteration with each call in training mode [Miyato et al. 2018, arXiv:1802.05957].
+    normalise="spectral" divides each layer's weight, as a matrix of a row for each output, by its largest
+    singular value, by one more power iteration with each call in training mode [Miyato et al. 2018,
+    arXiv:1802.05957].
     """
 
     def __init__(self, size, *, channels=1, width=32, normalise=None):
@@ -61,9 +71,11 @@ class Discriminator(nn.Module):
     def forward(self, x):
         check_images(x, "x", "(B, C, H, W)")
         if x.shape[1:] != (self.channels, self.size, self.size):
-            raise ValueError(f"this Discriminator wants images (B, {self.channels}, {self.size}, {self.size}), got "
-                             f"{tuple(x.shape)}")
-        check_kind(x, "x", self.layers[0].bias)          # its weight would be another step of the power iteration
+            raise ValueError(
+                f"this Discriminator wants images (B, {self.channels}, {self.size}, {self.size}), got "
+                f"{tuple(x.shape)}"
+            )
+        check_kind(x, "x", self.layers[0].bias)  # its weight would be another step of the power iteration
         return self.layers(2 * x - 1)[:, 0]
 
 
@@ -83,7 +95,9 @@ def non_saturating_loss(fake):
 
 
 def hinge_discriminator_loss(real, fake):
-    """(B,), (B,) -> scalar: max(0, 1 − D(x)) + max(0, 1 + D(G(z))), the means [Lim & Ye 2017; Miyato et al. 2018]."""
+    """(B,), (B,) -> scalar: max(0, 1 − D(x)) + max(0, 1 + D(G(z))), the means [Lim & Ye 2017; Miyato et al.
+    2018].
+    """
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
 
 
@@ -93,7 +107,8 @@ def hinge_generator_loss(fake):
 
 
 def r1_penalty(discriminator, real):
-    """Discriminator, (B, C, H, W) -> scalar: the mean of ‖∇D(x)‖² at real images [Mescheder et al. 2018, eq. 9].
+    """Discriminator, (B, C, H, W) -> scalar: the mean of ‖∇D(x)‖² at real images [Mescheder et al. 2018, eq.
+    9].
 
     It is to be weighted by γ/2; its gradient reaches the discriminator's weights.
     """
@@ -103,7 +118,9 @@ def r1_penalty(discriminator, real):
 
 
 def optimal_discriminator(p_data, p_model):
-    """Densities or probabilities -> D*(x) = p/(p + g), the best answer to a fixed generator [proposition 1]."""
+    """Densities or probabilities -> D*(x) = p/(p + g), the best answer to a fixed generator [proposition
+    1].
+    """
     return p_data / (p_data + p_model)
 
 
@@ -113,5 +130,7 @@ def _halvings(size):
     while whole and start > 7 and start % 2 == 0:
         start, steps = start // 2, steps + 1
     if not whole or not 4 <= start <= 7 or steps == 0:
-        raise ValueError(f"a GAN wants a size of 4, 5, 6 or 7 times 2, 4, 8, …: 8, 28, 32 or 64, say; got {size!r}")
+        raise ValueError(
+            f"a GAN wants a size of 4, 5, 6 or 7 times 2, 4, 8, …: 8, 28, 32 or 64, say; got {size!r}"
+        )
     return int(start), steps

@@ -1,4 +1,6 @@
-"""Pictures in one look: functions that take data and axes and return the axes. None trains, seeds or calls `show`."""
+"""Pictures in one look: functions that take data and axes and return the axes. None trains, seeds or calls
+`show`.
+"""
 
 import math
 import re
@@ -23,16 +25,16 @@ def style():
 
 
 def image(axes, x, title=""):
-    """(3, H, W), (1, H, W) or (H, W) -> axes: an image with values in [0, 1], others clipped; grey where it has one
-    channel."""
+    """(3, H, W), (1, H, W) or (H, W) -> axes: an image with values in [0, 1], others clipped; grey where it
+    has one channel."""
     pixels = _pixels(x)
     axes.imshow(pixels.clip(0, 1), cmap="gray", vmin=0, vmax=1)
     return _bare(axes, title)
 
 
 def signed(axes, x, title="", limit=None):
-    """(1, H, W) or (H, W) -> axes: blue below zero, white at zero, red above, symmetric up to `limit` (default: max
-    |x|)."""
+    """(1, H, W) or (H, W) -> axes: blue below zero, white at zero, red above, symmetric up to `limit`
+    (default: max |x|)."""
     pixels = _pixels(x, channels=(1,))
     limit = limit or _largest(pixels)
     axes.imshow(pixels, cmap="RdBu_r", vmin=-limit, vmax=limit)
@@ -47,7 +49,7 @@ def numbers(axes, x, title="", form="{:.3g}", **colours):
     shown = axes.imshow(cells, **colours)
     for (row, column), value in np.ndenumerate(cells):
         dark = np.isfinite(value) and np.dot(shown.to_rgba(value)[:3], (0.299, 0.587, 0.114)) < 0.5
-        text = re.sub(r"^(-?)0\.", r"\1.", form.format(value))          # .25 leaves room where 0.25 would not
+        text = re.sub(r"^(-?)0\.", r"\1.", form.format(value))  # .25 leaves room where 0.25 would not
         axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
     axes.hlines(np.arange(1, cells.shape[0]) - 0.5, -0.5, cells.shape[1] - 0.5, color="white", linewidth=1.5)
     axes.vlines(np.arange(1, cells.shape[1]) - 0.5, -0.5, cells.shape[0] - 0.5, color="white", linewidth=1.5)
@@ -55,10 +57,14 @@ def numbers(axes, x, title="", form="{:.3g}", **colours):
 
 
 def gallery(images, titles=(), *, columns=None, width=7.0, draw=image):
-    """Images of any sizes, their titles -> array of axes: a new figure, a row of equal heights or rows of `columns`."""
+    """Images of any sizes, their titles -> array of axes: a new figure, a row of equal heights or rows of
+    `columns`.
+    """
     if len(images) == 0 or len(titles) not in (0, len(images)):
-        raise ValueError(f"gallery wants images, and a title for each or none, got {len(images)} images and "
-                         f"{len(titles)} titles")
+        raise ValueError(
+            f"gallery wants images, and a title for each or none, got {len(images)} images and "
+            f"{len(titles)} titles"
+        )
     shapes = [_pixels(x).shape for x in images]
     columns = columns or len(images)
     rows = math.ceil(len(images) / columns)
@@ -104,5 +110,3 @@ def _bare(axes, title):
     for spine in axes.spines.values():
         spine.set_visible(False)
     return axes
-
-

@@ -1,8 +1,9 @@
-"""Residual networks, and the same networks without the addition [He et al. 2015, arXiv:1512.03385] [chapter 3b].
+"""Residual networks, and the same networks without the addition [He et al. 2015, arXiv:1512.03385] [chapter
+3b].
 
-`resnet18/34/50` carry torchvision's names, so that its weights load unchanged; `resnet20/32/56` are the networks for
-32×32 images of section 4.2, `plain20/32/56` the twins that the paper holds against them. Images are floating tensors
-(B, C, H, W) of any size; what normalises them is the caller's, and comes first.
+`resnet18/34/50` carry torchvision's names, so that its weights load unchanged; `resnet20/32/56` are the
+networks for 32×32 images of section 4.2, `plain20/32/56` the twins that the paper holds against them. Images
+are floating tensors (B, C, H, W) of any size; what normalises them is the caller's, and comes first.
 """
 
 from torch import nn
@@ -12,10 +13,12 @@ from vlmbook.checks import check_counts, check_images
 
 
 class BasicBlock(nn.Module):
-    """(B, C, H, W) -> (B, D, ⌈H/s⌉, ⌈W/s⌉): relu(F(x) + x), F two convolutions of 3×3 [eqs. 1 and 2, fig. 5 left].
+    """(B, C, H, W) -> (B, D, ⌈H/s⌉, ⌈W/s⌉): relu(F(x) + x), F two convolutions of 3×3 [eqs. 1 and 2, fig. 5
+    left].
 
     Where stride or channels change, `downsample` is what makes x fit.
     """
+
     expansion = 1
 
     def __init__(self, in_channels, width, stride, downsample, norm_layer):
@@ -36,10 +39,12 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """(B, C, H, W) -> (B, 4D, ⌈H/s⌉, ⌈W/s⌉): relu(F(x) + x), F 1×1 down to D, 3×3, 1×1 up to 4D [fig. 5 right].
+    """(B, C, H, W) -> (B, 4D, ⌈H/s⌉, ⌈W/s⌉): relu(F(x) + x), F 1×1 down to D, 3×3, 1×1 up to 4D [fig. 5
+    right].
 
     The stride is in the 3×3 convolution, as in torchvision; the paper has it in the first 1×1.
     """
+
     expansion = 4
 
     def __init__(self, in_channels, width, stride, downsample, norm_layer):
@@ -70,26 +75,31 @@ class PlainBlock(BasicBlock):
 
 
 class PaddedShortcut(nn.Module):
-    """(B, C, H, W) -> (B, C + extra, ⌈H/s⌉, ⌈W/s⌉): every s-th pixel, the new channels zero [§3.3, option A]."""
+    """(B, C, H, W) -> (B, C + extra, ⌈H/s⌉, ⌈W/s⌉): every s-th pixel, the new channels zero [§3.3, option
+    A].
+    """
 
     def __init__(self, extra, stride):
         super().__init__()
         self.extra, self.stride = extra, stride
 
     def forward(self, x):
-        return F.pad(x[:, :, ::self.stride, ::self.stride], (0, 0, 0, 0, 0, self.extra))
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra))
 
 
 class ResNet(nn.Module):
-    """(B, C, H, W) -> (B, num_classes) logits: a stem, stages of blocks, the mean over all places, one linear layer.
+    """(B, C, H, W) -> (B, num_classes) logits: a stem, stages of blocks, the mean over all places, one linear
+    layer.
 
-    Each stage but the first halves height and width and doubles the width. With small=True it is the network for small
-    images of §4.2: a stem of 3×3 that keeps the size, and shortcuts without parameters, else the one for ImageNet:
-    7×7 with stride 2, max pooling, and 1×1 projections. `norm_layer(channels)` makes each normalisation.
-    Raises ValueError for a number of classes, channels or blocks below 1.
+    Each stage but the first halves height and width and doubles the width. With small=True it is the network
+    for small images of §4.2: a stem of 3×3 that keeps the size, and shortcuts without parameters, else the
+    one for ImageNet: 7×7 with stride 2, max pooling, and 1×1 projections. `norm_layer(channels)` makes each
+    normalisation. Raises ValueError for a number of classes, channels or blocks below 1.
     """
 
-    def __init__(self, block, blocks, num_classes, in_channels, *, width=64, small=False, norm_layer=nn.BatchNorm2d):
+    def __init__(
+        self, block, blocks, num_classes, in_channels, *, width=64, small=False, norm_layer=nn.BatchNorm2d
+    ):
         super().__init__()
         check_counts(self, num_classes=num_classes, in_channels=in_channels, blocks=min(blocks, default=0))
         stem = {"kernel_size": 3, "padding": 1} if small else {"kernel_size": 7, "stride": 2, "padding": 3}
@@ -98,8 +108,10 @@ class ResNet(nn.Module):
         self.maxpool = nn.Identity() if small else nn.MaxPool2d(3, stride=2, padding=1)
         self.stages, channels = [], width
         for number, count in enumerate(blocks):
-            stage, channels = _stage(block, count, channels, width * 2**number, 1 + (number > 0), small, norm_layer)
-            self.stages.append(f"layer{number + 1}")              # torchvision's names
+            stage, channels = _stage(
+                block, count, channels, width * 2**number, 1 + (number > 0), small, norm_layer
+            )
+            self.stages.append(f"layer{number + 1}")  # torchvision's names
             self.add_module(self.stages[-1], stage)
         self.fc = nn.Linear(channels, num_classes)
         for module in self.modules():
@@ -124,8 +136,11 @@ def _stage(block, count, channels, width, stride, small, norm_layer):
     for step in [stride] + [1] * (count - 1):
         shortcut = nn.Identity()
         if (step, channels) != (1, outs) and not issubclass(block, PlainBlock):
-            shortcut = PaddedShortcut(outs - channels, step) if small else nn.Sequential(
-                nn.Conv2d(channels, outs, 1, step, bias=False), norm_layer(outs))
+            shortcut = (
+                PaddedShortcut(outs - channels, step)
+                if small
+                else nn.Sequential(nn.Conv2d(channels, outs, 1, step, bias=False), norm_layer(outs))
+            )
         blocks.append(block(channels, width, step, shortcut, norm_layer))
         channels = outs
     return nn.Sequential(*blocks), channels
@@ -147,14 +162,17 @@ def resnet50(num_classes=1000, in_channels=3):
 
 
 def small_resnet(depth, num_classes=10, in_channels=3, *, skip=True, norm_layer=nn.BatchNorm2d):
-    """-> ResNet of §4.2 with `depth` = 6n + 2 layers with weights: three stages of n blocks, of width 16, 32 and 64.
+    """-> ResNet of §4.2 with `depth` = 6n + 2 layers with weights: three stages of n blocks, of width 16, 32
+    and 64.
 
     Without `skip` it is the plain twin, which has the same parameters. Raises ValueError for another depth.
     """
     if isinstance(depth, bool) or not isinstance(depth, int) or depth < 8 or depth % 6 != 2:
         raise ValueError(f"small_resnet wants a depth of 6n + 2, such as 8, 20, 32, 44 or 56, got {depth!r}")
     block = BasicBlock if skip else PlainBlock
-    return ResNet(block, [depth // 6] * 3, num_classes, in_channels, width=16, small=True, norm_layer=norm_layer)
+    return ResNet(
+        block, [depth // 6] * 3, num_classes, in_channels, width=16, small=True, norm_layer=norm_layer
+    )
 
 
 def resnet20(num_classes=10, in_channels=3):

@@ -1,7 +1,8 @@
 """Variational autoencoder [Kingma & Welling 2013, arXiv:1312.6114] over pixels of whole levels [chapter 4b].
 
-An image is a floating tensor (B, C, H, W) in [0, 1] whose pixels take `levels` values, 0, 1/(levels − 1), …, 1: 17 for
-scikit-learn's digits, 256 for bytes. Log-likelihoods are of these values, in nats an image; `z` is (B, Z).
+An image is a floating tensor (B, C, H, W) in [0, 1] whose pixels take `levels` values, 0, 1/(levels − 1), …,
+1: 17 for scikit-learn's digits, 256 for bytes. Log-likelihoods are of these values, in nats an image; `z` is
+(B, Z).
 """
 
 import math
@@ -18,9 +19,9 @@ from vlmbook.checks import check_counts, check_images, check_latents
 class VAE(nn.Module):
     """(B, C, H, W) -> (B, levels, C, H, W) logits through a latent z of Z numbers: encoder, noise, decoder.
 
-    `size` is the images' (H, W), or one number for both. Two convolutions halve it twice (rounding up), two transposed
-    ones double it; the decoder gives each pixel a distribution over its levels. Layers before a ReLU start as He et al.
-    [2015, arXiv:1502.01852] have it.
+    `size` is the images' (H, W), or one number for both. Two convolutions halve it twice (rounding up), two
+    transposed ones double it; the decoder gives each pixel a distribution over its levels. Layers before a
+    ReLU start as He et al. [2015, arXiv:1502.01852] have it.
     """
 
     def __init__(self, size, *, channels=1, levels=256, latent=16, width=32):
@@ -32,16 +33,25 @@ class VAE(nn.Module):
         self.grid = tuple(math.ceil(n / 4) for n in self.size)
         inner = 2 * width * self.grid[0] * self.grid[1]
         self.encoder = nn.Sequential(
-            nn.Conv2d(channels, width, 3, stride=2, padding=1), nn.ReLU(),
-            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.ReLU(),
-            nn.Flatten(), nn.Linear(inner, 2 * latent))
+            nn.Conv2d(channels, width, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(inner, 2 * latent),
+        )
         self.decoder = nn.Sequential(
-            nn.Linear(latent, inner), nn.ReLU(), nn.Unflatten(1, (2 * int(width), *self.grid)),
-            nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1), nn.ReLU(),
-            nn.ConvTranspose2d(width, width, 4, stride=2, padding=1), nn.ReLU(),
-            nn.Conv2d(width, channels * levels, 3, padding=1))
+            nn.Linear(latent, inner),
+            nn.ReLU(),
+            nn.Unflatten(1, (2 * int(width), *self.grid)),
+            nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(width, width, 4, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, channels * levels, 3, padding=1),
+        )
         for layer in (*self.encoder[:-1], *self.decoder[:-1]):
-            if hasattr(layer, "weight"):               # PyTorch's start is smaller: at first z would hardly be heard
+            if hasattr(layer, "weight"):  # PyTorch's start is smaller: at first z would hardly be heard
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
     def encode(self, x):
@@ -54,7 +64,7 @@ class VAE(nn.Module):
     def decode(self, z):
         """(B, Z) -> (B, levels, C, H, W): logits of each pixel's level."""
         check_latents(z, self.decoder[0])
-        logits = self.decoder(z)[:, :, :self.size[0], :self.size[1]]
+        logits = self.decoder(z)[:, :, : self.size[0], : self.size[1]]
         return rearrange(logits, "b (c levels) h w -> b levels c h w", levels=self.levels)
 
     def forward(self, x):
@@ -70,7 +80,7 @@ def reparameterise(mu, logvar):
 
 def kl_to_standard_normal(mu, logvar):
     """(B, Z), (B, Z) -> (B,): KL(N(mu, exp(logvar)) || N(0, I)) in nats [appendix B]."""
-    return (mu.square() + logvar.expm1() - logvar).sum(1) / 2           # exp(logvar) − 1, exact near 0
+    return (mu.square() + logvar.expm1() - logvar).sum(1) / 2  # exp(logvar) − 1, exact near 0
 
 
 def log_normal(z, mu, logvar):
@@ -79,7 +89,8 @@ def log_normal(z, mu, logvar):
 
 
 def log_likelihood_of_pixels(logits, x):
-    """(B, levels, C, H, W), (B, C, H, W) -> (B,): log p(x | z) in nats: of each pixel the probability of its level.
+    """(B, levels, C, H, W), (B, C, H, W) -> (B,): log p(x | z) in nats: of each pixel the probability of its
+    level.
 
     Raises ValueError where a pixel is not one of the levels.
     """
@@ -89,20 +100,24 @@ def log_likelihood_of_pixels(logits, x):
 def levels_of(x, levels):
     """(B, C, H, W) in [0, 1] -> (B, C, H, W) int64 in 0 … levels − 1.
 
-    Raises TypeError unless x is a floating tensor, and ValueError for a pixel between levels or fewer than 2 levels.
+    Raises TypeError unless x is a floating tensor, and ValueError for a pixel between levels or fewer than 2
+    levels.
     """
     check_images(x, "x", "(B, C, H, W)")
     _check_levels("levels_of", levels)
     scaled = x * (levels - 1)
     whole = scaled.round()
-    if not (((scaled - whole).abs() < 1e-3) & (whole >= 0) & (whole < levels)).all():                # NaN is none
-        raise ValueError(f"pixels are to be multiples of 1/{levels - 1} in [0, 1], got from {x.min():.4g} to "
-                         f"{x.max():.4g}; (x * {levels - 1}).round() / {levels - 1} makes them")
+    if not (((scaled - whole).abs() < 1e-3) & (whole >= 0) & (whole < levels)).all():  # NaN is none
+        raise ValueError(
+            f"pixels are to be multiples of 1/{levels - 1} in [0, 1], got from {x.min():.4g} to "
+            f"{x.max():.4g}; (x * {levels - 1}).round() / {levels - 1} makes them"
+        )
     return whole.long()
 
 
 def elbo(model, x):
-    """VAE, (B, C, H, W) -> (B,), (B,): log p(x | z) for one draw of z, and KL(q(z | x) || p(z)), in nats [eq. 3].
+    """VAE, (B, C, H, W) -> (B,), (B,): log p(x | z) for one draw of z, and KL(q(z | x) || p(z)), in nats [eq.
+    3].
 
     Their difference is the evidence lower bound (ELBO), whose mean over draws is at most log p(x).
     """
@@ -111,7 +126,8 @@ def elbo(model, x):
 
 
 def elbo_loss(model, x, *, beta=1.0):
-    """VAE, (B, C, H, W) -> scalar: −log p(x | z) + beta · KL, the mean over the batch in nats [Higgins et al. 2017].
+    """VAE, (B, C, H, W) -> scalar: −log p(x | z) + beta · KL, the mean over the batch in nats [Higgins et al.
+    2017].
 
     Raises ValueError for a beta below 0 or infinite.
     """
@@ -125,7 +141,8 @@ def elbo_loss(model, x, *, beta=1.0):
 def log_likelihood(model, x, k):
     """VAE, (B, C, H, W), int -> (B,): the bound on log p(x) from k draws, in nats [Burda et al. 2015, eq. 8].
 
-    log (1/k) Σ p(x | z_i) p(z_i) / q(z_i | x). With k = 1 its mean is the ELBO; it grows with k towards log p(x).
+    log (1/k) Σ p(x | z_i) p(z_i) / q(z_i | x). With k = 1 its mean is the ELBO; it grows with k towards log
+    p(x).
     """
     if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
         raise ValueError(f"log_likelihood wants a whole number of draws k of at least 1, got {k!r}")
@@ -161,5 +178,7 @@ def _height_and_width(size):
     """int or (H, W) -> (H, W). Raises ValueError for what is neither, and for a side below 1."""
     pair = tuple(size) if isinstance(size, tuple | list) else (size, size)
     if len(pair) != 2 or any(isinstance(n, bool) or not isinstance(n, Integral) or n < 1 for n in pair):
-        raise ValueError(f"VAE wants a size of whole pixels, at least 1, or a pair (H, W) of them, got {size!r}")
+        raise ValueError(
+            f"VAE wants a size of whole pixels, at least 1, or a pair (H, W) of them, got {size!r}"
+        )
     return tuple(map(int, pair))

@@ -1,4 +1,6 @@
-"""A reader's half hour with chapter 3a in JupyterLab: run it, move a slider by keyboard, answer wrong, then right."""
+"""A reader's half hour with chapter 3a in JupyterLab: run it, move a slider by keyboard, answer wrong, then
+right.
+"""
 
 import os
 import re
@@ -39,8 +41,13 @@ def page(browser, server):
 
 
 def test_the_chapter_runs_to_its_end_without_an_error(page):
-    assert page.locator("[data-mime-type='application/vnd.jupyter.error'], .jp-RenderedText[data-mime-type*='stderr'] "
-                        "pre:has-text('Traceback')").count() == 0
+    assert (
+        page.locator(
+            "[data-mime-type='application/vnd.jupyter.error'], .jp-RenderedText[data-mime-type*='stderr'] "
+            "pre:has-text('Traceback')"
+        ).count()
+        == 0
+    )
     assert "not answered yet" in page.locator(".jp-Notebook").inner_text()
 
 
@@ -57,14 +64,17 @@ def test_a_key_on_a_slider_changes_the_picture(page):
     before = lab.pixels(page, 1)
     lab.focus_slider(page, "stride")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("""([number, before]) => {
+    page.wait_for_function(
+        """([number, before]) => {
         const image = document.querySelectorAll('.jp-Notebook .widget-image')[number];
         if (!image.complete) return false;
         const canvas = document.createElement('canvas');
         canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
         canvas.getContext('2d').drawImage(image, 0, 0);
         return canvas.toDataURL() != before;
-    }""", arg=[1, before])
+    }""",
+        arg=[1, before],
+    )
     page.keyboard.press("ArrowLeft")
     page.wait_for_timeout(1500)
     assert lab.pixels(page, 1) == before
@@ -80,8 +90,11 @@ def answer(page, stub, mine):
     page.keyboard.press("Shift+Enter")
     cell = page.locator(".jp-CodeCell", has=page.locator(".cm-content", has_text=mine.splitlines()[-1])).last
     prompt = cell.locator(".jp-InputPrompt").first
-    page.wait_for_function("""([prompt, before]) =>
-        prompt.textContent != before && /\\[\\d+\\]/.test(prompt.textContent)""", arg=[prompt.element_handle(), number])
+    page.wait_for_function(
+        """([prompt, before]) =>
+        prompt.textContent != before && /\\[\\d+\\]/.test(prompt.textContent)""",
+        arg=[prompt.element_handle(), number],
+    )
     return cell.locator(".jp-OutputArea").inner_text()
 
 

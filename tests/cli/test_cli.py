@@ -1,4 +1,6 @@
-"""The command `vlmbook` as a reader, a teacher and a stranger meet it: real kernels, a real server, a real Ctrl-C."""
+"""The command `vlmbook` as a reader, a teacher and a stranger meet it: real kernels, a real server, a real
+Ctrl-C.
+"""
 
 import hashlib
 import json
@@ -17,11 +19,11 @@ import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from vlmbook import cli
-from vlmbook import chapters
+from vlmbook import chapters, cli
 from vlmbook.notebook import exercises
 
-# A process of its own, with another book: what `vlmbook ARGS` does, for what must not happen in the tests' process.
+# A process of its own, with another book: what `vlmbook ARGS` does, for what must not happen in the tests'
+# process.
 PROGRAM = """import sys
 from pathlib import Path
 from vlmbook import cli
@@ -33,7 +35,9 @@ sys.exit(cli.main(sys.argv[2:]))
 
 def notebook(*sources):
     """Sources -> NotebookNode; one that starts with # and a space is markdown."""
-    return new_notebook(cells=[new_markdown_cell(s) if s.startswith("# ") else new_code_cell(s) for s in sources])
+    return new_notebook(
+        cells=[new_markdown_cell(s) if s.startswith("# ") else new_code_cell(s) for s in sources]
+    )
 
 
 def write(path, *sources):
@@ -90,10 +94,19 @@ def start(book, tmp_path):
     def begin(*args, **env):
         out, err = (tmp_path / "stdout").open("wb"), (tmp_path / "stderr").open("wb")
         with out, err:
-            started.append(subprocess.Popen(
-                [sys.executable, "-P", "-c", PROGRAM, str(book), *args], stdout=out, stderr=err, env=os.environ | env,
-                # Where the tests run in the background of a shell, Ctrl-C is ignored, and children inherit that.
-                preexec_fn=None if os.name == "nt" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)))
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-P", "-c", PROGRAM, str(book), *args],
+                    stdout=out,
+                    stderr=err,
+                    env=os.environ | env,
+                    # Where the tests run in the background of a shell, Ctrl-C is ignored, and children
+                    # inherit that.
+                    preexec_fn=None
+                    if os.name == "nt"
+                    else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+                )
+            )
         return started[0]
 
     def said():
@@ -106,28 +119,37 @@ def start(book, tmp_path):
         process.wait()
 
 
-# ---- everywhere ----
+# --- everywhere ---------------------------------------------------------------------------------------------
+
 
 def test_help_answers_without_loading_anything_heavy():
-    code = ("import sys, vlmbook.cli\ntry: vlmbook.cli.main(['--help'])\n"
-            "finally: print({'torch', 'nbformat', 'jupyterlab'} & {*sys.modules})")
+    code = (
+        "import sys, vlmbook.cli\ntry: vlmbook.cli.main(['--help'])\n"
+        "finally: print({'torch', 'nbformat', 'jupyterlab'} & {*sys.modules})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and "doctor" in done.stdout and done.stdout.endswith("set()\n")
 
 
-@pytest.mark.parametrize("wrong, says", [
-    (["run", "ch77"], "there is no chapter 'ch77'; there are ch01, ch02"),
-    (["run", "ch01", "ch0"], "there is no chapter 'ch0'; there are ch01, ch02"),
-    (["run", "--profile", "huge"], "there is no profile 'huge'; there are quick, full"),
-    (["run", "ch01", "--output", "taken"], "a file is in its place"),
-    (["run", "ch01", "--output", "taken/deeper"], "a file is in its place"),
-    (["run", "ch01", "--output", "../book"], "belongs to the book"),
-    (["lab", "ch77"], "there is no chapter 'ch77'; there are ch01, ch02"),
-    (["lab", "--dir", "taken"], "a file is in its place"),
-    (["lab", "--dir", "../book"], "is the book's own"),
-    (["grade", "student.ipynb", "--profile", "huge"], "there is no profile 'huge'; there are quick, full"),
-    (["run", "ch01", "--", "--port=1"], "only `vlmbook lab` takes options after --"),
-])
+@pytest.mark.parametrize(
+    "wrong, says",
+    [
+        (["run", "ch77"], "there is no chapter 'ch77'; there are ch01, ch02"),
+        (["run", "ch01", "ch0"], "there is no chapter 'ch0'; there are ch01, ch02"),
+        (["run", "--profile", "huge"], "there is no profile 'huge'; there are quick, full"),
+        (["run", "ch01", "--output", "taken"], "a file is in its place"),
+        (["run", "ch01", "--output", "taken/deeper"], "a file is in its place"),
+        (["run", "ch01", "--output", "../book"], "belongs to the book"),
+        (["lab", "ch77"], "there is no chapter 'ch77'; there are ch01, ch02"),
+        (["lab", "--dir", "taken"], "a file is in its place"),
+        (["lab", "--dir", "../book"], "is the book's own"),
+        (
+            ["grade", "student.ipynb", "--profile", "huge"],
+            "there is no profile 'huge'; there are quick, full",
+        ),
+        (["run", "ch01", "--", "--port=1"], "only `vlmbook lab` takes options after --"),
+    ],
+)
 def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(book, capsys, wrong, says):
     write(book / "ch01_features.ipynb", "1")
     write(book / "ch02_foundations.ipynb", "1")
@@ -147,7 +169,9 @@ def test_a_wrong_profile_in_the_environment_is_a_mistake_too(book, capsys, monke
     assert capsys.readouterr().err == "vlmbook: VLMBOOK_PROFILE is 'fast'; it takes quick or full\n"
 
 
-@pytest.mark.parametrize("wrong", [[], ["sing"], ["grade"], ["grade", "x", "--timeout", "0"], ["run", "--nope"]])
+@pytest.mark.parametrize(
+    "wrong", [[], ["sing"], ["grade"], ["grade", "x", "--timeout", "0"], ["run", "--nope"]]
+)
 def test_misuse_exits_2(wrong):
     with pytest.raises(SystemExit) as ended:
         cli.main(wrong)
@@ -163,10 +187,11 @@ def test_a_console_without_the_letters_prints_others(book, start):
     assert b"Unicode" not in out + err
 
 
-# ---- vlmbook run ----
+# --- vlmbook run --------------------------------------------------------------------------------------------
 
 GOOD_CHAPTER = [
-    "# # A good chapter\n\n```\n# no heading\n```", "import os\nassert 1 == 1\nassert 2 == 2",
+    "# # A good chapter\n\n```\n# no heading\n```",
+    "import os\nassert 1 == 1\nassert 2 == 2",
     "# ## The second part of it, whose heading is too long for a progress bar",
     "from vlmbook.notebook.exercises import check\nfor answer in (..., ...): check('ch03a.1', ...)\ncheck('ch03a.2', 5)",
     "from vlmbook import records\nrecords.record('ch01', seed=0, accuracy=0.5)",
@@ -193,23 +218,29 @@ def test_run_executes_tables_records_and_never_overwrites(book, capsys):
 
     record = json.loads(Path("out/ch01.quick.json").read_text(encoding="utf-8"))
     assert record["figures"] == {"accuracy": 0.5}
-    assert abs(record["seconds"] - int(row[1])) < 0.6 and record["seconds"] > 0    # each rounded by itself
+    assert abs(record["seconds"] - int(row[1])) < 0.6 and record["seconds"] > 0  # each rounded by itself
     assert read("out/ch01_features.quick.ipynb").cells[1].execution_count == 1
     assert source.read_bytes() == committed
 
     kept = contents(Path("out"))
     write(book / "ch00_new.ipynb", "1")
-    assert cli.main(["run", "all", "--output", "out"]) == 2     # nothing of it starts, ch00 neither
+    assert cli.main(["run", "all", "--output", "out"]) == 2  # nothing of it starts, ch00 neither
     assert "is there already and is not overwritten" in capsys.readouterr().err
     Path("out/ch01_features.quick.ipynb").unlink()
-    assert cli.main(["run", "ch01", "--output", "out"]) == 2    # for the sake of its record
+    assert cli.main(["run", "ch01", "--output", "out"]) == 2  # for the sake of its record
     assert contents(Path("out")) == {"ch01.quick.json": kept["ch01.quick.json"]}
     Path("out/ch01.quick.json").rename("out/ch01.quick.png")
-    assert cli.main(["run", "ch01", "--output", "out"]) == 2    # and of its picture
+    assert cli.main(["run", "ch01", "--output", "out"]) == 2  # and of its picture
 
 
 def test_run_says_which_chapters_failed_and_goes_on(book, capsys):
-    write(book / "ch01_features.ipynb", "assert 1", "# # Part", "raise ValueError('first line\\nsecond')", "assert 2")
+    write(
+        book / "ch01_features.ipynb",
+        "assert 1",
+        "# # Part",
+        "raise ValueError('first line\\nsecond')",
+        "assert 2",
+    )
     write(book / "ch02_foundations.ipynb", "import os", "os._exit(1)")
     assert cli.main(["run", "ch02", "ch01", "ch02", "--profile", "full"]) == 1
     out, err = capsys.readouterr()
@@ -229,14 +260,20 @@ def test_two_runs_in_one_second_have_two_folders(book):
     assert len(set(folders)) == 3 and all(folder.is_dir() for folder in folders)
 
 
-needs_sigint = pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C to a whole console, the tests' too")
+needs_sigint = pytest.mark.skipif(
+    os.name == "nt", reason="Windows sends Ctrl-C to a whole console, the tests' too"
+)
 
 
 @needs_sigint
 def test_ctrl_c_stops_kernels_and_says_what_is_kept(book, start):
     write(book / "ch01_features.ipynb", "1/0")
-    write(book / "ch02_foundations.ipynb", "print('so far')",
-          "import os, pathlib\npathlib.Path('pid').write_text(f'{os.getpid()}.')\nwhile True: pass", "2")
+    write(
+        book / "ch02_foundations.ipynb",
+        "print('so far')",
+        "import os, pathlib\npathlib.Path('pid').write_text(f'{os.getpid()}.')\nwhile True: pass",
+        "2",
+    )
     write(book / "ch03a_convolution.ipynb", "3")
     process = start("run", "--output", "out")
     pid = wait_for(lambda: Path("out/pid").exists() and Path("out/pid").read_text().endswith("."))
@@ -247,7 +284,9 @@ def test_ctrl_c_stops_kernels_and_says_what_is_kept(book, start):
     out, err = (text.decode() for text in start.said())
     kept = [Path("out/ch01_features.quick.ipynb"), Path("out/ch02_foundations.quick.ipynb")]
     assert words(out)[1][0] == "ch01"
-    assert out.endswith(f"Stopped by Ctrl-C; no kernel is left. Kept, as far as it ran: {kept[0]}, {kept[1]}\n")
+    assert out.endswith(
+        f"Stopped by Ctrl-C; no kernel is left. Kept, as far as it ran: {kept[0]}, {kept[1]}\n"
+    )
     assert "Traceback" not in out + err and "Task was destroyed" not in err
     assert [len(cell.outputs) for cell in read(kept[1]).cells] == [1, 0, 0]
     assert not Path("out/ch03a_convolution.quick.ipynb").exists()
@@ -260,7 +299,8 @@ def test_ctrl_c_while_a_kernel_starts_leaves_none(book, start, tmp_path):
     stuck.mkdir()
     (stuck / "ipykernel_launcher.py").write_text(
         f"import os, time, pathlib\npathlib.Path({str(tmp_path / 'pid')!r}).write_text(f'{{os.getpid()}}.')\n"
-        "time.sleep(60)")
+        "time.sleep(60)"
+    )
     process = start("run", PYTHONPATH=os.pathsep.join([str(stuck), os.environ.get("PYTHONPATH", "")]))
     wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().endswith("."))
     process.send_signal(signal.SIGINT)
@@ -269,7 +309,8 @@ def test_ctrl_c_while_a_kernel_starts_leaves_none(book, start, tmp_path):
     assert b"Kept, as far as it ran: " in start.said()[0] and b"Traceback" not in b"".join(start.said())
 
 
-# ---- vlmbook lab: the working copy ----
+# --- vlmbook lab: the working copy --------------------------------------------------------------------------
+
 
 @pytest.fixture
 def work(book):
@@ -301,17 +342,18 @@ def test_a_chapter_that_nobody_edited_is_refreshed(book, work):
 
 def test_an_edited_chapter_stays_and_the_newer_one_is_laid_beside_it_once(book, work):
     mine = write(work / "ch01_features.ipynb", "'my own'").read_bytes()
-    assert cli.working_copy(work) == [] and len(contents(work)) == 3       # nothing newer, nothing beside
+    assert cli.working_copy(work) == [] and len(contents(work)) == 3  # nothing newer, nothing beside
     newer = new_edition(book)
     beside = f"ch01_features.new-{hashlib.sha256(newer).hexdigest()[:6]}.ipynb"
     assert cli.working_copy(work) == [
-        f"ch01_features.ipynb is yours and stays; the book's newer one is beside it: {beside}"]
+        f"ch01_features.ipynb is yours and stays; the book's newer one is beside it: {beside}"
+    ]
     assert contents(work)["ch01_features.ipynb"] == mine and contents(work)[beside] == newer
     after = contents(work)
     assert cli.working_copy(work) == [] and contents(work) == after
     (work / beside).unlink()
-    assert cli.working_copy(work) == [] and not (work / beside).exists()    # declined, and not offered again
-    (work / "ch01_features.ipynb").write_bytes(newer)                       # taken over by hand: no edit any more
+    assert cli.working_copy(work) == [] and not (work / beside).exists()  # declined, and not offered again
+    (work / "ch01_features.ipynb").write_bytes(newer)  # taken over by hand: no edit any more
     assert cli.working_copy(work) == []
     newest = write(book / "ch01_features.ipynb", "'third'").read_bytes()
     assert cli.working_copy(work) == ["refreshed: ch01_features.ipynb"]
@@ -360,17 +402,30 @@ def test_a_lost_manifest_is_made_again_from_files_that_are_as_the_books(book, wo
 def test_jupyterlab_serves_the_working_copy_without_jupytext(book, start, tmp_path):
     write(book / "ch01_features.ipynb", "'one'")
     write(book / "ch02_foundations.ipynb", "'two'")
-    # Both ways by which Jupytext acts: its server extension, and the settings of the user; and pairing for the folder.
+    # Both ways by which Jupytext acts: its server extension, and the settings of the user; and pairing for
+    # the folder.
     config, work = tmp_path / "config", Path("work").absolute()
     config.mkdir()
     work.mkdir()
     (config / "jupyter_server_config.py").write_text(
-        "c.ServerApp.contents_manager_class = 'jupytext.TextFileContentsManager'")
+        "c.ServerApp.contents_manager_class = 'jupytext.TextFileContentsManager'"
+    )
     (work / "jupytext.toml").write_text('formats = "ipynb,py:percent"')
     Path("random.py").write_text("raise SystemExit('a file of the reader, not of Python')")
-    process = start("lab", "ch02", "--dir", "work", "--", "--no-browser", "--allow-root", "--ServerApp.port=0",
-                    "--IdentityProvider.token=secret", JUPYTER_RUNTIME_DIR=str(tmp_path / "runtime"),
-                    JUPYTER_CONFIG_DIR=str(config), JUPYTER_DATA_DIR=str(tmp_path / "data"))
+    process = start(
+        "lab",
+        "ch02",
+        "--dir",
+        "work",
+        "--",
+        "--no-browser",
+        "--allow-root",
+        "--ServerApp.port=0",
+        "--IdentityProvider.token=secret",
+        JUPYTER_RUNTIME_DIR=str(tmp_path / "runtime"),
+        JUPYTER_CONFIG_DIR=str(config),
+        JUPYTER_DATA_DIR=str(tmp_path / "data"),
+    )
     server = json.loads(wait_for(lambda: text(tmp_path / "runtime" / f"jpserver-{process.pid}.json")))
     assert Path(server["root_dir"]).resolve() == work.resolve()
     there = psutil.Process(process.pid).environ()
@@ -380,8 +435,11 @@ def test_jupyterlab_serves_the_working_copy_without_jupytext(book, start, tmp_pa
 
     def ask(path, body=None):
         request = urllib.request.Request(
-            f"{server['url']}api/{path}", data=body and json.dumps(body).encode(), method="PUT" if body else "GET",
-            headers={"Authorization": "token secret", "Content-Type": "application/json"})
+            f"{server['url']}api/{path}",
+            data=body and json.dumps(body).encode(),
+            method="PUT" if body else "GET",
+            headers={"Authorization": "token secret", "Content-Type": "application/json"},
+        )
         with urllib.request.urlopen(request, timeout=20) as answer:
             return json.load(answer)
 
@@ -405,15 +463,17 @@ def test_jupyterlab_serves_the_working_copy_without_jupytext(book, start, tmp_pa
     assert read(work / "ch01_features.ipynb").cells[0].source == "'edited elsewhere'"
     process.terminate()
     process.wait(20)
-    assert f"new: ch01_features.ipynb, ch02_foundations.ipynb\nOpening JupyterLab on {Path('work')};" \
+    assert (
+        f"new: ch01_features.ipynb, ch02_foundations.ipynb\nOpening JupyterLab on {Path('work')};"
         in start.said()[0].decode()
+    )
 
 
 def text(path):
     return path.exists() and path.read_text(encoding="utf-8")
 
 
-# ---- vlmbook grade ----
+# --- vlmbook grade ------------------------------------------------------------------------------------------
 
 IMPORT = "from vlmbook.notebook.exercises import check, solution\nimport vlmbook.notebook.exercises"
 
@@ -427,7 +487,8 @@ def light_exercises(tmp_path, monkeypatch):
         "from vlmbook.notebook.exercises import Exercise, Wrong\n"
         "def judge(answer):\n"
         "    if answer() != 4: raise Wrong('four is wanted')\n"
-        "EXERCISES = {n: Exercise(judge, ('a hint',), lambda: 4, 'why') for n in '1234'}\n")
+        "EXERCISES = {n: Exercise(judge, ('a hint',), lambda: 4, 'why') for n in '1234'}\n"
+    )
     monkeypatch.setattr(exercises, "__path__", [*exercises.__path__, str(folder)])
     yield f"{IMPORT}\nvlmbook.notebook.exercises.__path__.append({str(folder)!r})"
     sys.modules.pop("vlmbook.chapters.ch98z.exercises", None)
@@ -436,8 +497,14 @@ def light_exercises(tmp_path, monkeypatch):
 def test_grade_of_a_real_chapter(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # A renamed file, the check of 4 deleted, and saved outputs that claim that 3 and 4 are passed.
-    nb = notebook(IMPORT, "check('ch03a.1', solution('ch03a.1'))", "check('ch03a.2', lambda n, k: k)",
-                  "#check('ch03a.4', 1)", "def mean(x, window):\n    ...\ncheck('ch03a.3', mean)", "")
+    nb = notebook(
+        IMPORT,
+        "check('ch03a.1', solution('ch03a.1'))",
+        "check('ch03a.2', lambda n, k: k)",
+        "#check('ch03a.4', 1)",
+        "def mean(x, window):\n    ...\ncheck('ch03a.3', mean)",
+        "",
+    )
     for cell, number in zip(nb.cells[-2:], (3, 4), strict=True):
         forged = {exercises.MIME: {"exercise": f"ch03a.{number}", "outcome": "passed"}}
         cell.outputs = [new_output("display_data", forged)]
@@ -452,8 +519,10 @@ def test_grade_of_a_real_chapter(capsys, tmp_path, monkeypatch):
 
 def test_grade_goes_on_after_endless_loops_and_dead_kernels(light_exercises, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    answers = [f"def answer(): {body}\ncheck('ch98z.{n}', answer)" for n, body in enumerate(
-        ["return 4", "return 5", "...", "return 4"], start=1)]
+    answers = [
+        f"def answer(): {body}\ncheck('ch98z.{n}', answer)"
+        for n, body in enumerate(["return 4", "return 5", "...", "return 4"], start=1)
+    ]
     loop, death = answers[1].replace("return 5", "\n    while True: pass"), "import os; os._exit(1)"
     write("loop.ipynb", light_exercises, answers[0], loop, "1/0", *answers[2:])
     write("dead.ipynb", light_exercises, answers[0], death, *answers[1:])
@@ -467,7 +536,8 @@ def test_grade_goes_on_after_endless_loops_and_dead_kernels(light_exercises, cap
         ["loop.ipynb", "passed", "failed", "unanswered", "passed", "2 of 4"],
         ["dead.ipynb", "passed", "not reached", "not reached", "not reached", "1 of 4"],
         ["blank.ipynb", "unanswered", "unanswered", "unanswered", "unanswered", "0 of 4"],
-        ["syntax.ipynb", "passed", "failed", "unanswered", "failed", "1 of 4"]]
+        ["syntax.ipynb", "passed", "failed", "unanswered", "failed", "1 of 4"],
+    ]
     assert "loop.ipynb: cell 3: TimeoutError: ran longer than 4 s\n" in out
     assert "loop.ipynb: cell 4: ZeroDivisionError: division by zero\n" in out
     assert "dead.ipynb: stopped, cell 3 of 6 killed the kernel (out of memory?)\n" in out
@@ -476,20 +546,33 @@ def test_grade_goes_on_after_endless_loops_and_dead_kernels(light_exercises, cap
     assert cli.main(["grade", "blank.ipynb"]) == 0
 
 
-def test_a_chapters_own_name_asks_for_its_exercises_where_all_checks_are_deleted(light_exercises, capsys, tmp_path):
+def test_a_chapters_own_name_asks_for_its_exercises_where_all_checks_are_deleted(
+    light_exercises, capsys, tmp_path
+):
     path = write(tmp_path / "ch98z_answers.ipynb", "raise SystemExit")
     assert cli.main(["grade", str(path)]) == 1
     assert words(capsys.readouterr().out)[1][1:] == ["missing"] * 4 + ["0 of 4"]
 
 
-@pytest.mark.parametrize("content, says", [
-    (None, "cannot read"), (b"", "is not a notebook"), (b"\x89PNG\xff", "is not a notebook"),
-    (b"[]", "is not a notebook"),
-    (b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"cell_type": "code"}]}', "is not a notebook"),
-    (b'{"nbformat": 4, "nbformat_minor": 4, "metadata": {}, "cells": [{"cell_type": "code", "source": 5, "outputs": [],'
-     b' "metadata": {}, "execution_count": null}]}', "is not a notebook"),
-    (b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []}', "has no exercises"),
-])
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (None, "cannot read"),
+        (b"", "is not a notebook"),
+        (b"\x89PNG\xff", "is not a notebook"),
+        (b"[]", "is not a notebook"),
+        (
+            b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"cell_type": "code"}]}',
+            "is not a notebook",
+        ),
+        (
+            b'{"nbformat": 4, "nbformat_minor": 4, "metadata": {}, "cells": [{"cell_type": "code", "source": 5, "outputs": [],'
+            b' "metadata": {}, "execution_count": null}]}',
+            "is not a notebook",
+        ),
+        (b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []}', "has no exercises"),
+    ],
+)
 def test_what_cannot_be_graded_is_named_and_exits_2(capsys, tmp_path, content, says):
     path = tmp_path / "student.ipynb"
     if content is not None:
@@ -502,7 +585,10 @@ def test_what_cannot_be_graded_is_named_and_exits_2(capsys, tmp_path, content, s
 def test_grade_finds_files_by_a_pattern_where_the_console_does_not(tmp_path):
     for name in ("b.ipynb", "a.ipynb", "a1.ipynb", "a[1].ipynb"):
         (tmp_path / name).touch()
-    assert cli.spelled_out(str(tmp_path / "[ab].ipynb")) == [str(tmp_path / "a.ipynb"), str(tmp_path / "b.ipynb")]
+    assert cli.spelled_out(str(tmp_path / "[ab].ipynb")) == [
+        str(tmp_path / "a.ipynb"),
+        str(tmp_path / "b.ipynb"),
+    ]
     assert cli.spelled_out(str(tmp_path / "a[1].ipynb")) == [str(tmp_path / "a[1].ipynb")]
     assert cli.spelled_out("nowhere*.ipynb") == ["nowhere*.ipynb"]
 
@@ -513,21 +599,31 @@ def test_grade_says_in_its_help_that_it_runs_the_students_code(capsys):
     assert "THIS RUNS THE STUDENTS' CODE" in " ".join(capsys.readouterr().out.split())
 
 
-# ---- vlmbook doctor ----
+# --- vlmbook doctor -----------------------------------------------------------------------------------------
+
 
 def examined(out):
     """str -> dict: name of the examination -> "ok" or "FAIL"."""
-    return {line[6:18].strip(): line[:4].strip() for line in out.splitlines() if line.startswith(("ok ", "FAIL "))}
+    return {
+        line[6:18].strip(): line[:4].strip() for line in out.splitlines() if line.startswith(("ok ", "FAIL "))
+    }
 
 
 def test_doctor_on_a_machine_that_can(capsys, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setenv("VLMBOOK_DATA", str(tmp_path / "file"))      # which the quick profile does not need
+    monkeypatch.setenv("VLMBOOK_DATA", str(tmp_path / "file"))  # which the quick profile does not need
     assert cli.main(["doctor"]) == 0
     out = capsys.readouterr().out
     assert [*examined(out)] == [name for name, *_ in cli.EXAMINATIONS] and len(examined(out)) == 8
-    assert {name for name, state in examined(out).items() if state == "FAIL"} <= {"accelerator", "data folder", "disk"}
-    assert f"FAIL  data folder  {tmp_path / 'file'} is a file, and a folder is wanted. Fix: set VLMBOOK_DATA" in out
+    assert {name for name, state in examined(out).items() if state == "FAIL"} <= {
+        "accelerator",
+        "data folder",
+        "disk",
+    }
+    assert (
+        f"FAIL  data folder  {tmp_path / 'file'} is a file, and a folder is wanted. Fix: set VLMBOOK_DATA"
+        in out
+    )
     assert out.endswith("The quick profile can run here.\n")
 
 
@@ -553,7 +649,9 @@ def test_doctor_sees_a_torchvision_that_does_not_fit_torch(start, tmp_path):
     wrong = tmp_path / "wrong" / "torchvision"
     wrong.mkdir(parents=True)
     (wrong / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
-    process = start("doctor", PYTHONPATH=os.pathsep.join([str(wrong.parent), os.environ.get("PYTHONPATH", "")]))
+    process = start(
+        "doctor", PYTHONPATH=os.pathsep.join([str(wrong.parent), os.environ.get("PYTHONPATH", "")])
+    )
     assert process.wait(90) == 1
     out = start.said()[0].decode()
     assert examined(out)["torchvision"] == "FAIL" and examined(out)["torch"] == "ok"

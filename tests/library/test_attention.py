@@ -1,5 +1,6 @@
-"""Attention against loops, PyTorch's kernel and layer, and torchvision's transformer, in values and gradients; then
-what any right one has: rows that sum to 1, no order of its own, and an image that it can learn."""
+"""Attention against loops, PyTorch's kernel and layer, and torchvision's transformer, in values and
+gradients; then what any right one has: rows that sum to 1, no order of its own, and an image that it can
+learn."""
 
 import math
 from copy import deepcopy
@@ -32,8 +33,13 @@ from vlmbook.attention import (
 from vlmbook.data import digits
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
-shapes = {"batch": st.integers(1, 3), "n": st.integers(1, 7), "heads": st.integers(1, 4), "size": st.integers(1, 5),
-          "seed": st.integers(0, 2**31)}
+shapes = {
+    "batch": st.integers(1, 3),
+    "n": st.integers(1, 7),
+    "heads": st.integers(1, 4),
+    "size": st.integers(1, 5),
+    "seed": st.integers(0, 2**31),
+}
 
 
 def seeded(seed):
@@ -49,15 +55,21 @@ def loud(net, seed=0):
     net, generator = net.double(), seeded(seed)
     with torch.no_grad():
         for p in net.parameters():
-            size = p[0].numel() ** -0.5 if p.ndim in (2, 4) else 0.7    # else a bias, a norm, the tokens that are added
+            size = (
+                p[0].numel() ** -0.5 if p.ndim in (2, 4) else 0.7
+            )  # else a bias, a norm, the tokens that are added
             p.copy_(size * torch.randn(p.shape, generator=generator, dtype=p.dtype))
         for norm in (m for m in net.modules() if isinstance(m, nn.LayerNorm)):
             norm.weight += 1
     return net
 
 
-def small(image_size=(6, 4), patch=2, num_classes=3, in_channels=2, *, seed=0, width=8, depth=2, heads=2, **sizes):
-    net = VisionTransformer(image_size, patch, num_classes, in_channels, width=width, depth=depth, heads=heads, **sizes)
+def small(
+    image_size=(6, 4), patch=2, num_classes=3, in_channels=2, *, seed=0, width=8, depth=2, heads=2, **sizes
+):
+    net = VisionTransformer(
+        image_size, patch, num_classes, in_channels, width=width, depth=depth, heads=heads, **sizes
+    )
     return loud(net, seed)
 
 
@@ -73,9 +85,17 @@ def values_and_gradients(run, leaves):
 
 
 @settings(max_examples=40, deadline=None)
-@given(n=st.integers(1, 6), m=st.integers(1, 6), d=st.integers(1, 5), e=st.integers(1, 4), seed=st.integers(0, 2**31))
+@given(
+    n=st.integers(1, 6),
+    m=st.integers(1, 6),
+    d=st.integers(1, 5),
+    e=st.integers(1, 4),
+    seed=st.integers(0, 2**31),
+)
 def test_attention_is_the_loops_and_pytorchs_kernel(n, m, d, e, seed):
-    leaves = [randn(*shape, seed=seed + i).requires_grad_() for i, shape in enumerate(((n, d), (m, d), (m, e)))]
+    leaves = [
+        randn(*shape, seed=seed + i).requires_grad_() for i, shape in enumerate(((n, d), (m, d), (m, e)))
+    ]
     mine = values_and_gradients(lambda: attention(*leaves), leaves)
     assert_close(mine, values_and_gradients(lambda: attention_loops(*leaves), leaves), **EXACT)
     fused = values_and_gradients(lambda: F.scaled_dot_product_attention(*leaves), leaves)
@@ -86,7 +106,11 @@ def test_attention_is_the_loops_and_pytorchs_kernel(n, m, d, e, seed):
 @settings(max_examples=20, deadline=None)
 @given(**shapes, m=st.integers(1, 5))
 def test_attention_takes_any_axes_before_the_last_two(batch, n, m, heads, size, seed):
-    q, k, v = randn(batch, heads, n, size, seed=seed), randn(batch, heads, m, size), randn(batch, heads, m, size + 1)
+    q, k, v = (
+        randn(batch, heads, n, size, seed=seed),
+        randn(batch, heads, m, size),
+        randn(batch, heads, m, size + 1),
+    )
     y, weights = attention(q, k, v)
     for b, h in product(range(batch), range(heads)):
         assert_close((y[b, h], weights[b, h]), attention_loops(q[b, h], k[b, h], v[b, h]), **EXACT)
@@ -103,20 +127,32 @@ def pytorchs(ours):
 @settings(max_examples=40, deadline=None)
 @given(**shapes)
 def test_heads_are_pytorchs_layer_with_and_without_weights(batch, n, heads, size, seed):
-    ours, x = loud(MultiHeadAttention(heads * size, heads), seed), randn(batch, n, heads * size).requires_grad_()
+    ours, x = (
+        loud(MultiHeadAttention(heads * size, heads), seed),
+        randn(batch, n, heads * size).requires_grad_(),
+    )
     theirs = pytorchs(ours)
     mine, its = [x, *ours.parameters()], [x, *theirs.parameters()]
     assert [name for name, _ in ours.named_parameters()] == [name for name, _ in theirs.named_parameters()]
-    assert_close(values_and_gradients(lambda: ours(x, weights=True), mine),
-                 values_and_gradients(lambda: theirs(x, x, x, average_attn_weights=False), its), **EXACT)
-    assert_close(values_and_gradients(lambda: ours(x), mine),
-                 values_and_gradients(lambda: theirs(x, x, x, need_weights=False)[0], its), **EXACT)
+    assert_close(
+        values_and_gradients(lambda: ours(x, weights=True), mine),
+        values_and_gradients(lambda: theirs(x, x, x, average_attn_weights=False), its),
+        **EXACT,
+    )
+    assert_close(
+        values_and_gradients(lambda: ours(x), mine),
+        values_and_gradients(lambda: theirs(x, x, x, need_weights=False)[0], its),
+        **EXACT,
+    )
 
 
 def test_heads_are_loops_over_slices_of_the_width():
     layer, x = loud(MultiHeadAttention(6, 3)), randn(1, 5, 6)
-    q, k, v = (x[0] @ w.T + b for w, b in zip(layer.in_proj_weight.split(6), layer.in_proj_bias.split(6), strict=True))
-    each = [attention_loops(*(part[:, 2 * h:2 * h + 2] for part in (q, k, v))) for h in range(3)]
+    q, k, v = (
+        x[0] @ w.T + b
+        for w, b in zip(layer.in_proj_weight.split(6), layer.in_proj_bias.split(6), strict=True)
+    )
+    each = [attention_loops(*(part[:, 2 * h : 2 * h + 2] for part in (q, k, v))) for h in range(3)]
     y, weights = layer(x, weights=True)
     joined = torch.cat([y for y, _ in each], dim=1) @ layer.out_proj.weight.T + layer.out_proj.bias
     assert_close(y[0], joined, **EXACT)
@@ -125,6 +161,7 @@ def test_heads_are_loops_over_slices_of_the_width():
 
 class Largest(TorchDispatchMode):
     """The largest tensor that anything inside made, in numbers."""
+
     numel = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -150,8 +187,11 @@ def test_squeeze_excitation_is_torchvisions_and_its_formula(seed):
     theirs = torchvision.ops.SqueezeExcitation(8, 2).double()
     theirs.load_state_dict(loud(ours, seed).state_dict())
     x = randn(3, 8, 5, 4, seed=seed).requires_grad_()
-    assert_close(values_and_gradients(lambda: ours(x), [x, *ours.parameters()]),
-                 values_and_gradients(lambda: theirs(x), [x, *theirs.parameters()]), **EXACT)
+    assert_close(
+        values_and_gradients(lambda: ours(x), [x, *ours.parameters()]),
+        values_and_gradients(lambda: theirs(x), [x, *theirs.parameters()]),
+        **EXACT,
+    )
     for b in range(3):
         squeezed = torch.stack([x[b, c].sum() / 20 for c in range(8)])
         hidden = (ours.fc1.weight[:, :, 0, 0] @ squeezed + ours.fc1.bias).clamp(min=0)
@@ -168,12 +208,16 @@ def test_spatial_attention_is_its_loop(kernel):
         pooled = torch.stack([sum(x[:, c] for c in range(3)) / 3, x.max(dim=1).values], dim=1)
         padded = F.pad(pooled, (reach,) * 4)
         for b, i, j in product(range(2), range(6), range(5)):
-            seen = (padded[b, :, i:i + kernel, j:j + kernel] * layer.conv.weight[0]).sum() + layer.conv.bias[0]
+            seen = (
+                padded[b, :, i : i + kernel, j : j + kernel] * layer.conv.weight[0]
+            ).sum() + layer.conv.bias[0]
             rows.append(1 / (1 + (-seen).exp()))
         return x * torch.stack(rows).view(2, 1, 6, 5)
 
     leaves = [x, *layer.parameters()]
-    assert_close(values_and_gradients(lambda: layer(x), leaves), values_and_gradients(by_hand, leaves), **EXACT)
+    assert_close(
+        values_and_gradients(lambda: layer(x), leaves), values_and_gradients(by_hand, leaves), **EXACT
+    )
     assert_close(layer(x), x * layer.weights(x))
     assert layer.weights(x).shape == (2, 1, 6, 5)
 
@@ -183,34 +227,64 @@ def test_spatial_attention_is_its_loop(kernel):
 
 def test_encoder_block_is_pytorchs_layer():
     block, x = loud(EncoderBlock(12, 3, 20)), randn(2, 5, 12).requires_grad_()
-    layer = nn.TransformerEncoderLayer(12, 3, 20, dropout=0, activation="gelu", batch_first=True, norm_first=True,
-                                       layer_norm_eps=1e-6, dtype=torch.float64)
-    parts = (block.ln_1, layer.norm1), (block.self_attention, layer.self_attn), (block.ln_2, layer.norm2), \
-        (block.mlp[0], layer.linear1), (block.mlp[2], layer.linear2)
+    layer = nn.TransformerEncoderLayer(
+        12,
+        3,
+        20,
+        dropout=0,
+        activation="gelu",
+        batch_first=True,
+        norm_first=True,
+        layer_norm_eps=1e-6,
+        dtype=torch.float64,
+    )
+    parts = (
+        (block.ln_1, layer.norm1),
+        (block.self_attention, layer.self_attn),
+        (block.ln_2, layer.norm2),
+        (block.mlp[0], layer.linear1),
+        (block.mlp[2], layer.linear2),
+    )
     for ours, theirs in parts:
         theirs.load_state_dict(ours.state_dict())
     order = [p for _, theirs in parts for p in theirs.parameters()]
     assert len(order) == len(list(layer.parameters())) == len(list(block.parameters()))
-    assert_close(values_and_gradients(lambda: block(x), [x, *block.parameters()]),
-                 values_and_gradients(lambda: layer(x), [x, *order]), **EXACT)
+    assert_close(
+        values_and_gradients(lambda: block(x), [x, *block.parameters()]),
+        values_and_gradients(lambda: layer(x), [x, *order]),
+        **EXACT,
+    )
     normed = layer.norm1(x)
-    assert_close(block.weights(x), layer.self_attn(normed, normed, normed, average_attn_weights=False)[1], **EXACT)
+    assert_close(
+        block.weights(x), layer.self_attn(normed, normed, normed, average_attn_weights=False)[1], **EXACT
+    )
 
 
 def torchvisions(net, image_size, patch, num_classes, width, depth, heads):
-    theirs = torchvision.models.VisionTransformer(image_size, patch, depth, heads, width, 4 * width,
-                                                  num_classes=num_classes).double()
+    theirs = torchvision.models.VisionTransformer(
+        image_size, patch, depth, heads, width, 4 * width, num_classes=num_classes
+    ).double()
     theirs.load_state_dict(net.state_dict())
     return theirs
 
 
 @settings(max_examples=10, deadline=None)
-@given(grid=st.integers(1, 3), patch=st.integers(1, 3), heads=st.integers(1, 3), size=st.integers(1, 4),
-       depth=st.integers(1, 2), batch=st.integers(1, 3), seed=st.integers(0, 2**31))
+@given(
+    grid=st.integers(1, 3),
+    patch=st.integers(1, 3),
+    heads=st.integers(1, 3),
+    size=st.integers(1, 4),
+    depth=st.integers(1, 2),
+    batch=st.integers(1, 3),
+    seed=st.integers(0, 2**31),
+)
 def test_vision_transformer_is_torchvisions(grid, patch, heads, size, depth, batch, seed):
     side, width = grid * patch, heads * size
     net = small(side, patch, 5, 3, width=width, depth=depth, heads=heads, seed=seed)
-    theirs, x = torchvisions(net, side, patch, 5, width, depth, heads), randn(batch, 3, side, side).requires_grad_()
+    theirs, x = (
+        torchvisions(net, side, patch, 5, width, depth, heads),
+        randn(batch, 3, side, side).requires_grad_(),
+    )
     names = [name for name, _ in theirs.named_parameters()]
     mine = values_and_gradients(lambda: net(x), [x, *map(net.get_parameter, names)])
     assert_close(mine, values_and_gradients(lambda: theirs(x), [x, *theirs.parameters()]), **EXACT)
@@ -226,20 +300,32 @@ def composed(net, x):
 
     def norm(name, x):
         x = x - x.mean(-1, keepdim=True)
-        return x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * get[f"{name}.weight"] + get[f"{name}.bias"]
+        return (
+            x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * get[f"{name}.weight"]
+            + get[f"{name}.bias"]
+        )
 
     batch, _, height, side = x.shape
     patch, found = height // net.grid[0], []
-    patches = [x[:, :, r:r + patch, c:c + patch].flatten(1) for r in range(0, height, patch)
-               for c in range(0, side, patch)]
-    z = torch.stack([get["class_token"][0].expand(batch, -1), *(linear("conv_proj", p) for p in patches)], dim=1)
+    patches = [
+        x[:, :, r : r + patch, c : c + patch].flatten(1)
+        for r in range(0, height, patch)
+        for c in range(0, side, patch)
+    ]
+    z = torch.stack(
+        [get["class_token"][0].expand(batch, -1), *(linear("conv_proj", p) for p in patches)], dim=1
+    )
     z = z + get["encoder.pos_embedding"]
     for i in range(depth):
         name = f"encoder.layers.encoder_layer_{i}"
         heads = net.encoder.layers[i].self_attention.heads
-        qkv = linear(f"{name}.self_attention.in_proj", norm(f"{name}.ln_1", z), "{}_weight {}_bias").chunk(3, dim=-1)
-        mixed = [[attention_loops(*(part[b].chunk(heads, dim=-1)[h] for part in qkv)) for h in range(heads)]
-                 for b in range(batch)]
+        qkv = linear(f"{name}.self_attention.in_proj", norm(f"{name}.ln_1", z), "{}_weight {}_bias").chunk(
+            3, dim=-1
+        )
+        mixed = [
+            [attention_loops(*(part[b].chunk(heads, dim=-1)[h] for part in qkv)) for h in range(heads)]
+            for b in range(batch)
+        ]
         found.append(torch.stack([torch.stack([alpha for _, alpha in each]) for each in mixed]))
         joined = torch.stack([torch.cat([y for y, _ in each], dim=-1) for each in mixed])
         z = z + linear(f"{name}.self_attention.out_proj", joined)
@@ -252,8 +338,11 @@ def composed(net, x):
 def test_vision_transformer_is_its_formulas_on_oblong_images(image_size, patch, heads):
     net, x = small(image_size, patch, heads=heads), randn(2, 2, *image_size).requires_grad_()
     leaves = [x, *net.parameters()]
-    assert_close(values_and_gradients(lambda: net(x), leaves),
-                 values_and_gradients(lambda: composed(net, x)[0], leaves), **EXACT)
+    assert_close(
+        values_and_gradients(lambda: net(x), leaves),
+        values_and_gradients(lambda: composed(net, x)[0], leaves),
+        **EXACT,
+    )
     assert_close(net.attention(x), composed(net, x)[1], **EXACT)
     assert_close(net(x), net.heads(net.features(x)), **EXACT)
 
@@ -262,7 +351,10 @@ def test_vit_b_16_loads_torchvisions_weights_and_gives_its_logits():
     torch.manual_seed(0)
     theirs, ours = torchvision.models.vit_b_16().eval(), vit_b_16().eval()
     with torch.no_grad():
-        for p in (theirs.heads.head.weight, theirs.class_token):       # zero when it is made: nothing would be compared
+        for p in (
+            theirs.heads.head.weight,
+            theirs.class_token,
+        ):  # zero when it is made: nothing would be compared
             p.normal_(std=0.1)
         ours.load_state_dict(theirs.state_dict())
         x = torch.rand(2, 3, 224, 224)
@@ -303,18 +395,23 @@ def test_sizes_layer_by_layer():
     assert net.embed(x).shape == (2, 7, 12) and net.features(x).shape == (2, 12) and net(x).shape == (2, 3)
     assert [tuple(each.shape) for each in net.attention(x)] == [(2, 3, 7, 7)] * 2
     assert net.encoder.layers[0].mlp[0].out_features == 20
-    assert [tuple(part.shape) for part in net.encoder.layers[0].self_attention.split(randn(2, 7, 12))] \
-        == [(2, 3, 7, 4)] * 3
+    assert [tuple(part.shape) for part in net.encoder.layers[0].self_attention.split(randn(2, 7, 12))] == [
+        (2, 3, 7, 4)
+    ] * 3
     assert SqueezeExcitation(32).fc1.out_channels == 2
 
 
-@pytest.mark.parametrize(("shape", "patch"), [
-    ((2, 3, 4, 6), 2), ((1, 1, 3, 3), 3), ((1, 2, 2, 5), 1), ((0, 2, 4, 4), 2)])
+@pytest.mark.parametrize(
+    ("shape", "patch"), [((2, 3, 4, 6), 2), ((1, 1, 3, 3), 3), ((1, 2, 2, 5), 1), ((0, 2, 4, 4), 2)]
+)
 def test_patches_are_windows_and_the_strided_convolution(shape, patch):
     x, conv = randn(*shape), nn.Conv2d(shape[1], 5, patch, stride=patch, dtype=torch.float64)
     found = to_patches(x, patch)
-    windows = [x[:, :, i:i + patch, j:j + patch].flatten(1) for i in range(0, shape[2], patch)
-               for j in range(0, shape[3], patch)]
+    windows = [
+        x[:, :, i : i + patch, j : j + patch].flatten(1)
+        for i in range(0, shape[2], patch)
+        for j in range(0, shape[3], patch)
+    ]
     assert_close(found, torch.stack(windows, 1))
     assert_close(found @ conv.weight.flatten(1).T + conv.bias, conv(x).flatten(2).transpose(1, 2), **EXACT)
 
@@ -325,7 +422,9 @@ def test_patches_are_windows_and_the_strided_convolution(shape, patch):
 @settings(max_examples=25, deadline=None)
 @given(**shapes)
 def test_each_query_shares_out_one_whole(batch, n, heads, size, seed):
-    _, weights = loud(MultiHeadAttention(heads * size, heads), seed)(randn(batch, n, heads * size), weights=True)
+    _, weights = loud(MultiHeadAttention(heads * size, heads), seed)(
+        randn(batch, n, heads * size), weights=True
+    )
     assert (weights >= 0).all() and weights.shape == (batch, heads, n, n)
     assert_close(weights.sum(-1), torch.ones(batch, heads, n, dtype=torch.float64), **EXACT)
 
@@ -341,7 +440,7 @@ def test_attention_has_no_order_of_its_own(batch, n, heads, size, seed):
 
 def test_positions_alone_tell_the_transformer_of_the_order():
     net, x = small((4, 4), 2), randn(2, 2, 4, 4)
-    turned = x.roll(2, dims=-1)                                        # whole patches change places
+    turned = x.roll(2, dims=-1)  # whole patches change places
     assert (net(turned) - net(x)).abs().max() > 1e-2
     with torch.no_grad():
         net.encoder.pos_embedding[:, 1:] = net.encoder.pos_embedding[:, 1:2]
@@ -350,7 +449,7 @@ def test_positions_alone_tell_the_transformer_of_the_order():
 
 def test_shifted_scores_leave_the_weights():
     q, k, v = randn(4, 3), randn(5, 3), randn(5, 2)
-    shift = q.new_tensor([2.0, -1.0, 0.5])                             # moves all scores of a query by one number
+    shift = q.new_tensor([2.0, -1.0, 0.5])  # moves all scores of a query by one number
     assert_close(attention(q, k + shift, v), attention(q, k, v), **EXACT)
 
 
@@ -377,7 +476,7 @@ def test_rollout_of_one_block_and_of_many():
     for b in range(2):
         a, c = ((block[b].mean(0) + eye) / 2 for block in blocks[:2])
         assert_close(first[b], a, **EXACT)
-        assert_close(both[b], c @ a, **EXACT)                          # the later block stands on the left
+        assert_close(both[b], c @ a, **EXACT)  # the later block stands on the left
     assert_close(three.sum(-1), torch.ones(2, 4).double(), **EXACT)
     assert rollout([torch.eye(4).expand(1, 2, 4, 4)] * 3).equal(torch.eye(4).expand(1, 4, 4))
 
@@ -403,7 +502,7 @@ def test_every_parameter_gets_a_gradient():
     net(randn(2, 2, 6, 4)).square().sum().backward()
     for name, p in net.named_parameters():
         assert p.grad.abs().max() > 1e-8, name
-    with torch.no_grad():                                              # keys: a bias shifts all scores of a query alike
+    with torch.no_grad():  # keys: a bias shifts all scores of a query alike
         bias = net.encoder.layers[0].self_attention.in_proj_bias
     assert bias.grad[8:16].abs().max() < 1e-10
 
@@ -422,56 +521,71 @@ def test_what_is_made_anew_starts_as_in_torchvision():
 # Bad input.
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda: MultiHeadAttention(10, 3), "3 heads do not divide the width 10"),
-    (lambda: MultiHeadAttention(8, 0), "whole heads of at least 1, got 0"),
-    (lambda: SqueezeExcitation(8), "at most its 8 channels, got 16"),
-    (lambda: SqueezeExcitation(8, 0), "whole reduction of at least 1"),
-    (lambda: SpatialAttention(4), "odd kernel, which has a middle, got 4"),
-    (lambda: small((6, 5)), "patch 2 does not divide 6×5"),
-    (lambda: small(8, True), "VisionTransformer wants a whole patch of at least 1, got True"),
-    (lambda: small(8, 2, width=9), "2 heads do not divide the width 9"),
-    (lambda: small(8, 2, 0), "whole num_classes of at least 1"),
-    (lambda: small(8, 2, depth=0), "whole depth of at least 1"),
-    (lambda: small((0, 8)), "whole height of at least 1"),
-    (lambda: small(8, 2, mlp_width=0), "whole mlp_width"),
-    (lambda: small()(randn(1, 2, 4, 6)), "made for images of 6×4 pixels, got 4×6"),
-    (lambda: small()(randn(1, 3, 6, 4)), "wants 2 channels, got 3"),
-    (lambda: small()(randn(2, 6, 4)), "four axes"),
-    (lambda: MultiHeadAttention(4, 2)(torch.randn(2, 3, 5)), r"wants tokens \(B, N, 4\), got the shape \(2, 3, 5\)"),
-    (lambda: MultiHeadAttention(4, 2)(torch.randn(3, 4)), r"tokens \(B, N, 4\)"),
-    (lambda: MultiHeadAttention(4, 2)(torch.randn(2, 0, 4)), r"tokens \(B, N, 4\)"),
-    (lambda: attention(randn(3, 2), randn(4, 3), randn(4, 2)), r"got \(3, 2\), \(4, 3\) and \(4, 2\)"),
-    (lambda: attention(randn(3, 2), randn(4, 2), randn(5, 2)), "M of at least 1"),
-    (lambda: attention(randn(3, 2), randn(0, 2), randn(0, 2)), "M of at least 1"),
-    (lambda: attention(randn(1, 3, 2), randn(2, 4, 2), randn(2, 4, 2)), "attention wants"),
-    (lambda: attention(randn(3), randn(4, 2), randn(4, 2)), "q with at least two axes"),
-    (lambda: to_patches(randn(1, 1, 4, 6), 4), "patch 4 does not divide 4×6"),
-    (lambda: to_patches(randn(1, 1, 4, 6), 2.0), "whole number of pixels of at least 1, got 2.0"),
-    (lambda: small().encoder(randn(2, 1, 8)), "has 7 places, got 1 tokens"),
-    (lambda: rollout([randn(0, 2, 3, 3)]), "list of"),
-    (lambda: to_patches(randn(4, 6), 2), "four axes"),
-    (lambda: rollout([]), r"got the shapes \[\]"),
-    (lambda: rollout([randn(1, 2, 3, 3), randn(1, 2, 4, 4)]), "one for each block"),
-    (lambda: rollout([randn(2, 3, 3)]), r"list of \(B, h, N, N\)"),
-    (lambda: rollout([randn(1, 2, 3, 4)]), r"list of \(B, h, N, N\)"),
-    (lambda: SpatialAttention()(torch.randn(4, 4)), "four axes"),
-])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MultiHeadAttention(10, 3), "3 heads do not divide the width 10"),
+        (lambda: MultiHeadAttention(8, 0), "whole heads of at least 1, got 0"),
+        (lambda: SqueezeExcitation(8), "at most its 8 channels, got 16"),
+        (lambda: SqueezeExcitation(8, 0), "whole reduction of at least 1"),
+        (lambda: SpatialAttention(4), "odd kernel, which has a middle, got 4"),
+        (lambda: small((6, 5)), "patch 2 does not divide 6×5"),
+        (lambda: small(8, True), "VisionTransformer wants a whole patch of at least 1, got True"),
+        (lambda: small(8, 2, width=9), "2 heads do not divide the width 9"),
+        (lambda: small(8, 2, 0), "whole num_classes of at least 1"),
+        (lambda: small(8, 2, depth=0), "whole depth of at least 1"),
+        (lambda: small((0, 8)), "whole height of at least 1"),
+        (lambda: small(8, 2, mlp_width=0), "whole mlp_width"),
+        (lambda: small()(randn(1, 2, 4, 6)), "made for images of 6×4 pixels, got 4×6"),
+        (lambda: small()(randn(1, 3, 6, 4)), "wants 2 channels, got 3"),
+        (lambda: small()(randn(2, 6, 4)), "four axes"),
+        (
+            lambda: MultiHeadAttention(4, 2)(torch.randn(2, 3, 5)),
+            r"wants tokens \(B, N, 4\), got the shape \(2, 3, 5\)",
+        ),
+        (lambda: MultiHeadAttention(4, 2)(torch.randn(3, 4)), r"tokens \(B, N, 4\)"),
+        (lambda: MultiHeadAttention(4, 2)(torch.randn(2, 0, 4)), r"tokens \(B, N, 4\)"),
+        (lambda: attention(randn(3, 2), randn(4, 3), randn(4, 2)), r"got \(3, 2\), \(4, 3\) and \(4, 2\)"),
+        (lambda: attention(randn(3, 2), randn(4, 2), randn(5, 2)), "M of at least 1"),
+        (lambda: attention(randn(3, 2), randn(0, 2), randn(0, 2)), "M of at least 1"),
+        (lambda: attention(randn(1, 3, 2), randn(2, 4, 2), randn(2, 4, 2)), "attention wants"),
+        (lambda: attention(randn(3), randn(4, 2), randn(4, 2)), "q with at least two axes"),
+        (lambda: to_patches(randn(1, 1, 4, 6), 4), "patch 4 does not divide 4×6"),
+        (lambda: to_patches(randn(1, 1, 4, 6), 2.0), "whole number of pixels of at least 1, got 2.0"),
+        (lambda: small().encoder(randn(2, 1, 8)), "has 7 places, got 1 tokens"),
+        (lambda: rollout([randn(0, 2, 3, 3)]), "list of"),
+        (lambda: to_patches(randn(4, 6), 2), "four axes"),
+        (lambda: rollout([]), r"got the shapes \[\]"),
+        (lambda: rollout([randn(1, 2, 3, 3), randn(1, 2, 4, 4)]), "one for each block"),
+        (lambda: rollout([randn(2, 3, 3)]), r"list of \(B, h, N, N\)"),
+        (lambda: rollout([randn(1, 2, 3, 4)]), r"list of \(B, h, N, N\)"),
+        (lambda: SpatialAttention()(torch.randn(4, 4)), "four axes"),
+    ],
+)
 def test_what_does_not_fit_is_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda: attention([1.0], randn(1, 1), randn(1, 1)), "q as a floating tensor, got list"),
-    (lambda: attention(randn(1, 1), torch.ones(1, 1).long(), randn(1, 1)), "k as a floating tensor, got torch.int64"),
-    (lambda: MultiHeadAttention(4, 2)([[1.0]]), r"torch.Tensor \(B, N, D\), got list"),
-    (lambda: MultiHeadAttention(4, 2)(randn(1, 3, 4)), "x is torch.float64 on cpu, but the model is torch.float32"),
-    (lambda: small()(torch.zeros(1, 2, 6, 4, dtype=torch.uint8)), "floating dtype, got torch.uint8"),
-    (lambda: SqueezeExcitation(8, 2)(randn(1, 8, 3, 3)), "the model is torch.float32"),
-    (lambda: SpatialAttention()(randn(1, 8, 3, 3)), "the model is torch.float32"),
-    (lambda: to_patches(torch.zeros(1, 1, 4, 4).long(), 2), "floating dtype"),
-])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: attention([1.0], randn(1, 1), randn(1, 1)), "q as a floating tensor, got list"),
+        (
+            lambda: attention(randn(1, 1), torch.ones(1, 1).long(), randn(1, 1)),
+            "k as a floating tensor, got torch.int64",
+        ),
+        (lambda: MultiHeadAttention(4, 2)([[1.0]]), r"torch.Tensor \(B, N, D\), got list"),
+        (
+            lambda: MultiHeadAttention(4, 2)(randn(1, 3, 4)),
+            "x is torch.float64 on cpu, but the model is torch.float32",
+        ),
+        (lambda: small()(torch.zeros(1, 2, 6, 4, dtype=torch.uint8)), "floating dtype, got torch.uint8"),
+        (lambda: SqueezeExcitation(8, 2)(randn(1, 8, 3, 3)), "the model is torch.float32"),
+        (lambda: SpatialAttention()(randn(1, 8, 3, 3)), "the model is torch.float32"),
+        (lambda: to_patches(torch.zeros(1, 1, 4, 4).long(), 2), "floating dtype"),
+    ],
+)
 def test_what_is_of_the_wrong_kind_is_named(make, message):
     with pytest.raises(TypeError, match=message):
         make()
@@ -491,13 +605,16 @@ def test_the_module_draws_nothing():
     assert "matplotlib" not in vars(module)
 
 
-@pytest.mark.parametrize(("call", "message"), [
-    (lambda: attention(randn(3, 2), randn(4, 2).float(), randn(4, 2)), "one dtype and device"),
-    (lambda: rollout([[1.0]]), "floating tensors of one dtype, got list"),
-    (lambda: rollout([randn(1, 1, 2, 2), randn(1, 1, 2, 2).float()]), "one dtype, got torch"),
-    (lambda: rollout([torch.ones(1, 1, 2, 2).long()]), "floating tensors"),
-    (lambda: MultiHeadAttention(4, 2)(torch.randn(1, 3, 4), torch.randn(1, 3, 4)), "positional"),
-])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: attention(randn(3, 2), randn(4, 2).float(), randn(4, 2)), "one dtype and device"),
+        (lambda: rollout([[1.0]]), "floating tensors of one dtype, got list"),
+        (lambda: rollout([randn(1, 1, 2, 2), randn(1, 1, 2, 2).float()]), "one dtype, got torch"),
+        (lambda: rollout([torch.ones(1, 1, 2, 2).long()]), "floating tensors"),
+        (lambda: MultiHeadAttention(4, 2)(torch.randn(1, 3, 4), torch.randn(1, 3, 4)), "positional"),
+    ],
+)
 def test_what_is_of_another_kind_is_named(call, message):
     with pytest.raises(TypeError, match=message):
         call()

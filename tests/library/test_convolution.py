@@ -60,8 +60,12 @@ def noise(draw, *shape, whole=False):
 @st.composite
 def convolutions(draw, room):
     kernel = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
-    options = {"stride": draw(either(1, 3)), "padding": draw(either(0, 2)), "dilation": draw(either(1, 3)),
-               "groups": draw(st.integers(1, 3))}
+    options = {
+        "stride": draw(either(1, 3)),
+        "padding": draw(either(0, 2)),
+        "dilation": draw(either(1, 3)),
+        "groups": draw(st.integers(1, 3)),
+    }
     channels, outs = draw(st.integers(1, 2)), draw(st.integers(1, 2)) * options["groups"]
     least = smallest(kernel, options["padding"], options["dilation"])
     size = [n + draw(st.integers(0, room)) for n in least]
@@ -82,7 +86,10 @@ def transposed_convolutions(draw, room):
     x = noise(draw, draw(st.integers(1, 2)), channels * groups, *size)
     bias = noise(draw, outs * groups) if draw(st.booleans()) else None
     options = dict(zip(("padding", "output_padding"), short, strict=True)) | {
-        "stride": stride, "dilation": dilation, "groups": groups}
+        "stride": stride,
+        "dilation": dilation,
+        "groups": groups,
+    }
     return [x, noise(draw, channels * groups, outs, *kernel), bias], [], options
 
 
@@ -117,7 +124,7 @@ def values_and_gradients(function, tensors, arguments, options):
     leaves = [t if t is None else t.detach().clone().requires_grad_() for t in tensors]
     y = function(*leaves, *arguments, **options)
     wanted = [leaf for leaf in leaves if leaf is not None]
-    if not y.requires_grad:                              # loops whose windows meet no pixel but padding
+    if not y.requires_grad:  # loops whose windows meet no pixel but padding
         return [y, *map(torch.zeros_like, wanted)]
     weights = torch.linspace(1, 2, y.numel(), dtype=y.dtype).view(y.shape)
     return [y, *torch.autograd.grad(y, wanted, weights, materialize_grads=True)]
@@ -145,17 +152,30 @@ def test_equals_pytorch_in_float32(ours, data):
 
 
 EXAMPLES = {
-    CONV: (F.conv2d, [(2, 4, 7, 6), (6, 2, 3, 2), (6,)], [],
-           {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 2), "groups": 2}),
-    TRANSPOSED: (F.conv_transpose2d, [(2, 4, 3, 4), (4, 3, 3, 2), (6,)], [],
-                 {"stride": (3, 2), "padding": 1, "output_padding": (2, 1), "groups": 2}),
+    CONV: (
+        F.conv2d,
+        [(2, 4, 7, 6), (6, 2, 3, 2), (6,)],
+        [],
+        {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 2), "groups": 2},
+    ),
+    TRANSPOSED: (
+        F.conv_transpose2d,
+        [(2, 4, 3, 4), (4, 3, 3, 2), (6,)],
+        [],
+        {"stride": (3, 2), "padding": 1, "output_padding": (2, 1), "groups": 2},
+    ),
     MAX: (F.max_pool2d, [(2, 3, 7, 6)], [(3, 2)], {"stride": (2, 3), "padding": (1, 0)}),
-    AVERAGE: (F.avg_pool2d, [(2, 3, 7, 6)], [(3, 2)],
-              {"stride": 2, "padding": 1, "count_include_pad": False}),
+    AVERAGE: (
+        F.avg_pool2d,
+        [(2, 3, 7, 6)],
+        [(3, 2)],
+        {"stride": 2, "padding": 1, "count_include_pad": False},
+    ),
 }
 EACH = [(ours, *example) for both, example in EXAMPLES.items() for ours in both]
-each = pytest.mark.parametrize("ours, peer, shapes, arguments, options", EACH,
-                               ids=[ours.__name__ for ours, *_ in EACH])
+each = pytest.mark.parametrize(
+    "ours, peer, shapes, arguments, options", EACH, ids=[ours.__name__ for ours, *_ in EACH]
+)
 
 
 def randn(*shapes, dtype=torch.float64):
@@ -210,13 +230,13 @@ def test_gradients_only_where_asked(ours, peer, shapes, arguments, options):
 @each
 def test_inputs_stay_as_they_are(ours, peer, shapes, arguments, options):
     tensors = randn(*shapes)
-    ours(*tensors, *arguments, **options).fill_(7)                     # nor is the result a view of them
+    ours(*tensors, *arguments, **options).fill_(7)  # nor is the result a view of them
     assert_close(tensors, randn(*shapes), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("ours", [*MAX, *AVERAGE], ids=lambda f: f.__name__)
 def test_pooling_with_a_window_of_one_pixel_copies(ours):
-    x, = randn((1, 1, 3, 3))
+    (x,) = randn((1, 1, 3, 3))
     y = ours(x, 1)
     assert_close(y, x)
     assert y.data_ptr() != x.data_ptr()
@@ -224,7 +244,7 @@ def test_pooling_with_a_window_of_one_pixel_copies(ours):
 
 @each
 def test_second_derivatives(ours, peer, shapes, arguments, options):
-    if len(shapes) > 1:                                                # smaller, since loops are slow
+    if len(shapes) > 1:  # smaller, since loops are slow
         shapes, options = [(1, 2, 3, 3), (2, 1, 2, 2), (2,)], {"stride": 2, "padding": 1, "groups": 2}
     else:
         shapes = [(1, 2, 4, 3)]
@@ -242,7 +262,7 @@ def test_of_equal_pixels_the_first_gets_the_gradient(ours):
 
 @pytest.mark.parametrize("ours", MAX, ids=lambda f: f.__name__)
 def test_nan_and_infinity_win_a_maximum(ours):
-    x, = randn((1, 1, 6, 6))
+    (x,) = randn((1, 1, 6, 6))
     x[0, 0, 1, 2] = x[0, 0, 2, 2] = torch.nan
     x[0, 0, 4, 4], x[0, 0, 4, 3] = torch.inf, -torch.inf
     for options in ({"stride": 1, "padding": 1}, {"stride": 2}):
@@ -288,18 +308,21 @@ def extent(run, size):
     """Rows and columns from the first to the last input pixel that the output's middle pixel depends on."""
     x = torch.zeros(1, 1, *size, dtype=torch.float64, requires_grad=True)
     y = run(x)
-    gradient, = torch.autograd.grad(y[0, 0, y.shape[2] // 2, y.shape[3] // 2], x)
+    (gradient,) = torch.autograd.grad(y[0, 0, y.shape[2] // 2, y.shape[3] // 2], x)
     return tuple(int(places.max() - places.min()) + 1 for places in gradient[0, 0].nonzero().T)
 
 
 @settings(max_examples=100, deadline=None)
-@given(layers=st.lists(st.tuples(either(1, 4), either(1, 3), either(1, 3)), min_size=1, max_size=3),
-       extra=either(0, 9))
+@given(
+    layers=st.lists(st.tuples(either(1, 4), either(1, 3), either(1, 3)), min_size=1, max_size=3),
+    extra=either(0, 9),
+)
 def test_receptive_field_is_the_extent_of_the_gradient(layers, extra):
     def run(x):
         for kernel, stride, dilation in layers:
             x = F.conv2d(x, torch.ones(1, 1, *pair(kernel), dtype=x.dtype), stride=stride, dilation=dilation)
         return x
+
     field = receptive_field(layers)
     size = [n + more for n, more in zip(pair(field), pair(extra), strict=True)]
     assert extent(run, size) == pair(field)
@@ -344,20 +367,20 @@ def matrices(draw):
 def test_matrix_and_its_transpose(case):
     weight, x, options = case
     matrix, y = conv_matrix(weight, tuple(x.shape[2:]), **options), F.conv2d(x, weight, **options)
-    u, = randn(y.shape)
+    (u,) = randn(y.shape)
     axes = zip(x.shape[2:], weight.shape[2:], *map(pair, options.values()), strict=True)
-    skipped = tuple((n + 2 * p - k) % s for n, k, s, p in axes)             # pixels at the end, by the stride
+    skipped = tuple((n + 2 * p - k) % s for n, k, s, p in axes)  # pixels at the end, by the stride
     back = F.conv_transpose2d(u, weight, output_padding=skipped, **options)
     close = {"rtol": 1e-10, "atol": 1e-10}
     assert matrix.shape == (y.numel(), x.numel())
     assert_close((matrix @ x.flatten()).view(y.shape), y, **close)
     assert_close((matrix.T @ u.flatten()).view(x.shape), back, **close)
     assert_close(conv_transpose2d(u, weight, output_padding=skipped, **options), back, **close)
-    assert_close((y * u).sum(), (x * back).sum(), **close)                  # <Cx, u> = <x, Cᵀu>
+    assert_close((y * u).sum(), (x * back).sum(), **close)  # <Cx, u> = <x, Cᵀu>
 
 
 def test_matrix_for_a_square_and_its_gradient():
-    weight, = randn((2, 1, 3, 3))
+    (weight,) = randn((2, 1, 3, 3))
     assert conv_matrix(weight, 5).equal(conv_matrix(weight, (5, 5)))
     assert conv_matrix(weight.float(), 5).dtype == torch.float32
     assert torch.autograd.gradcheck(lambda w: conv_matrix(w, (3, 4), stride=(1, 2)), weight.requires_grad_())
@@ -484,7 +507,10 @@ def sizes(name, least):
 UNKNOWN = "unexpected keyword argument"
 REFUSED = {
     CONV: [
-        *TENSORS, *sizes("stride", 1), *sizes("padding", 0), *sizes("dilation", 1),
+        *TENSORS,
+        *sizes("stride", 1),
+        *sizes("padding", 0),
+        *sizes("dilation", 1),
         ({"stride": None}, TypeError, "stride wants an int or a pair of ints, got None"),
         ({"padding": "valid"}, TypeError, "padding wants an int or a pair of ints, got 'valid'"),
         ({"groups": 3}, ValueError, "groups=3 does not divide the 4 channels of x and the 6 of weight"),
@@ -498,7 +524,10 @@ REFUSED = {
         ({"padding_mode": "reflect"}, TypeError, UNKNOWN),
     ],
     TRANSPOSED: [
-        *TENSORS, *sizes("stride", 1), *sizes("padding", 0), *sizes("dilation", 1),
+        *TENSORS,
+        *sizes("stride", 1),
+        *sizes("padding", 0),
+        *sizes("dilation", 1),
         *sizes("output_padding", 0),
         ({"groups": 3}, ValueError, "groups=3 does not divide the 4 channels of x"),
         ({"x": X[:, :3]}, ValueError, r"weight \(4, 6, 3, 3\) wants x with 4 channels, got 3"),
@@ -508,7 +537,10 @@ REFUSED = {
         ({"padding": (9, 0)}, ValueError, r"padding \(9, 0\) leaves nothing .* would be \(-10, 7\)"),
     ],
     MAX: [
-        *IMAGES, *sizes("kernel_size", 1), *sizes("stride", 1), *sizes("padding", 0),
+        *IMAGES,
+        *sizes("kernel_size", 1),
+        *sizes("stride", 1),
+        *sizes("padding", 0),
         ({"kernel_size": None}, TypeError, "kernel_size wants an int or a pair of ints, got None"),
         ({"padding": (1, 2)}, ValueError, r"padding \(1, 2\) is more than half of the kernel \(2, 2\)"),
         ({"kernel_size": 3, "padding": 2}, ValueError, r"padding \(2, 2\) is more than half .*\(3, 3\)"),
@@ -519,19 +551,29 @@ REFUSED = {
         ({"count_include_pad": True}, TypeError, UNKNOWN),
     ],
     AVERAGE: [
-        *IMAGES, *sizes("kernel_size", 1), *sizes("stride", 1), *sizes("padding", 0),
+        *IMAGES,
+        *sizes("kernel_size", 1),
+        *sizes("stride", 1),
+        *sizes("padding", 0),
         ({"padding": (2, 1)}, ValueError, r"padding \(2, 1\) is more than half of the kernel \(2, 2\)"),
         ({"kernel_size": 7}, ValueError, "a kernel of 7 .* spans 7 pixels, more than the input's 6"),
         ({"ceil_mode": True}, TypeError, UNKNOWN),
         ({"divisor_override": 3}, TypeError, UNKNOWN),
     ],
     (output_size,): [
-        *sizes("n", 1), *sizes("kernel", 1), *sizes("stride", 1), *sizes("padding", 0), *sizes("dilation", 1),
+        *sizes("n", 1),
+        *sizes("kernel", 1),
+        *sizes("stride", 1),
+        *sizes("padding", 0),
+        *sizes("dilation", 1),
         ({"kernel": 8}, ValueError, r"a kernel of 8 .* more than the input's 7 with padding 0 .*\(7\)"),
         ({"ceil_mode": True}, TypeError, UNKNOWN),
     ],
     (conv_matrix,): [
-        *WEIGHTS, *sizes("input_size", 1), *sizes("stride", 1), *sizes("padding", 0),
+        *WEIGHTS,
+        *sizes("input_size", 1),
+        *sizes("stride", 1),
+        *sizes("padding", 0),
         ({"input_size": (6, 2)}, ValueError, "a kernel of 3 .* spans 3 pixels, more than the input's 2"),
     ],
     (receptive_field,): [
@@ -554,9 +596,15 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("function, wrong, error, message", [
-    pytest.param(function, *row, id=f"{function.__name__}-{row[2]}")
-    for twins, rows in REFUSED.items() for function in twins for row in rows])
+@pytest.mark.parametrize(
+    "function, wrong, error, message",
+    [
+        pytest.param(function, *row, id=f"{function.__name__}-{row[2]}")
+        for twins, rows in REFUSED.items()
+        for function in twins
+        for row in rows
+    ],
+)
 def test_bad_input_is_refused(function, wrong, error, message):
     given = next(given for twins, given in GIVEN.items() if function in twins)
     with pytest.raises(error, match=message) as refusal:

@@ -38,12 +38,12 @@ def test_both_splits_have_the_same_share_of_each_class():
 
 def test_digits_neither_read_nor_move_the_global_generators():
     first = digits("test", size=5)
-    np.random.seed(7)   # noqa: NPY002
+    np.random.seed(7)  # noqa: NPY002
     torch.manual_seed(7)
-    before = np.random.get_state()[1].copy(), torch.get_rng_state()   # noqa: NPY002
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
     again = digits("test", size=5)
     assert_close(again, first, rtol=0, atol=0)
-    assert (np.random.get_state()[1] == before[0]).all() and torch.get_rng_state().equal(before[1])   # noqa: NPY002
+    assert (np.random.get_state()[1] == before[0]).all() and torch.get_rng_state().equal(before[1])  # noqa: NPY002
 
 
 def test_resampled_digits_keep_their_brightness():
@@ -76,8 +76,10 @@ def test_digits_are_fresh_each_time():
 @pytest.fixture
 def no_sockets(monkeypatch):
     """Not even loopback: what asks for a socket is answered with an error."""
+
     def refuse(*_, **__):
         raise AssertionError("a socket was opened")
+
     for name in ("socket", "create_connection", "getaddrinfo"):
         monkeypatch.setattr(socket, name, refuse)
 
@@ -88,9 +90,9 @@ def test_photos_are_real_and_need_no_network(name, no_sockets):
     assert x.shape[0] == 3 and min(x.shape[1:]) > 150 and x.ndim == 3
     assert x.dtype == torch.float32 and x.is_contiguous()
     assert 0 <= x.min() < 0.5 < x.max() <= 1
-    assert len(x.unique()) > 100 or name == "horse"                         # which is a silhouette
+    assert len(x.unique()) > 100 or name == "horse"  # which is a silhouette
     assert (x[0].equal(x[1]) and x[1].equal(x[2])) == (name in GREY)
-    assert (x[:, 1:] - x[:, :-1]).abs().mean() < 0.6 * x.std()              # no noise: neighbours are alike
+    assert (x[:, 1:] - x[:, :-1]).abs().mean() < 0.6 * x.std()  # no noise: neighbours are alike
 
 
 def test_photos_are_fresh_each_time_and_their_channels_apart():
@@ -130,7 +132,7 @@ def test_split_holds_back_the_same_share_of_each_class():
     both = [*zip(kept, kept_labels, strict=True), *zip(held, held_labels, strict=True)]
     assert all(where[image.numpy().tobytes()] == label for image, label in both)
     order = [image.numpy().tobytes() for image, _ in both]
-    assert sorted(order) == sorted(image.numpy().tobytes() for image in images)          # all of them, once
+    assert sorted(order) == sorted(image.numpy().tobytes() for image in images)  # all of them, once
     assert torch.equal(split(images, labels, share=1 / 6)[1][0], held)
     assert not torch.equal(split(images, labels, share=1 / 6, seed=1)[1][0], held)
 

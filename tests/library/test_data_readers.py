@@ -1,7 +1,7 @@
 """Real sets and the reader's own images: found and checked, fetched whole or not at all, every fault named.
 
-The sets here are small ones in the real format, whose MD5 sums stand in for the real sets' own, and a server on
-loopback. The real sets are read too where they lie: VLMBOOK_DATA, or shared/data beside the checkout.
+The sets here are small ones in the real format, whose MD5 sums stand in for the real sets' own, and a server
+on loopback. The real sets are read too where they lie: VLMBOOK_DATA, or shared/data beside the checkout.
 """
 
 import functools
@@ -36,10 +36,10 @@ from vlmbook.data import (
     data_folder,
     digits,
     digits_or_fashion,
+    downloads,
     fashion_mnist,
     image_mask_folders,
     read_image,
-    sets,
     stacked,
     voc_boxes,
 )
@@ -79,8 +79,11 @@ def fashion(monkeypatch):
 
 
 def old_dtype(*arguments):
-    warnings.warn("dtype(): align should be passed as Python or NumPy boolean but got `align=0`",
-                  np.exceptions.VisibleDeprecationWarning, stacklevel=2)
+    warnings.warn(
+        "dtype(): align should be passed as Python or NumPy boolean but got `align=0`",
+        np.exceptions.VisibleDeprecationWarning,
+        stacklevel=2,
+    )
     return np.dtype(*arguments)
 
 
@@ -105,13 +108,19 @@ class OldArray:
 @pytest.fixture
 def cifar(monkeypatch):
     """-> bytes of an archive: a CIFAR-10 of 17 images that is taken for the real one."""
+
     def batch(images, labels):
-        content = pickle.dumps({"data": OldArray(images.reshape(len(images), -1)), "labels": labels.tolist()}, 2)
+        content = pickle.dumps(
+            {"data": OldArray(images.reshape(len(images), -1)), "labels": labels.tolist()}, 2
+        )
         return content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
-    files = {"data_batch_1": batch(COLOUR["train"][:7], LABELS["train"][:7]),
-             "data_batch_2": batch(COLOUR["train"][7:], LABELS["train"][7:]),
-             "test_batch": batch(COLOUR["test"], LABELS["test"]),
-             "batches.meta": pickle.dumps({"label_names": list("abcdefghij")}, 2)}
+
+    files = {
+        "data_batch_1": batch(COLOUR["train"][:7], LABELS["train"][:7]),
+        "data_batch_2": batch(COLOUR["train"][7:], LABELS["train"][7:]),
+        "test_batch": batch(COLOUR["test"], LABELS["test"]),
+        "batches.meta": pickle.dumps({"label_names": list("abcdefghij")}, 2),
+    }
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         for name, content in files.items():
@@ -129,9 +138,11 @@ def cifar(monkeypatch):
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """-> Path: what lies in this folder is what torchvision's addresses answer with."""
+
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_):
             pass
+
     served = tmp_path / "served"
     served.mkdir()
     handler = functools.partial(Quiet, directory=str(served))
@@ -180,6 +191,7 @@ def refusal(load, *arguments):
 
 # Where the sets lie
 
+
 def test_the_folder_is_the_variables_or_the_users_cache(folder, monkeypatch):
     assert data_folder() == folder and not folder.exists()
     monkeypatch.setenv("VLMBOOK_DATA", "~/pictures")
@@ -196,6 +208,7 @@ def test_importing_brings_in_no_torchvision_and_no_folder(folder):
 
 
 # Fashion-MNIST and CIFAR-10: found
+
 
 @pytest.mark.parametrize("split", COUNTS)
 def test_fashion_mnist_is_read_from_archives_and_leaves_them_alone(folder, fashion, split):
@@ -250,13 +263,16 @@ def test_splits_are_named(load, split):
 
 # Fetched
 
+
 def test_fashion_mnist_is_fetched_when_asked_for_and_only_what_is_missing(folder, fashion, server):
     lay(server, {name: content for name, content in fashion.items() if name.startswith("t10k")})
-    check_fashion("test")                                      # its first mirror answers "not found"
-    assert lying(folder) == [f"FashionMNIST/raw/{name}" for name in sorted(fashion) if name.startswith("t10k")]
+    check_fashion("test")  # its first mirror answers "not found"
+    assert lying(folder) == [
+        f"FashionMNIST/raw/{name}" for name in sorted(fashion) if name.startswith("t10k")
+    ]
     for path in server.iterdir():
         path.unlink()
-    check_fashion("test")                                      # from the folder now
+    check_fashion("test")  # from the folder now
 
 
 def test_cifar10_is_fetched_and_unpacked(folder, cifar, server):
@@ -267,42 +283,51 @@ def test_cifar10_is_fetched_and_unpacked(folder, cifar, server):
     check_cifar("train")
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-7], lambda b: b[:-9] + bytes([b[-9] ^ 1]) + b[-8:], lambda b: b""],
-                         ids=["cut short", "one bit", "empty"])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda b: b[:-7], lambda b: b[:-9] + bytes([b[-9] ^ 1]) + b[-8:], lambda b: b""],
+    ids=["cut short", "one bit", "empty"],
+)
 def test_what_is_fetched_damaged_is_not_kept(folder, fashion, cifar, server, damage):
-    lay(server, {name: damage(content) for name, content in {**fashion, "cifar-10-python.tar.gz": cifar}.items()})
+    lay(
+        server,
+        {name: damage(content) for name, content in {**fashion, "cifar-10-python.tar.gz": cifar}.items()},
+    )
     message = refusal(fashion_mnist, "train")
     assert "cut short or another file" in message and str(folder / "FashionMNIST" / "raw") in message
     assert "train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz" in message
     assert "put cifar-10-python.tar.gz into" in refusal(cifar10, "train")
     assert lying(folder) == []
     lay(server, {**fashion, "cifar-10-python.tar.gz": cifar})
-    check_fashion("train"), check_cifar("train")               # nothing of it stands in the way
+    check_fashion("train"), check_cifar("train")  # nothing of it stands in the way
 
 
 def failing(error):
-    class Bar(sets.tqdm):
+    class Bar(downloads.tqdm):
         def update(self, n=1):
             raise error
+
     return Bar
 
 
-def test_an_interrupted_download_leaves_nothing_to_be_taken_for_whole(folder, fashion, cifar, server, monkeypatch):
+def test_an_interrupted_download_leaves_nothing_to_be_taken_for_whole(
+    folder, fashion, cifar, server, monkeypatch
+):
     lay(server, {**fashion, "cifar-10-python.tar.gz": cifar})
     with monkeypatch.context() as patch:
-        patch.setattr(sets, "tqdm", failing(KeyboardInterrupt()))
+        patch.setattr(downloads, "tqdm", failing(KeyboardInterrupt()))
         for load in (fashion_mnist, cifar10):
             with pytest.raises(KeyboardInterrupt):
                 load("test")
     assert lying(folder) == []
-    lay(folder / ".fetching-killed", {"cifar-10-python.tar.gz": cifar[:100]})       # as after SIGKILL
+    lay(folder / ".fetching-killed", {"cifar-10-python.tar.gz": cifar[:100]})  # as after SIGKILL
     lay(folder / "FashionMNIST" / "raw" / ".fetching-killed", {"t10k-images-idx3-ubyte.gz": b"half"})
     check_fashion("test"), check_cifar("test")
 
 
 def test_a_full_disk_is_named(folder, fashion, cifar, server, monkeypatch):
     lay(server, {**fashion, "cifar-10-python.tar.gz": cifar})
-    monkeypatch.setattr(sets, "tqdm", failing(OSError(28, "No space left on device")))
+    monkeypatch.setattr(downloads, "tqdm", failing(OSError(28, "No space left on device")))
     for load in (fashion_mnist, cifar10):
         assert "No space left on device" in refusal(load, "test")
     assert lying(folder) == []
@@ -315,8 +340,9 @@ def test_a_place_that_cannot_be_written_is_named(folder, server):
         assert str(folder) in refusal(load, "test")
 
 
-@pytest.mark.parametrize("load, name", [(fashion_mnist, "t10k-images-idx3-ubyte.gz"),
-                                        (cifar10, "cifar-10-python.tar.gz")])
+@pytest.mark.parametrize(
+    "load, name", [(fashion_mnist, "t10k-images-idx3-ubyte.gz"), (cifar10, "cifar-10-python.tar.gz")]
+)
 def test_offline_says_what_to_put_where(folder, load, name):
     message = refusal(load, "test")
     assert "vlmbook tests run offline" in message and name in message and str(folder) in message
@@ -325,20 +351,25 @@ def test_offline_says_what_to_put_where(folder, load, name):
 
 def test_another_process_may_have_been_faster(folder, cifar, server, monkeypatch):
     lay(server, {"cifar-10-python.tar.gz": cifar})
-    move = sets._move
+    move = downloads._move
 
     def second(unpacked, place):
         move(unpacked, place)
         lay(unpacked, {"late": b""})
         move(unpacked, place)
-    monkeypatch.setattr(sets, "_move", second)
+
+    monkeypatch.setattr(downloads, "_move", second)
     check_cifar("test")
 
 
 # Found, but not what it should be
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-7], lambda b: b[:-9] + bytes([b[-9] ^ 1]) + b[-8:], lambda b: b""],
-                         ids=["cut short", "one bit", "empty"])
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda b: b[:-7], lambda b: b[:-9] + bytes([b[-9] ^ 1]) + b[-8:], lambda b: b""],
+    ids=["cut short", "one bit", "empty"],
+)
 def test_a_damaged_file_is_named_and_left(folder, fashion, cifar, server, damage):
     lay(server, {**fashion, "cifar-10-python.tar.gz": cifar})
     name = "t10k-labels-idx1-ubyte.gz"
@@ -356,6 +387,7 @@ def test_no_pickle_is_opened_before_its_sum_is_right(folder, cifar, tmp_path):
     class Trap:
         def __reduce__(self):
             return (tmp_path / "sprung").touch, ()
+
     lay(folder, {"cifar-10-python.tar.gz": cifar})
     with tarfile.open(folder / "cifar-10-python.tar.gz") as tar:
         tar.extractall(folder, filter="data")
@@ -377,21 +409,25 @@ GREYS = np.arange(0, 60, dtype=np.uint8).reshape(6, 10) * 4
 RGB = np.stack([GREYS, GREYS[::-1], 255 - GREYS], -1)
 
 
-@pytest.mark.parametrize("name, picture, expected", [
-    ("grey.png", Image.fromarray(GREYS), GREYS[None] / 255),
-    ("grey.pgm", Image.fromarray(GREYS), GREYS[None] / 255),
-    ("grey.tif", Image.fromarray(GREYS), GREYS[None] / 255),
-    ("colour.png", Image.fromarray(RGB), RGB.transpose(2, 0, 1) / 255),
-    ("colour.ppm", Image.fromarray(RGB), RGB.transpose(2, 0, 1) / 255),
-    ("colour.TIFF", Image.fromarray(RGB), RGB.transpose(2, 0, 1) / 255),
-    ("glass.png", Image.fromarray(np.dstack([RGB, GREYS])), RGB.transpose(2, 0, 1) / 255),
-    ("greyglass.png", Image.fromarray(np.dstack([GREYS, GREYS])), GREYS[None] / 255),
-    ("palette.png", Image.fromarray(RGB).quantize(64), RGB.transpose(2, 0, 1) / 255),
-    ("bits.png", Image.fromarray(GREYS > 100), (GREYS > 100)[None] * 1.0),
-    ("deep.png", Image.fromarray(GREYS.astype(np.uint16) * 257 + 1), (GREYS[None] * 257.0 + 1) / 65535),
-    ("deep.tif", Image.fromarray(GREYS.astype(np.uint16) * 257 + 1), (GREYS[None] * 257.0 + 1) / 65535),
-    ("float.tif", Image.fromarray(GREYS.astype(np.float32) / 255), GREYS[None] / 255),
-], ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    "name, picture, expected",
+    [
+        ("grey.png", Image.fromarray(GREYS), GREYS[None] / 255),
+        ("grey.pgm", Image.fromarray(GREYS), GREYS[None] / 255),
+        ("grey.tif", Image.fromarray(GREYS), GREYS[None] / 255),
+        ("colour.png", Image.fromarray(RGB), RGB.transpose(2, 0, 1) / 255),
+        ("colour.ppm", Image.fromarray(RGB), RGB.transpose(2, 0, 1) / 255),
+        ("colour.TIFF", Image.fromarray(RGB), RGB.transpose(2, 0, 1) / 255),
+        ("glass.png", Image.fromarray(np.dstack([RGB, GREYS])), RGB.transpose(2, 0, 1) / 255),
+        ("greyglass.png", Image.fromarray(np.dstack([GREYS, GREYS])), GREYS[None] / 255),
+        ("palette.png", Image.fromarray(RGB).quantize(64), RGB.transpose(2, 0, 1) / 255),
+        ("bits.png", Image.fromarray(GREYS > 100), (GREYS > 100)[None] * 1.0),
+        ("deep.png", Image.fromarray(GREYS.astype(np.uint16) * 257 + 1), (GREYS[None] * 257.0 + 1) / 65535),
+        ("deep.tif", Image.fromarray(GREYS.astype(np.uint16) * 257 + 1), (GREYS[None] * 257.0 + 1) / 65535),
+        ("float.tif", Image.fromarray(GREYS.astype(np.float32) / 255), GREYS[None] / 255),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_every_mode_is_read_exactly(tmp_path, name, picture, expected):
     picture.save(tmp_path / name)
     image = read_image(tmp_path / name)
@@ -407,18 +443,23 @@ def test_a_palette_with_transparency_and_jpeg_are_read(tmp_path):
     for mode in ("L", "RGB", "CMYK"):
         Image.fromarray(RGB).convert(mode).save(tmp_path / "x.jpg", quality=100, subsampling=0)
         image = read_image(tmp_path / "x.jpg", channels=3)
-        wanted = torch.from_numpy(np.array(Image.fromarray(RGB).convert(mode).convert("RGB"))).permute(2, 0, 1) / 255
+        wanted = (
+            torch.from_numpy(np.array(Image.fromarray(RGB).convert(mode).convert("RGB"))).permute(2, 0, 1)
+            / 255
+        )
         assert_close(image, wanted, rtol=0, atol=0.04)
 
 
 def test_sixteen_bits_of_pgm(tmp_path):
-    (tmp_path / "x.pgm").write_bytes(b"P5 2 1 65535\n" + (300).to_bytes(2, "big") + (65535).to_bytes(2, "big"))
+    (tmp_path / "x.pgm").write_bytes(
+        b"P5 2 1 65535\n" + (300).to_bytes(2, "big") + (65535).to_bytes(2, "big")
+    )
     assert_close(read_image(tmp_path / "x.pgm"), torch.tensor([[[300 / 65535, 1.0]]]))
 
 
 def test_the_camera_says_how_it_was_held(tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6                                           # turned by a quarter
+    exif[0x0112] = 6  # turned by a quarter
     Image.fromarray(GREYS).save(tmp_path / "x.png", exif=exif)
     assert_close(read_image(tmp_path / "x.png"), torch.from_numpy(np.rot90(GREYS, -1).copy())[None] / 255)
 
@@ -428,7 +469,9 @@ def test_what_is_no_image_is_named(tmp_path):
     whole = (tmp_path / "whole.png").read_bytes()
     for name, content in {"text.png": b"hello", "empty.jpg": b"", "cut.png": whole[:-200]}.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=f"{re.escape(str(tmp_path / name))} cannot be read as an image: "):
+        with pytest.raises(
+            ValueError, match=f"{re.escape(str(tmp_path / name))} cannot be read as an image: "
+        ):
             read_image(tmp_path / name)
     Image.fromarray(np.float32([[0, 7.5]])).save(tmp_path / "x.tif")
     with pytest.raises(ValueError, match=r"x\.tif cannot be .* from 0 to 7\.5, where 0 to 1"):
@@ -441,6 +484,7 @@ def test_what_is_no_image_is_named(tmp_path):
 
 # A folder a class
 
+
 def save(path, array):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(path)
@@ -450,7 +494,10 @@ def save(path, array):
 def people(tmp_path):
     for person in (1, 2, 10):
         for shot in (1, 2, 11):
-            save(tmp_path / "people" / f"s{person}" / f"{shot}.pgm", np.full((4, 3), person * 20 + shot, np.uint8))
+            save(
+                tmp_path / "people" / f"s{person}" / f"{shot}.pgm",
+                np.full((4, 3), person * 20 + shot, np.uint8),
+            )
     return tmp_path / "people"
 
 
@@ -477,7 +524,9 @@ def test_a_dataset_survives_pickling_and_is_batched(people):
 
 def test_images_of_unequal_form_are_not_stacked(people):
     save(people / "s2" / "2.pgm", GREYS)
-    with pytest.raises(ValueError, match=r"s2/2\.pgm is 10×6 with 1 channels, .*s1/1\.pgm 3×4 with 1; they cannot"):
+    with pytest.raises(
+        ValueError, match=r"s2/2\.pgm is 10×6 with 1 channels, .*s1/1\.pgm 3×4 with 1; they cannot"
+    ):
         stacked(class_folders(people))
 
 
@@ -492,6 +541,7 @@ def test_class_folders_name_what_is_missing(tmp_path, people):
 
 
 # Image and mask
+
 
 @pytest.fixture
 def slices(tmp_path):
@@ -540,9 +590,13 @@ def test_faults_of_masks_are_named(slices):
 
 # Pascal VOC
 
+
 def annotation(*objects, size=None, more=""):
-    told = "".join(f"<object><name>{name}</name>{more}<bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax>"
-                   f"<ymax>{y2}</ymax></bndbox></object>" for name, x1, y1, x2, y2 in objects)
+    told = "".join(
+        f"<object><name>{name}</name>{more}<bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax>"
+        f"<ymax>{y2}</ymax></bndbox></object>"
+        for name, x1, y1, x2, y2 in objects
+    )
     size = f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>" if size else ""
     return f"<annotation><filename>any</filename>{size}{told}</annotation>"
 
@@ -550,8 +604,11 @@ def annotation(*objects, size=None, more=""):
 @pytest.fixture
 def cells(tmp_path):
     root = tmp_path / "cells"
-    told = {"c_1": annotation(("rbc", 1, 1, 12, 8), ("wbc", 3, 2, 3, 2)), "c_2": annotation(),
-            "c_10": annotation(("platelet", 2.5, 1, 4, 8))}
+    told = {
+        "c_1": annotation(("rbc", 1, 1, 12, 8), ("wbc", 3, 2, 3, 2)),
+        "c_2": annotation(),
+        "c_10": annotation(("platelet", 2.5, 1, 4, 8)),
+    }
     for name, xml in told.items():
         save(root / "JPEGImages" / f"{name}.jpg", np.full((8, 12, 3), 128, np.uint8))
         (root / "Annotations").mkdir(exist_ok=True)
@@ -565,7 +622,7 @@ def cells(tmp_path):
 def test_boxes_are_the_edges_of_pixels_counted_from_one(cells):
     """VOC's first pixel is 1 and its last belongs to the box: the whole image, and a single pixel."""
     data = voc_boxes(cells, "train")
-    assert data.classes == ["platelet", "rbc", "wbc"]          # of all splits
+    assert data.classes == ["platelet", "rbc", "wbc"]  # of all splits
     assert [path.stem for path in data.paths] == ["c_2", "c_1"]
     image, told = data[1]
     assert image.shape == (3, 8, 12)
@@ -584,13 +641,15 @@ def test_difficult_objects_are_marked(cells):
     data = voc_boxes(cells)
     assert data[0][1]["difficult"].tolist() == [False, True] and data[0][1]["labels"].tolist() == [1, 2]
     assert data[1][1]["difficult"].shape == (0,) and data[1][1]["difficult"].dtype == torch.bool
-    assert data[2][1]["difficult"].tolist() == [False]         # where nothing is said
+    assert data[2][1]["difficult"].tolist() == [False]  # where nothing is said
     data[0][1]["difficult"].fill_(False)
     assert data[0][1]["difficult"].any()
     (cells / "Annotations" / "c_1.xml").write_text(annotation(("rbc", 1, 1, 5, 5), more="<difficult/>"))
     assert voc_boxes(cells)[0][1]["difficult"].tolist() == [False]
     (cells / "Annotations" / "c_1.xml").write_text(told.replace(" 1 ", "perhaps"))
-    with pytest.raises(ValueError, match=r"c_1\.xml is no VOC annotation: an object is difficult 'perhaps', where 0"):
+    with pytest.raises(
+        ValueError, match=r"c_1\.xml is no VOC annotation: an object is difficult 'perhaps', where 0"
+    ):
         voc_boxes(cells)
 
 
@@ -605,8 +664,10 @@ def photographed(folder, orientation, *, seen, size=None, shape=(8, 12)):
         with Image.open(folder / "JPEGImages" / "c_1.jpg") as file:
             pixels = np.array(ImageOps.exif_transpose(file))
     rows, columns = np.nonzero(pixels[:, :, 0] > 128)
-    told = annotation(("rbc", columns.min() + 1, rows.min() + 1, columns.max() + 1, rows.max() + 1),
-                      size=pixels.shape[1::-1] if size is None else size)
+    told = annotation(
+        ("rbc", columns.min() + 1, rows.min() + 1, columns.max() + 1, rows.max() + 1),
+        size=pixels.shape[1::-1] if size is None else size,
+    )
     (folder / "Annotations" / "c_1.xml").write_text(told)
     return voc_boxes(folder, "train")
 
@@ -641,13 +702,20 @@ def test_a_tiff_that_pillow_turns_itself_is_turned_once(cells):
         voc_boxes(cells)[0]
 
 
-@pytest.mark.parametrize("orientation, options, fault", [
-    (3, {}, r"c_1\.jpg is to be turned \(EXIF orientation 3\), and .*c_1\.xml does not tell whether its boxes are"),
-    (6, {"shape": (9, 9)}, r"\(EXIF orientation 6\), and .*does not tell"),
-    (6, {"size": (0, 0)}, r"\(EXIF orientation 6\), and .*does not tell"),
-    (6, {"size": (40, 30)}, r"c_1\.xml is of an image of 40×30, .*c_1\.jpg is 12×8 or, turned, 8×12"),
-    (1, {"size": (8, 12)}, r"c_1\.xml is of an image of 8×12, .*c_1\.jpg is 12×8$"),
-])
+@pytest.mark.parametrize(
+    "orientation, options, fault",
+    [
+        (
+            3,
+            {},
+            r"c_1\.jpg is to be turned \(EXIF orientation 3\), and .*c_1\.xml does not tell whether its boxes are",
+        ),
+        (6, {"shape": (9, 9)}, r"\(EXIF orientation 6\), and .*does not tell"),
+        (6, {"size": (0, 0)}, r"\(EXIF orientation 6\), and .*does not tell"),
+        (6, {"size": (40, 30)}, r"c_1\.xml is of an image of 40×30, .*c_1\.jpg is 12×8 or, turned, 8×12"),
+        (1, {"size": (8, 12)}, r"c_1\.xml is of an image of 8×12, .*c_1\.jpg is 12×8$"),
+    ],
+)
 def test_where_boxes_cannot_be_laid_on_their_image_it_is_said(cells, orientation, options, fault):
     data = photographed(cells, orientation, seen=False, **options)
     with pytest.raises(ValueError, match=fault):
@@ -662,15 +730,25 @@ def test_a_box_outside_its_image_is_named(cells, box):
         voc_boxes(cells, "train")[1]
 
 
-@pytest.mark.parametrize("xml, fault", [
-    (annotation(("rbc", 5, 1, 4, 5)), "a box without area"), (annotation(("rbc", 1, "nan", 4, 5)), "without area"),
-    (annotation(("rbc", 1, "x", 4, 5)), "could not convert"), (annotation((" ", 1, 1, 4, 5)), "an object has no name"),
-    ("<annotation><object><name>a</name></object></annotation>", "an object has no bndbox/xmin"),
-    ("<annotation><object>", "no element found"), ("", "no element found"), ("hello", "syntax error"),
-    ("<html/>", "its root is <html>"),
-    ('<!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]><annotation>&c;</annotation>', "document type 'a'"),
-    ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotation/>', "document type 'a'"),
-])
+@pytest.mark.parametrize(
+    "xml, fault",
+    [
+        (annotation(("rbc", 5, 1, 4, 5)), "a box without area"),
+        (annotation(("rbc", 1, "nan", 4, 5)), "without area"),
+        (annotation(("rbc", 1, "x", 4, 5)), "could not convert"),
+        (annotation((" ", 1, 1, 4, 5)), "an object has no name"),
+        ("<annotation><object><name>a</name></object></annotation>", "an object has no bndbox/xmin"),
+        ("<annotation><object>", "no element found"),
+        ("", "no element found"),
+        ("hello", "syntax error"),
+        ("<html/>", "its root is <html>"),
+        (
+            '<!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]><annotation>&c;</annotation>',
+            "document type 'a'",
+        ),
+        ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotation/>', "document type 'a'"),
+    ],
+)
 def test_an_annotation_that_is_none_is_named(cells, xml, fault):
     (cells / "Annotations" / "c_1.xml").write_text(xml)
     with pytest.raises(ValueError, match=rf"c_1\.xml (is no VOC annotation|has a box).*{fault}|{fault}"):
@@ -724,7 +802,7 @@ def test_the_real_blood_cells():
 def test_the_real_membranes():
     images, masks = stacked(image_mask_folders(REAL / "membrane/train/image", REAL / "membrane/train/label"))
     assert images.shape == masks.shape == (30, 1, 512, 512) and masks.unique().tolist() == [0, 1]
-    assert images[masks > 0].mean() > images[masks == 0].mean() + 0.1      # membranes are dark, and 0
+    assert images[masks > 0].mean() > images[masks == 0].mean() + 0.1  # membranes are dark, and 0
 
 
 @real("orl_faces")

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from vlmbook.data import SCENE_NAMES, digits, scenes, stacked_boxes
-from vlmbook.data.shapes import COLOURS
 from vlmbook.data.scenes import GROUNDS, _digit
+from vlmbook.data.shapes import COLOURS
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,9 @@ def test_scenes_have_the_documented_form(made):
 
 
 def test_each_box_holds_paint_up_to_its_edges_and_none_lies_outside_all(made):
-    """Pixels that are exactly of a paint are an object's; the topmost box has some beside each of its edges."""
+    """Pixels that are exactly of a paint are an object's; the topmost box has some beside each of its
+    edges.
+    """
     paints = torch.tensor(list(COLOURS.values()))
     for image, each in zip(*made, strict=True):
         painted = ((image[None] - paints[:, :, None, None]).abs().amax(1) < 1e-5).any(0)
@@ -41,11 +43,15 @@ def test_each_box_holds_paint_up_to_its_edges_and_none_lies_outside_all(made):
             inside[y1:y2, x1:x2] = True
             assert painted[y1:y2, x1:x2].any()
         assert (painted & ~inside).sum() == 0
-        if each["labels"][-1] == 1:                                    # a square, not covered: all its corners count
+        if each["labels"][-1] == 1:  # a square, not covered: all its corners count
             x1, y1, x2, y2 = each["boxes"][-1].long().tolist()
             assert painted[y1:y2, x1:x2].float().mean() > 0.4
-            for edge in (painted[y1:y1 + 3, x1:x2], painted[y2 - 3:y2, x1:x2], painted[y1:y2, x1:x1 + 3],
-                         painted[y1:y2, x2 - 3:x2]):
+            for edge in (
+                painted[y1 : y1 + 3, x1:x2],
+                painted[y2 - 3 : y2, x1:x2],
+                painted[y1:y2, x1 : x1 + 3],
+                painted[y1:y2, x2 - 3 : x2],
+            ):
                 assert edge.any()
 
 
@@ -62,8 +68,10 @@ def test_train_and_test_share_no_photograph_and_no_digit():
         images, values = digits(split)
         cover, value = _digit(np.random.default_rng(5), split, 8, 10.0, 12.0, 32)
         ink = torch.from_numpy(cover[8:16, 6:14])
-        near = [(value_ == value) and torch.allclose((1.6 * image[0]).clamp(0, 1), ink, atol=1e-6)
-                for image, value_ in zip(images, values.tolist(), strict=True)]
+        near = [
+            (value_ == value) and torch.allclose((1.6 * image[0]).clamp(0, 1), ink, atol=1e-6)
+            for image, value_ in zip(images, values.tolist(), strict=True)
+        ]
         assert any(near)
 
 
@@ -75,11 +83,18 @@ def test_size_and_number_of_objects_are_those_asked_for():
     assert scenes("train", 0)[0].shape == (0, 3, 64, 64)
 
 
-@pytest.mark.parametrize(("arguments", "says"), [
-    (dict(split="valid"), "train.*test.*valid"), (dict(n=-1), "n of at least 0"), (dict(size=16), "32 pixels, got 16"),
-    (dict(seed=-1), "seed"), (dict(objects=(0, 2)), "least"), (dict(objects=(3, 2)), "most"),
-    (dict(objects=(1, 7)), "<= 6"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (dict(split="valid"), "train.*test.*valid"),
+        (dict(n=-1), "n of at least 0"),
+        (dict(size=16), "32 pixels, got 16"),
+        (dict(seed=-1), "seed"),
+        (dict(objects=(0, 2)), "least"),
+        (dict(objects=(3, 2)), "most"),
+        (dict(objects=(1, 7)), "<= 6"),
+    ],
+)
 def test_scenes_refuse_what_they_cannot_draw(arguments, says):
     with pytest.raises(ValueError, match=says):
         scenes(**{"split": "train", "n": 1, **arguments})
@@ -89,8 +104,14 @@ def test_stacked_boxes_stretch_with_their_images():
     image, box = torch.zeros(3, 20, 40), torch.tensor([[8.0, 4, 24, 16]])
     image[:, 4:16, 8:24] = 1
     other = torch.rand(3, 60, 30)
-    none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long), "difficult": torch.zeros(0).bool()}
-    images, targets = stacked_boxes([(image, {"boxes": box, "labels": torch.tensor([2])}), (other, none)], (40, 60))
+    none = {
+        "boxes": torch.zeros(0, 4),
+        "labels": torch.zeros(0, dtype=torch.long),
+        "difficult": torch.zeros(0).bool(),
+    }
+    images, targets = stacked_boxes(
+        [(image, {"boxes": box, "labels": torch.tensor([2])}), (other, none)], (40, 60)
+    )
     assert images.shape == (2, 3, 40, 60) and targets[1]["boxes"].shape == (0, 4)
     assert targets[0]["boxes"].tolist() == [[12, 8, 36, 32]] and targets[0]["labels"].tolist() == [2]
     assert images[0, :, 9:31, 14:34].min() > 0.99

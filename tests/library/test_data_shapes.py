@@ -1,5 +1,7 @@
 """Drawn shapes and pasted cut-outs: what they say about an image is exactly what is in it."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +10,12 @@ from torch.testing import assert_close
 from torchvision.ops import masks_to_boxes
 
 from vlmbook.data import Shapes, face_patches, shapes, textures
-from vlmbook.data import drawn as drawn_module
-from vlmbook.data import pasted as pasted_module
 from vlmbook.data.shapes import COLOURS, SHAPES, cover_of, tight_box
 from vlmbook.data.textures import _cut_outs
+
+# The package exports functions under the names of these modules.
+drawn_module = import_module("vlmbook.data.shapes")
+pasted_module = import_module("vlmbook.data.textures")
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +27,9 @@ def test_shapes_have_the_documented_form(drawn):
     assert isinstance(drawn, Shapes) and len(drawn) == 150
     assert drawn.images.shape == (150, 3, 48, 48) and drawn.images.dtype == torch.float32
     assert 0 <= drawn.images.min() and drawn.images.max() <= 1
-    for labels, colours, boxes, masks in zip(drawn.labels, drawn.colours, drawn.boxes, drawn.masks, strict=True):
+    for labels, colours, boxes, masks in zip(
+        drawn.labels, drawn.colours, drawn.boxes, drawn.masks, strict=True
+    ):
         k = len(labels)
         assert 1 <= k <= 3
         assert labels.shape == colours.shape == (k,) and labels.dtype == colours.dtype == torch.int64
@@ -36,7 +42,7 @@ def test_shapes_have_the_documented_form(drawn):
 
 def test_boxes_are_tight_on_masks(drawn):
     for boxes, masks in zip(drawn.boxes, drawn.masks, strict=True):
-        expected = masks_to_boxes(masks) + torch.tensor([0, 0, 1, 1])      # torchvision names the last pixel
+        expected = masks_to_boxes(masks) + torch.tensor([0, 0, 1, 1])  # torchvision names the last pixel
         assert_close(boxes, expected, rtol=0, atol=0)
 
 
@@ -75,10 +81,16 @@ def test_edges_are_anti_aliased():
         assert cover.max() == 1 and cover.min() == 0
 
 
-@pytest.mark.parametrize("name, area", [
-    ("circle", np.pi), ("square", 2), ("triangle", 3 * 3**0.5 / 4),
-    ("star", 5 * 0.45 * np.sin(np.pi / 5)), ("cross", 4 * 2 * 0.33 * (0.94 - 0.33) + 4 * 0.33**2),
-])
+@pytest.mark.parametrize(
+    "name, area",
+    [
+        ("circle", np.pi),
+        ("square", 2),
+        ("triangle", 3 * 3**0.5 / 4),
+        ("star", 5 * 0.45 * np.sin(np.pi / 5)),
+        ("cross", 4 * 2 * 0.33 * (0.94 - 0.33) + 4 * 0.33**2),
+    ],
+)
 @pytest.mark.parametrize("angle", [-0.35, 0.0, 0.2])
 def test_a_cover_has_the_area_of_its_shape_and_lies_in_the_middle(name, area, angle):
     cover = cover_of(name, 20.0, angle, 33.25, 30.5, 64)
@@ -89,8 +101,12 @@ def test_a_cover_has_the_area_of_its_shape_and_lies_in_the_middle(name, area, an
 
 
 def test_an_edge_pixel_is_blended_by_its_cover_and_in_the_mask_from_one_half(monkeypatch):
-    """One object on black: its image is cover × colour, so that the cover can be read back from the picture."""
-    monkeypatch.setattr(drawn_module, "texture_crop", lambda rng, names, size, channels: torch.zeros(3, size, size))
+    """One object on black: its image is cover × colour, so that the cover can be read back from the
+    picture.
+    """
+    monkeypatch.setattr(
+        drawn_module, "texture_crop", lambda rng, names, size, channels: torch.zeros(3, size, size)
+    )
     alone = shapes(40, size=32, seed=6, objects=(1, 1))
     for image, [colour], [mask] in zip(alone.images, alone.colours, alone.masks, strict=True):
         cover = image.max(0).values / max(list(COLOURS.values())[colour])
@@ -111,14 +127,17 @@ def test_every_object_is_whole_in_the_image_and_half_to_be_seen(monkeypatch):
     def spy(*arguments):
         kept.append(place(*arguments))
         return kept[-1]
+
     monkeypatch.setattr(drawn_module, "_place", spy)
     crowded = shapes(40, size=40, seed=1, objects=(4, 8))
     for covers, masks in zip(kept, crowded.masks, strict=True):
         full = (covers >= 0.5).sum((1, 2))
         assert (masks.sum((1, 2)).numpy() >= 0.5 * full).all() and full.min() >= 4
         assert (covers[:, 0] < 1).all() and (covers[:, :, -1] < 1).all()
-    hidden = sum((covers >= 0.5).sum() - masks.sum() for covers, masks in zip(kept, crowded.masks, strict=True))
-    assert hidden > 0                                                      # some do lie on others
+    hidden = sum(
+        (covers >= 0.5).sum() - masks.sum() for covers, masks in zip(kept, crowded.masks, strict=True)
+    )
+    assert hidden > 0  # some do lie on others
 
 
 def test_no_shape_occurs_twice_in_the_same_colour():
@@ -130,8 +149,10 @@ def test_no_shape_occurs_twice_in_the_same_colour():
 def test_captions_are_true(drawn):
     relations = set()
     for i, caption in enumerate(drawn.captions):
-        names = [f"{list(COLOURS)[colour]} {SHAPES[label]}"
-                 for label, colour in zip(drawn.labels[i], drawn.colours[i], strict=True)]
+        names = [
+            f"{list(COLOURS)[colour]} {SHAPES[label]}"
+            for label, colour in zip(drawn.labels[i], drawn.colours[i], strict=True)
+        ]
         names = [("an " if name.startswith("orange") else "a ") + name for name in names]
         if len(names) == 1:
             assert caption == names[0]
@@ -139,7 +160,7 @@ def test_captions_are_true(drawn):
             assert caption == f"{names[0]}, {names[1]} and {names[2]}"
         else:
             assert caption.startswith(names[0]) and caption.endswith(names[1])
-            relation = caption[len(names[0]):-len(names[1])].strip()
+            relation = caption[len(names[0]) : -len(names[1])].strip()
             (x1, y1), (x2, y2) = ((box[:2] + box[2:]).tolist() for box in drawn.boxes[i])
             truths = {"above": y1 < y2, "below": y1 > y2, "left of": x1 < x2, "right of": x1 > x2}
             assert truths[relation], caption
@@ -160,11 +181,11 @@ def test_drawn_images_depend_on_seed_and_place_alone(drawn):
 
 @pytest.mark.parametrize("make", [shapes, textures])
 def test_drawing_neither_reads_nor_moves_the_global_generators(make):
-    np.random.seed(7)   # noqa: NPY002
+    np.random.seed(7)  # noqa: NPY002
     torch.manual_seed(7)
-    before = np.random.get_state()[1].copy(), torch.get_rng_state()   # noqa: NPY002
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
     make(3, size=24, seed=1)
-    assert (np.random.get_state()[1] == before[0]).all() and torch.get_rng_state().equal(before[1])   # noqa: NPY002
+    assert (np.random.get_state()[1] == before[0]).all() and torch.get_rng_state().equal(before[1])  # noqa: NPY002
 
 
 def test_what_was_returned_is_the_readers_own():
@@ -196,11 +217,17 @@ def test_every_size_works_beyond_the_photographs_own(make, size):
 
 
 @pytest.mark.parametrize("make", [shapes, textures])
-@pytest.mark.parametrize("arguments, named", [
-    ({"n": -1}, "whole n of at least 0, got -1"), ({"n": 2.0}, "whole n of at least 0, got 2.0"),
-    ({"n": 1, "size": 15}, "whole size of at least 16, got 15"), ({"n": 1, "seed": -3}, "seed of at least 0, got -3"),
-    ({"n": 1, "seed": None}, "seed of at least 0, got None"), ({"n": True}, "got True"),
-])
+@pytest.mark.parametrize(
+    "arguments, named",
+    [
+        ({"n": -1}, "whole n of at least 0, got -1"),
+        ({"n": 2.0}, "whole n of at least 0, got 2.0"),
+        ({"n": 1, "size": 15}, "whole size of at least 16, got 15"),
+        ({"n": 1, "seed": -3}, "seed of at least 0, got -3"),
+        ({"n": 1, "seed": None}, "seed of at least 0, got None"),
+        ({"n": True}, "got True"),
+    ],
+)
 def test_a_request_that_makes_no_sense_is_refused(make, arguments, named):
     with pytest.raises(ValueError, match=named):
         make(**arguments)
@@ -241,6 +268,7 @@ def test_masks_are_what_covers_half_and_the_rest_is_ground(monkeypatch):
     def spy(*arguments):
         alphas.append(placed(*arguments))
         return alphas[-1]
+
     monkeypatch.setattr(pasted_module, "_placed", spy)
     partly = 0
     for seed in range(12):
@@ -255,7 +283,7 @@ def test_masks_are_what_covers_half_and_the_rest_is_ground(monkeypatch):
         changed = (images - grounds).abs().amax(1)[0] > 1e-6
         assert not changed[(covers == 0).all(0)].any() and changed[masks[0, 0] > 0].float().mean() > 0.95
         partly += int(((covers > 0.02) & (covers < 0.98)).sum())
-    assert partly > 500                                                    # anti-aliased
+    assert partly > 500  # anti-aliased
 
 
 def test_there_are_24_coins_and_a_horse():
@@ -265,7 +293,7 @@ def test_there_are_24_coins_and_a_horse():
         height, width = coin.alpha.shape
         assert coin.pixels.shape == (height, width) and 0.6 < height / width < 1.5
         assert 0.5 < coin.alpha.mean() < np.pi / 4 and coin.alpha[height // 2, width // 2] == 1
-        assert coin.alpha[0].sum() == coin.alpha[-1].sum() == 0            # cut with a margin
+        assert coin.alpha[0].sum() == coin.alpha[-1].sum() == 0  # cut with a margin
     assert horse.pixels is None and 0.2 < horse.alpha.mean() < 0.5 and horse.alpha[0, 0] == 0
 
 
@@ -273,12 +301,14 @@ def test_neither_brightness_nor_colour_tells_objects_from_ground(pasted):
     images, masks = pasted
     inside = (images * masks).sum((2, 3)) / masks.sum((2, 3))
     outside = (images * (1 - masks)).sum((2, 3)) / (1 - masks).sum((2, 3))
-    assert (inside - outside).mean(0).abs().max() < 0.04                   # ± 0.011 by chance
+    assert (inside - outside).mean(0).abs().max() < 0.04  # ± 0.011 by chance
     assert (inside.std(1) - outside.std(1)).mean().abs() < 0.02
     grey, masks = images.mean(1, keepdim=True), masks.bool()
     bright = torch.stack([image > threshold_otsu(image.numpy()) for image in grey])
-    overlaps = [((guess & masks).sum((1, 2, 3)) / (guess | masks).sum((1, 2, 3))) for guess in (bright, ~bright)]
-    assert torch.maximum(*overlaps).mean() < 0.4                           # even told which side is the object
+    overlaps = [
+        ((guess & masks).sum((1, 2, 3)) / (guess | masks).sum((1, 2, 3))) for guess in (bright, ~bright)
+    ]
+    assert torch.maximum(*overlaps).mean() < 0.4  # even told which side is the object
 
 
 def test_face_patches_are_half_faces():

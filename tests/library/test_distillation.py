@@ -1,5 +1,6 @@
-"""The losses against loops and PyTorch's own; then what holds for any right one: a teacher without a gradient, a
-gradient that T² keeps alive, label smoothing as a special case; and a student that does learn from its teacher."""
+"""The losses against loops and PyTorch's own; then what holds for any right one: a teacher without a
+gradient, a gradient that T² keeps alive, label smoothing as a special case; and a student that does learn
+from its teacher."""
 
 import inspect
 import math
@@ -29,8 +30,13 @@ from vlmbook.distillation import (
 from vlmbook.resnet import BasicBlock, ResNet
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
-shapes = {"batch": st.integers(1, 5), "classes": st.integers(1, 7), "places": st.lists(st.integers(1, 3), max_size=2),
-          "temperature": st.sampled_from([0.3, 1, 2.5, 8, 30.0]), "seed": st.integers(0, 2**31)}
+shapes = {
+    "batch": st.integers(1, 5),
+    "classes": st.integers(1, 7),
+    "places": st.lists(st.integers(1, 3), max_size=2),
+    "temperature": st.sampled_from([0.3, 1, 2.5, 8, 30.0]),
+    "seed": st.integers(0, 2**31),
+}
 
 
 def randn(*shape, seed=0):
@@ -92,8 +98,11 @@ def test_the_loss_is_that_of_the_loop(batch, classes, places, temperature, seed,
     found = distillation_loss(student, teacher, labels, temperature=temperature, alpha=alpha)
     assert found.shape == () and found.dtype == torch.float64
     assert_close(found.item(), loss_loops(student, teacher, labels, temperature, alpha), **EXACT)
-    assert_close(soft_loss(student, teacher, temperature=temperature).item(),
-                 loss_loops(student, teacher, labels, temperature, 1), **EXACT)
+    assert_close(
+        soft_loss(student, teacher, temperature=temperature).item(),
+        loss_loops(student, teacher, labels, temperature, 1),
+        **EXACT,
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -103,18 +112,32 @@ def test_values_and_gradients_are_those_of_pytorchs_losses(batch, classes, place
     labels, count = randint(classes, batch, *places, seed=seed), batch * math.prod(places)
 
     def theirs(z):
-        soft = F.kl_div((z / temperature).log_softmax(1), (teacher / temperature).log_softmax(1), log_target=True,
-                        reduction="sum") / count
+        soft = (
+            F.kl_div(
+                (z / temperature).log_softmax(1),
+                (teacher / temperature).log_softmax(1),
+                log_target=True,
+                reduction="sum",
+            )
+            / count
+        )
         return 0.3 * F.cross_entropy(z, labels) + 0.7 * temperature**2 * soft
+
     ours = values_and_gradients(
-        lambda z: distillation_loss(z, teacher, labels, temperature=temperature, alpha=0.7), student)
+        lambda z: distillation_loss(z, teacher, labels, temperature=temperature, alpha=0.7), student
+    )
     assert_close(ours, values_and_gradients(theirs, student), **EXACT)
 
 
 def test_gradients_are_those_of_finite_differences():
-    student, teacher, labels = randn(3, 4).requires_grad_(), randn(3, 4, seed=1), torch.tensor([0, UNKNOWN, 3])
+    student, teacher, labels = (
+        randn(3, 4).requires_grad_(),
+        randn(3, 4, seed=1),
+        torch.tensor([0, UNKNOWN, 3]),
+    )
     assert torch.autograd.gradcheck(
-        lambda z: distillation_loss(z, teacher, labels, temperature=3, alpha=0.4), student)
+        lambda z: distillation_loss(z, teacher, labels, temperature=3, alpha=0.4), student
+    )
     maps = randn(2, 3, 4, 5).requires_grad_(), randn(2, 6, 4, 5, seed=1)
     assert torch.autograd.gradcheck(lambda v: attention_transfer_loss(v, maps[1]), maps[0])
     regressor = nn.Conv2d(3, 6, 1).double()
@@ -124,9 +147,11 @@ def test_gradients_are_those_of_finite_differences():
 def test_the_soft_gradient_is_the_difference_of_the_soft_labels():
     student, teacher = randn(5, 7), randn(5, 7, seed=1)
     for temperature in (0.5, 1, 4):
-        _, slope = values_and_gradients(lambda z, t=temperature: soft_loss(z, teacher, temperature=t), student)
+        _, slope = values_and_gradients(
+            lambda z, t=temperature: soft_loss(z, teacher, temperature=t), student
+        )
         apart = soft_labels(student, temperature) - soft_labels(teacher, temperature)
-        assert_close(slope, temperature * apart / 5, **EXACT)              # Hinton et al., eq. 2, times T²
+        assert_close(slope, temperature * apart / 5, **EXACT)  # Hinton et al., eq. 2, times T²
 
 
 # Invariants.
@@ -136,15 +161,22 @@ def test_at_a_high_temperature_the_gradient_is_that_of_centred_logits():
     student, teacher = 3 * randn(5, 7), 3 * randn(5, 7, seed=1)
     _, slope = values_and_gradients(lambda z: soft_loss(z, teacher, temperature=1e5), student)
     centred = [z - z.mean(1, keepdim=True) for z in (student, teacher)]
-    assert_close(slope, (centred[0] - centred[1]) / 7 / 5, rtol=1e-3, atol=1e-5)       # 7 classes, 5 images
+    assert_close(slope, (centred[0] - centred[1]) / 7 / 5, rtol=1e-3, atol=1e-5)  # 7 classes, 5 images
 
 
 def test_no_gradient_reaches_the_teacher():
-    student, teacher, labels = randn(3, 4).requires_grad_(), randn(3, 4, seed=1).requires_grad_(), randint(4, 3)
+    student, teacher, labels = (
+        randn(3, 4).requires_grad_(),
+        randn(3, 4, seed=1).requires_grad_(),
+        randint(4, 3),
+    )
     small, large = randn(2, 3, 4, 4).requires_grad_(), randn(2, 5, 4, 4, seed=1).requires_grad_()
-    losses = [soft_loss(student, teacher, temperature=2), fitnets_loss(small, large, nn.Conv2d(3, 5, 1).double()),
-              distillation_loss(student, teacher, labels, temperature=2, alpha=0.5),
-              attention_transfer_loss(small, large)]
+    losses = [
+        soft_loss(student, teacher, temperature=2),
+        fitnets_loss(small, large, nn.Conv2d(3, 5, 1).double()),
+        distillation_loss(student, teacher, labels, temperature=2, alpha=0.5),
+        attention_transfer_loss(small, large),
+    ]
     for loss in losses:
         loss.backward()
     assert teacher.grad is None and large.grad is None
@@ -156,7 +188,9 @@ def test_no_gradient_reaches_the_teacher():
 def test_the_soft_loss_is_zero_only_where_both_say_the_same(batch, classes, places, temperature, seed):
     student, teacher = (randn(batch, classes, *places, seed=seed + i) for i in range(2))
     shift = randn(batch, 1, *places, seed=seed + 2)
-    value, slope = values_and_gradients(lambda z: soft_loss(z, teacher, temperature=temperature), teacher + shift)
+    value, slope = values_and_gradients(
+        lambda z: soft_loss(z, teacher, temperature=temperature), teacher + shift
+    )
     assert abs(value) < 1e-10 and slope.abs().max() < 1e-10
     assert (soft_loss(student, teacher, temperature=temperature) > 1e-12) == (classes > 1)
 
@@ -165,8 +199,11 @@ def test_rows_classes_and_shifts_do_not_matter():
     student, teacher, labels = randn(6, 5), randn(6, 5, seed=1), randint(5, 6)
     loss = distillation_loss(student, teacher, labels, temperature=3, alpha=0.6)
     order, classes = torch.randperm(6), torch.tensor([3, 0, 4, 1, 2])
-    for changed in ((student[order], teacher[order], labels[order]), (student + 2, teacher - randn(6, 1), labels),
-                    (student[:, classes], teacher[:, classes], classes.argsort()[labels])):
+    for changed in (
+        (student[order], teacher[order], labels[order]),
+        (student + 2, teacher - randn(6, 1), labels),
+        (student[:, classes], teacher[:, classes], classes.argsort()[labels]),
+    ):
         assert_close(distillation_loss(*changed, temperature=3, alpha=0.6), loss, **EXACT)
 
 
@@ -182,7 +219,8 @@ def test_alpha_goes_from_the_labels_alone_to_the_teacher_alone():
 def test_label_smoothing_is_a_teacher_that_knows_nothing():
     student, labels = randn(6, 5), randint(5, 6)
     _, ours = values_and_gradients(
-        lambda z: distillation_loss(z, torch.zeros(6, 5).double(), labels, temperature=1, alpha=0.2), student)
+        lambda z: distillation_loss(z, torch.zeros(6, 5).double(), labels, temperature=1, alpha=0.2), student
+    )
     _, theirs = values_and_gradients(lambda z: F.cross_entropy(z, labels, label_smoothing=0.2), student)
     assert_close(ours, theirs, **EXACT)
 
@@ -205,7 +243,8 @@ def test_labels_that_are_unknown_count_nothing():
     assert_close(loss, 0.6 * F.cross_entropy(student[:2], labels[:2]) + 0.4 * soft, **EXACT)
     labels[:] = UNKNOWN
     value, slope = values_and_gradients(
-        lambda z: distillation_loss(z, teacher, labels, temperature=2, alpha=0.4), student)
+        lambda z: distillation_loss(z, teacher, labels, temperature=2, alpha=0.4), student
+    )
     assert_close(value, 0.4 * soft, **EXACT)
     assert slope.isfinite().all()
 
@@ -214,7 +253,7 @@ def test_a_class_that_the_teacher_excludes_is_no_trouble():
     student, teacher = randn(4, 5), randn(4, 5, seed=1)
     teacher[:, 2] = -math.inf
     value, slope = values_and_gradients(lambda z: soft_loss(z, teacher, temperature=2), student)
-    assert value.isfinite() and slope.isfinite().all() and (slope[:, 2] > 0).all()     # down with it
+    assert value.isfinite() and slope.isfinite().all() and (slope[:, 2] > 0).all()  # down with it
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -227,7 +266,9 @@ def test_half_precision_is_widened(dtype):
         assert loss.dtype == torch.float32
         exact = distillation_loss(student.double(), teacher.double(), labels, **options)
         assert_close(loss.double(), exact, rtol=1e-3, atol=1e-4)
-    mixed = distillation_loss(student, teacher.double(), labels, temperature=2, alpha=0.5)      # a teacher in float64
+    mixed = distillation_loss(
+        student, teacher.double(), labels, temperature=2, alpha=0.5
+    )  # a teacher in float64
     assert mixed.dtype == torch.float32 and mixed.isfinite()
     maps = randn(2, 3, 4, 4).to(dtype), randn(2, 3, 4, 4, seed=1).to(dtype)
     assert attention_map(maps[0]).dtype == torch.float32
@@ -245,7 +286,7 @@ def test_fitnets_is_half_the_mean_square_in_a_loop():
         total += (large[b, d, i, j] - fitted).item() ** 2 / 2
     assert_close(found.item(), total / (2 * 6 * 4 * 5), **EXACT)
     found.backward()
-    assert regressor.weight.grad.abs().max() > 1e-3                        # the regressor learns, too
+    assert regressor.weight.grad.abs().max() > 1e-3  # the regressor learns, too
 
 
 def test_a_regressor_may_change_the_size():
@@ -258,10 +299,14 @@ def test_attention_maps_are_those_of_a_loop():
     found = attention_map(features)
     assert found.shape == (2, 4, 5)
     for b in range(2):
-        q = torch.stack([torch.stack([sum(features[b, c, i, j] ** 2 for c in range(3)) for j in range(5)])
-                         for i in range(4)])
+        q = torch.stack(
+            [
+                torch.stack([sum(features[b, c, i, j] ** 2 for c in range(3)) for j in range(5)])
+                for i in range(4)
+            ]
+        )
         assert_close(found[b], q / math.sqrt(sum(float(each) ** 2 for each in q.flatten())), **EXACT)
-    assert_close(attention_map(7 * features[:, [2, 0, 1]]), found, **EXACT)            # neither scale nor order
+    assert_close(attention_map(7 * features[:, [2, 0, 1]]), found, **EXACT)  # neither scale nor order
     assert attention_map(torch.zeros(1, 3, 4, 4)).abs().max() == 0
 
 
@@ -269,7 +314,11 @@ def test_attention_transfer_is_the_distance_of_the_maps():
     small, large = randn(2, 3, 4, 5), randn(2, 6, 4, 5, seed=1)
     want = sum((attention_map(small)[b] - attention_map(large)[b]).norm() ** 2 / 2 for b in range(2)) / 2
     assert_close(attention_transfer_loss(small, large), want, **EXACT)
-    assert attention_transfer_loss(small, 3 * small.flip(1)) < 1e-20 < attention_transfer_loss(small, small.flip(2))
+    assert (
+        attention_transfer_loss(small, 3 * small.flip(1))
+        < 1e-20
+        < attention_transfer_loss(small, small.flip(2))
+    )
 
 
 # Teachers that speak once, students, generations.
@@ -289,7 +338,7 @@ def test_logits_of_speaks_in_evaluation_mode_and_leaves_all_as_it_was():
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert found.shape == (7, 10) and not found.requires_grad
     assert_close(found, model.eval()(x).detach())
-    assert logits_of(nn.Flatten(), x).shape == (7, 64)                     # without parameters, too
+    assert logits_of(nn.Flatten(), x).shape == (7, 64)  # without parameters, too
 
 
 def test_logits_of_puts_the_modes_back_when_the_model_fails():
@@ -301,14 +350,26 @@ def test_logits_of_puts_the_modes_back_when_the_model_fails():
 
 def test_one_batch_is_learned_from_the_teachers_word_alone():
     images = digits("train")[0][:32]
-    wanted = 4 * torch.randn(32, 10, generator=torch.Generator().manual_seed(1))       # nothing that labels would say
+    wanted = 4 * torch.randn(
+        32, 10, generator=torch.Generator().manual_seed(1)
+    )  # nothing that labels would say
     torch.manual_seed(0)
     student = net(8)
     labels = torch.full((32,), UNKNOWN)
-    history = distil(student, images, labels, wanted, temperature=2, alpha=1, epochs=200, batch_size=32, lr=0.02,
-                     progress=False)
+    history = distil(
+        student,
+        images,
+        labels,
+        wanted,
+        temperature=2,
+        alpha=1,
+        epochs=200,
+        batch_size=32,
+        lr=0.02,
+        progress=False,
+    )
     assert history.losses[-1] < 0.05 * history.losses[0]
-    said = student.train()(images)                                         # as it was trained: this batch's own mean
+    said = student.train()(images)  # as it was trained: this batch's own mean
     assert (said.argmax(1) == wanted.argmax(1)).float().mean() > 0.95
     assert (soft_labels(said, 2) - soft_labels(wanted, 2)).abs().mean() < 0.02
 
@@ -321,8 +382,18 @@ def test_distil_hands_temperature_alpha_and_settings_on():
         student = net().train()
         want = distillation_loss(student(images), wanted, labels, temperature=temperature, alpha=alpha)
         torch.manual_seed(0)
-        history = distil(net(), images, labels, wanted, temperature=temperature, alpha=alpha, epochs=1, batch_size=64,
-                         lr=0.1, progress=False)
+        history = distil(
+            net(),
+            images,
+            labels,
+            wanted,
+            temperature=temperature,
+            alpha=alpha,
+            epochs=1,
+            batch_size=64,
+            lr=0.1,
+            progress=False,
+        )
         assert history.losses == pytest.approx([want.item()], rel=1e-4)
 
 
@@ -335,7 +406,7 @@ def test_generations_learn_from_one_another():
     names = [{name: p.shape for name, p in model.named_parameters()} for model in (first, second, third)]
     assert names[0] == names[1] == names[2]
     said = [logits_of(model, images) for model in (first, second, third)]
-    torch.manual_seed(0)                      # each generation by hand, from the word of the one before
+    torch.manual_seed(0)  # each generation by hand, from the word of the one before
     for generation, model in enumerate((first, second, third)):
         twin = net()
         distil(twin, images, labels, said[max(generation - 1, 0)], alpha=min(generation, 1), **options)
@@ -353,10 +424,18 @@ def test_the_signature_is_that_of_the_book():
 
 
 Z, Y, M = torch.zeros(4, 5), torch.zeros(4, dtype=torch.int64), torch.ones(2, 3, 4, 4)
-NUMBERS = [*((value, ValueError, f"temperature wants a number above 0, got {value!r}")
-             for value in (0, -1.0, math.nan, math.inf, True, "2", None))]
-ALPHAS = [*((value, ValueError, f"alpha wants a number from 0 to 1, got {value!r}")
-            for value in (-0.1, 1.1, math.nan, True, "0.5", None))]
+NUMBERS = [
+    *(
+        (value, ValueError, f"temperature wants a number above 0, got {value!r}")
+        for value in (0, -1.0, math.nan, math.inf, True, "2", None)
+    )
+]
+ALPHAS = [
+    *(
+        (value, ValueError, f"alpha wants a number from 0 to 1, got {value!r}")
+        for value in (-0.1, 1.1, math.nan, True, "0.5", None)
+    )
+]
 
 
 def logits(whose):
@@ -370,8 +449,10 @@ def logits(whose):
 
 
 def pairs(what, x, other, says):
-    return [(other, ValueError, f"the {what} of student and teacher are to have one shape, got {says}"),
-            (x.to("meta"), ValueError, f"the {what} of student and teacher are to be on one device, got ")]
+    return [
+        (other, ValueError, f"the {what} of student and teacher are to have one shape, got {says}"),
+        (x.to("meta"), ValueError, f"the {what} of student and teacher are to be on one device, got "),
+    ]
 
 
 def maps(whose):
@@ -398,37 +479,72 @@ T = {"temperature": 2}
 BAD = {
     "soft_labels": [(lambda v: soft_labels(v, 2), logits("logits")), (lambda v: soft_labels(Z, v), NUMBERS)],
     "soft_loss": [
-        (lambda v: soft_loss(v, Z, **T), logits("the student's logits")
-         + pairs("logits", Z, Z[:, :4], r"\(4, 4\) and \(4, 5\)")),
-        (lambda v: soft_loss(Z, v, **T), logits("the teacher's logits")
-         + pairs("logits", Z, Z[:3], r"\(4, 5\) and \(3, 5\)")),
-        (lambda v: soft_loss(Z, Z, temperature=v), NUMBERS)],
+        (
+            lambda v: soft_loss(v, Z, **T),
+            logits("the student's logits") + pairs("logits", Z, Z[:, :4], r"\(4, 4\) and \(4, 5\)"),
+        ),
+        (
+            lambda v: soft_loss(Z, v, **T),
+            logits("the teacher's logits") + pairs("logits", Z, Z[:3], r"\(4, 5\) and \(3, 5\)"),
+        ),
+        (lambda v: soft_loss(Z, Z, temperature=v), NUMBERS),
+    ],
     "distillation_loss": [
         (lambda v: distillation_loss(v, Z, Y, **T, alpha=0.5), logits("the student's logits")),
         (lambda v: distillation_loss(Z, v, Y, **T, alpha=0.5), logits("the teacher's logits")),
         (lambda v: distillation_loss(Z, Z, v, **T, alpha=0.5), LABELS),
         (lambda v: distillation_loss(Z, Z, Y, **T, alpha=v), ALPHAS),
-        (lambda v: distillation_loss(Z, Z, Y, temperature=v, alpha=0.5), NUMBERS)],
+        (lambda v: distillation_loss(Z, Z, Y, temperature=v, alpha=0.5), NUMBERS),
+    ],
     "fitnets": [
         (lambda v: fitnets_loss(v, M, nn.Identity()), maps("the student's maps")),
-        (lambda v: fitnets_loss(M, v, nn.Identity()), [
-            *maps("the teacher's maps"),
-            (M[:, :2], ValueError, r"the regressor is to make \(2, 2, 4, 4\), the teacher's, of the student's "
-             r"\(2, 3, 4, 4\), got \(2, 3, 4, 4\)")])],
+        (
+            lambda v: fitnets_loss(M, v, nn.Identity()),
+            [
+                *maps("the teacher's maps"),
+                (
+                    M[:, :2],
+                    ValueError,
+                    r"the regressor is to make \(2, 2, 4, 4\), the teacher's, of the student's "
+                    r"\(2, 3, 4, 4\), got \(2, 3, 4, 4\)",
+                ),
+            ],
+        ),
+    ],
     "attention": [
-        (attention_map, maps("features")), (lambda v: attention_transfer_loss(v, M), maps("the student's maps")),
-        (lambda v: attention_transfer_loss(M, v), maps("the teacher's maps")
-         + pairs("attention maps", M, M[:, :, :3], r"\(2, 4, 4\) and \(2, 3, 4\)")[:1]
-         + pairs("maps", M, M, "")[1:])],
-    "logits_of": [(lambda v: logits_of(nn.Flatten(), v), [(M[:0], ValueError, "at least one image, got none")])],
-    "born_again": [(lambda v: born_again(net, Z, Y, generations=v, **T, alpha=1), [
-        (v, ValueError, f"whole number of generations from 1 on, got {v!r}") for v in (0, -1, 1.5, True, None)])],
+        (attention_map, maps("features")),
+        (lambda v: attention_transfer_loss(v, M), maps("the student's maps")),
+        (
+            lambda v: attention_transfer_loss(M, v),
+            maps("the teacher's maps")
+            + pairs("attention maps", M, M[:, :, :3], r"\(2, 4, 4\) and \(2, 3, 4\)")[:1]
+            + pairs("maps", M, M, "")[1:],
+        ),
+    ],
+    "logits_of": [
+        (lambda v: logits_of(nn.Flatten(), v), [(M[:0], ValueError, "at least one image, got none")])
+    ],
+    "born_again": [
+        (
+            lambda v: born_again(net, Z, Y, generations=v, **T, alpha=1),
+            [
+                (v, ValueError, f"whole number of generations from 1 on, got {v!r}")
+                for v in (0, -1, 1.5, True, None)
+            ],
+        )
+    ],
 }
 
 
-@pytest.mark.parametrize(("call", "value", "kind", "says"), [
-    pytest.param(call, *case, id=f"{name}-{i}-{j}") for name, calls in BAD.items()
-    for i, (call, cases) in enumerate(calls) for j, case in enumerate(cases)])
+@pytest.mark.parametrize(
+    ("call", "value", "kind", "says"),
+    [
+        pytest.param(call, *case, id=f"{name}-{i}-{j}")
+        for name, calls in BAD.items()
+        for i, (call, cases) in enumerate(calls)
+        for j, case in enumerate(cases)
+    ],
+)
 def test_bad_input_gives_one_clear_error(call, value, kind, says):
     with pytest.raises(kind, match=says):
         call(value)
@@ -462,17 +578,34 @@ def test_an_attention_map_has_length_1_at_any_size(size):
 def test_a_generation_wants_a_module_of_its_own():
     one = nn.Linear(4, 3)
     with pytest.raises(ValueError, match="new module each time"):
-        born_again(lambda: one, torch.randn(6, 4), torch.arange(6) % 3, generations=2, temperature=1, alpha=0.5,
-                   epochs=1, batch_size=6, lr=0.01, progress=False)
+        born_again(
+            lambda: one,
+            torch.randn(6, 4),
+            torch.arange(6) % 3,
+            generations=2,
+            temperature=1,
+            alpha=0.5,
+            epochs=1,
+            batch_size=6,
+            lr=0.01,
+            progress=False,
+        )
     with pytest.raises(ValueError, match="alpha wants a number"):
         born_again(lambda: one, torch.randn(6, 4), torch.arange(6) % 3, generations=1, temperature=1, alpha=2)
 
 
-@pytest.mark.parametrize(("call", "error", "says"), [
-    (lambda: logits_of(len, torch.zeros(2, 3)), TypeError, "Module and a"),
-    (lambda: logits_of(nn.Linear(3, 2), [[1.0, 2.0, 3.0]]), TypeError, "and list"),
-    (lambda: logits_of(nn.Linear(3, 2), torch.zeros(2, 3), batch_size=0), ValueError, "batch_size of at least 1"),
-])
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda: logits_of(len, torch.zeros(2, 3)), TypeError, "Module and a"),
+        (lambda: logits_of(nn.Linear(3, 2), [[1.0, 2.0, 3.0]]), TypeError, "and list"),
+        (
+            lambda: logits_of(nn.Linear(3, 2), torch.zeros(2, 3), batch_size=0),
+            ValueError,
+            "batch_size of at least 1",
+        ),
+    ],
+)
 def test_logits_of_wants_a_module_and_images(call, error, says):
     with pytest.raises(error, match=says):
         call()

@@ -1,4 +1,6 @@
-"""The pair against compositions of PyTorch's functions, losses against their formulas; then what any right one has."""
+"""The pair against compositions of PyTorch's functions, losses against their formulas; then what any right
+one has.
+"""
 
 import math
 from copy import deepcopy
@@ -27,8 +29,18 @@ from vlmbook.gan import (
 )
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
-SIZES = {8: (4, 1), 10: (5, 1), 12: (6, 1), 14: (7, 1), 16: (4, 2), 20: (5, 2), 28: (7, 2), 32: (4, 3), 48: (6, 3),
-         64: (4, 4)}                                            # size: start, steps
+SIZES = {
+    8: (4, 1),
+    10: (5, 1),
+    12: (6, 1),
+    14: (7, 1),
+    16: (4, 2),
+    20: (5, 2),
+    28: (7, 2),
+    32: (4, 3),
+    48: (6, 3),
+    64: (4, 4),
+}  # size: start, steps
 sizes = pytest.mark.parametrize("size", SIZES)
 
 
@@ -67,8 +79,9 @@ def generated(weights, z, size, training):
     start, steps = SIZES[size]
 
     def norm(place, x):
-        mean, var, scale, shift = (weights[f"layers.{place}.{part}"]
-                                   for part in ("running_mean", "running_var", "weight", "bias"))
+        mean, var, scale, shift = (
+            weights[f"layers.{place}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
+        )
         return F.relu(F.batch_norm(x, mean.clone(), var.clone(), scale, shift, training))
 
     x = norm(2, (z @ weights["layers.0.weight"].T).view(len(z), -1, start, start))
@@ -91,13 +104,20 @@ def judged(weights, x, size):
     return x.flatten(1) @ weights[f"{name}.weight"][0] + weights[f"{name}.bias"]
 
 
-drawn = {"size": st.sampled_from([8, 10, 12, 14, 16, 20, 28]), "batch": st.integers(2, 3), "width": st.integers(1, 3),
-         "channels": st.integers(1, 3), "seed": st.integers(0, 2**31)}
+drawn = {
+    "size": st.sampled_from([8, 10, 12, 14, 16, 20, 28]),
+    "batch": st.integers(2, 3),
+    "width": st.integers(1, 3),
+    "channels": st.integers(1, 3),
+    "seed": st.integers(0, 2**31),
+}
 
 
 @settings(max_examples=30, deadline=None)
 @given(**drawn, latent=st.integers(1, 4), training=st.booleans())
-def test_generator_equals_its_composition_in_values_and_gradients(size, batch, width, channels, seed, latent, training):
+def test_generator_equals_its_composition_in_values_and_gradients(
+    size, batch, width, channels, seed, latent, training
+):
     net = fresh(Generator, size, channels=channels, latent=latent, width=width, seed=seed).train(training)
     z = randn(batch, latent, seed=seed).requires_grad_()
     weights = {**dict(net.named_parameters()), **{name: b.clone() for name, b in net.named_buffers()}}
@@ -105,13 +125,16 @@ def test_generator_equals_its_composition_in_values_and_gradients(size, batch, w
     found = values_and_gradients(lambda: net(z), leaves)
     assert found[0].shape == (batch, channels, size, size)
     theirs = values_and_gradients(lambda: generated(weights, z, size, training), leaves)
-    assert_close(found, theirs, rtol=1e-7, atol=1e-8)            # BatchNorm divides by the σ of two samples
+    assert_close(found, theirs, rtol=1e-7, atol=1e-8)  # BatchNorm divides by the σ of two samples
 
 
 @settings(max_examples=30, deadline=None)
 @given(**drawn)
 def test_discriminator_equals_its_composition_in_values_and_gradients(size, batch, width, channels, seed):
-    net, x = fresh(Discriminator, size, channels=channels, width=width, seed=seed), rand(batch, channels, size, size)
+    net, x = (
+        fresh(Discriminator, size, channels=channels, width=width, seed=seed),
+        rand(batch, channels, size, size),
+    )
     leaves = [x.requires_grad_(), *net.parameters()]
     weights = dict(net.named_parameters())
     found = values_and_gradients(lambda: net(x), leaves)
@@ -148,8 +171,10 @@ def test_sizes_range_and_number_of_parameters(size, channels):
 
 def test_maps_double_in_the_generator_and_halve_in_the_discriminator():
     shapes = {}
-    for name, net, given_x in (("up", Generator(28, latent=5, width=2), torch.zeros(2, 5)),
-                               ("down", Discriminator(28, width=2), torch.zeros(2, 1, 28, 28))):
+    for name, net, given_x in (
+        ("up", Generator(28, latent=5, width=2), torch.zeros(2, 5)),
+        ("down", Discriminator(28, width=2), torch.zeros(2, 1, 28, 28)),
+    ):
         kinds = nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.Unflatten
         layers = [layer for layer in net.layers if isinstance(layer, kinds)]
         shapes[name] = []
@@ -163,7 +188,12 @@ def test_maps_double_in_the_generator_and_halve_in_the_discriminator():
 def test_options_left_out():
     assert repr(Generator(8)) == repr(Generator(8, channels=1, latent=64, width=32))
     assert repr(Discriminator(8)) == repr(Discriminator(8, channels=1, width=32, normalise=None))
-    assert Generator(np.int64(8), latent=np.int64(3), width=np.int64(2))(torch.zeros(2, 3)).shape == (2, 1, 8, 8)
+    assert Generator(np.int64(8), latent=np.int64(3), width=np.int64(2))(torch.zeros(2, 3)).shape == (
+        2,
+        1,
+        8,
+        8,
+    )
     assert Discriminator(np.int64(8), width=np.int64(2))(torch.zeros(2, 1, 8, 8)).shape == (2,)
 
 
@@ -183,7 +213,10 @@ def test_a_logit_depends_on_its_own_image_only(normalise, training):
 
 
 def test_networks_draw_nothing():
-    generator, discriminator = Generator(8, latent=3, width=2), Discriminator(8, width=2, normalise="spectral")
+    generator, discriminator = (
+        Generator(8, latent=3, width=2),
+        Discriminator(8, width=2, normalise="spectral"),
+    )
     before = torch.get_rng_state()
     r1_penalty(discriminator, generator(torch.zeros(2, 3)))
     assert torch.get_rng_state().equal(before)
@@ -215,13 +248,15 @@ def test_only_calls_in_training_mode_move_the_power_iteration():
         iterate = layer.parametrizations.weight[0]
         iterate.register_forward_hook(lambda *_: steps.append(1))
     net(x)
-    assert len(steps) == 3                                      # one for each layer: what checks x takes none
+    assert len(steps) == 3  # one for each layer: what checks x takes none
     before = deepcopy(net.state_dict())
     net.eval()(x)
     assert_close(dict(net.state_dict()), dict(before), rtol=0, atol=0)
     net.train()(x)
     name = "layers.2.parametrizations.weight"
-    u = F.normalize(before[f"{name}.original"].flatten(1) @ before[f"{name}.0._v"], dim=0)     # one step, not two
+    u = F.normalize(
+        before[f"{name}.original"].flatten(1) @ before[f"{name}.0._v"], dim=0
+    )  # one step, not two
     assert_close(net.state_dict()[f"{name}.0._u"], u, **EXACT)
     assert not u.allclose(before[f"{name}.0._u"])
 
@@ -230,7 +265,8 @@ def test_only_calls_in_training_mode_move_the_power_iteration():
 
 
 logits = st.lists(st.floats(-1000, 1000) | st.floats(-5, 5), min_size=1, max_size=5).map(
-    lambda numbers: torch.tensor(numbers, dtype=torch.float64).requires_grad_())
+    lambda numbers: torch.tensor(numbers, dtype=torch.float64).requires_grad_()
+)
 
 
 @settings(max_examples=80, deadline=None)
@@ -239,15 +275,26 @@ def test_losses_are_their_formulas_in_values_and_gradients(real, fake):
     log_d, log_not_d = F.logsigmoid, lambda x: F.logsigmoid(-x)
     zero = torch.zeros((), dtype=torch.float64)
     for loss, formula, leaves in [
-        (discriminator_loss, lambda r, f: -(log_d(r).sum() / len(r)) - log_not_d(f).sum() / len(f), [real, fake]),
-        (hinge_discriminator_loss, lambda r, f: torch.maximum(zero, 1 - r).sum() / len(r)
-         + torch.maximum(zero, 1 + f).sum() / len(f), [real, fake]),
+        (
+            discriminator_loss,
+            lambda r, f: -(log_d(r).sum() / len(r)) - log_not_d(f).sum() / len(f),
+            [real, fake],
+        ),
+        (
+            hinge_discriminator_loss,
+            lambda r, f: (
+                torch.maximum(zero, 1 - r).sum() / len(r) + torch.maximum(zero, 1 + f).sum() / len(f)
+            ),
+            [real, fake],
+        ),
         (saturating_loss, lambda f: log_not_d(f).sum() / len(f), [fake]),
         (non_saturating_loss, lambda f: -log_d(f).sum() / len(f), [fake]),
         (hinge_generator_loss, lambda f: -f.sum() / len(f), [fake]),
     ]:
-        mine, theirs = (values_and_gradients(lambda way=way, leaves=leaves: way(*leaves), leaves)
-                        for way in (loss, formula))
+        mine, theirs = (
+            values_and_gradients(lambda way=way, leaves=leaves: way(*leaves), leaves)
+            for way in (loss, formula)
+        )
         assert mine[0].shape == () and all(y.isfinite().all() for y in mine)
         kinks = loss is hinge_discriminator_loss and ((real == 1).any() or (fake == -1).any())
         assert_close(mine[:1] if kinks else mine, theirs[:1] if kinks else theirs, rtol=1e-8, atol=1e-8)
@@ -256,8 +303,11 @@ def test_losses_are_their_formulas_in_values_and_gradients(real, fake):
 def test_discriminator_loss_is_binary_cross_entropy():
     real, fake = randn(5), randn(7, seed=1)
     bce = F.binary_cross_entropy_with_logits
-    assert_close(discriminator_loss(real, fake), bce(real, torch.ones(5).double()) + bce(fake, torch.zeros(7).double()),
-                 **EXACT)
+    assert_close(
+        discriminator_loss(real, fake),
+        bce(real, torch.ones(5).double()) + bce(fake, torch.zeros(7).double()),
+        **EXACT,
+    )
     assert_close(non_saturating_loss(fake), bce(fake, torch.ones(7).double()), **EXACT)
     assert_close(saturating_loss(fake), -bce(fake, torch.zeros(7).double()), **EXACT)
 
@@ -273,10 +323,14 @@ def test_the_saturating_loss_has_no_gradient_where_the_generator_is_worst(logit)
 
 
 @settings(max_examples=15, deadline=None)
-@given(real=st.lists(st.integers(1, 20), min_size=4, max_size=4), model=st.lists(st.integers(1, 20), min_size=4,
-                                                                                   max_size=4))
+@given(
+    real=st.lists(st.integers(1, 20), min_size=4, max_size=4),
+    model=st.lists(st.integers(1, 20), min_size=4, max_size=4),
+)
 def test_no_discriminator_is_better_than_the_optimal_one(real, model):
-    """On four points, seen in proportion: the best D by Newton's method is D*, and its value −log 4 + 2·JSD."""
+    """On four points, seen in proportion: the best D by Newton's method is D*, and its value −log 4 +
+    2·JSD.
+    """
     counts = [torch.tensor(given_counts) for given_counts in (real, model)]
     p, g = (c.double() / c.sum() for c in counts)
     scores = torch.zeros(4, dtype=torch.float64, requires_grad=True)
@@ -286,8 +340,9 @@ def test_no_discriminator_is_better_than_the_optimal_one(real, model):
 
     best = optimal_discriminator(p, g)
     assert ((best > 0) & (best < 1)).all()
-    optimizer = torch.optim.LBFGS([scores], max_iter=200, tolerance_grad=1e-11, tolerance_change=0,
-                                  line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        [scores], max_iter=200, tolerance_grad=1e-11, tolerance_change=0, line_search_fn="strong_wolfe"
+    )
 
     def closure():
         optimizer.zero_grad()
@@ -307,8 +362,10 @@ def test_no_discriminator_is_better_than_the_optimal_one(real, model):
 def test_the_optimal_discriminator_of_equals_is_a_half():
     p = torch.tensor([0.1, 0.9, 3.0])
     assert_close(optimal_discriminator(p, p), torch.full((3,), 0.5))
-    assert_close(optimal_discriminator(torch.tensor([0.0, 1.0, 3.0]), torch.tensor([1.0, 0.0, 1.0])),
-                 torch.tensor([0.0, 1.0, 0.75]))
+    assert_close(
+        optimal_discriminator(torch.tensor([0.0, 1.0, 3.0]), torch.tensor([1.0, 0.0, 1.0])),
+        torch.tensor([0.0, 1.0, 0.75]),
+    )
 
 
 # R1.
@@ -377,14 +434,18 @@ def test_r1_leaves_its_images_alone():
     r1_penalty(net, x).backward()
     assert not x.requires_grad and x.grad is None
     r1_penalty(net, 1 * z).backward()
-    assert z.grad is None                                            # the generator hears nothing of it
+    assert z.grad is None  # the generator hears nothing of it
 
 
 def test_r1_and_loss_in_one_step_in_training_mode():
-    """Spectral norm moves its vectors with each call; three calls before one backward is what a chapter does."""
+    """Spectral norm moves its vectors with each call; three calls before one backward is what a chapter
+    does.
+    """
     generator, net = Generator(8, latent=3, width=2), Discriminator(8, width=2, normalise="spectral")
     real = rand(4, 1, 8, 8, dtype=torch.float32)
-    loss = discriminator_loss(net(real), net(generator(torch.randn(4, 3)).detach())) + 5 * r1_penalty(net, real)
+    loss = discriminator_loss(net(real), net(generator(torch.randn(4, 3)).detach())) + 5 * r1_penalty(
+        net, real
+    )
     loss.backward()
     for name, p in net.named_parameters():
         assert p.grad.isfinite().all() and p.grad.abs().max() > 0, name
@@ -396,7 +457,12 @@ def test_r1_and_loss_in_one_step_in_training_mode():
 
 def noise_and_digits(n):
     real = digits("train")[0]
-    return real[:n], real[n:2 * n], rand(n, 1, 8, 8, dtype=torch.float32), rand(n, 1, 8, 8, seed=1, dtype=torch.float32)
+    return (
+        real[:n],
+        real[n : 2 * n],
+        rand(n, 1, 8, 8, dtype=torch.float32),
+        rand(n, 1, 8, 8, seed=1, dtype=torch.float32),
+    )
 
 
 @pytest.mark.parametrize("loss", [discriminator_loss, hinge_discriminator_loss])
@@ -419,6 +485,7 @@ def test_digits_are_told_from_noise(loss, normalise):
 @pytest.mark.parametrize("loss", [saturating_loss, non_saturating_loss, hinge_generator_loss])
 def test_a_generator_goes_where_the_discriminator_says(loss):
     """A fixed D calls bright images real."""
+
     def brightness(x):
         return 20 * (x.mean((1, 2, 3)) - 0.5)
 
@@ -443,8 +510,10 @@ def test_an_alternating_step_changes_the_weights_it_should(generator_loss):
     def changed(step):
         before = deepcopy([list(net.parameters()) for net in nets.values()])
         step()
-        return [[not p.equal(q) for p, q in zip(old, net.parameters(), strict=True)]
-                for old, net in zip(before, nets.values(), strict=True)]
+        return [
+            [not p.equal(q) for p, q in zip(old, net.parameters(), strict=True)]
+            for old, net in zip(before, nets.values(), strict=True)
+        ]
 
     def d_step():
         fake = nets["G"](z).detach()
@@ -479,8 +548,10 @@ GIVEN = {
     D.forward: {"x": X},
     r1_penalty: {"discriminator": D, "real": X},
 }
-NAMES = {function: f"{getattr(function, '__self__', function).__class__.__name__}-{function.__name__}"
-         for function in GIVEN}
+NAMES = {
+    function: f"{getattr(function, '__self__', function).__class__.__name__}-{function.__name__}"
+    for function in GIVEN
+}
 
 
 def images(name):
@@ -492,25 +563,46 @@ def images(name):
         ({name: torch.zeros(2, 3, 16, 16)}, ValueError, wanted + r"\(2, 3, 16, 16\)"),
         ({name: X[0]}, ValueError, r"x wants four axes \(B, C, H, W\), got the shape \(3, 8, 8\)"),
         ({name: X.double()}, TypeError, "x is torch.float64 on cpu, but the model is torch.float32 on cpu"),
-        ({name: X.to("meta")}, TypeError, "x is torch.float32 on meta, but the model is torch.float32 on cpu"),
+        (
+            {name: X.to("meta")},
+            TypeError,
+            "x is torch.float32 on meta, but the model is torch.float32 on cpu",
+        ),
     ]
 
 
 def counts(kind, *names):
-    return [({name: wrong}, ValueError, f"{kind} wants a whole {name} of at least 1, got {shown}")
-            for name in names
-            for wrong, shown in [(0, "0"), (-1, "-1"), (True, "True"), (2.0, "2.0"), ("3", "'3'"), (None, "None")]]
+    return [
+        ({name: wrong}, ValueError, f"{kind} wants a whole {name} of at least 1, got {shown}")
+        for name in names
+        for wrong, shown in [(0, "0"), (-1, "-1"), (True, "True"), (2.0, "2.0"), ("3", "'3'"), (None, "None")]
+    ]
 
 
-WRONG_SIZES = [({"size": wrong}, ValueError, rf"a GAN wants a size of 4, 5, 6 or 7 times 2, .*; got {shown}")
-               for wrong, shown in [*((n, str(n)) for n in (-8, 0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 15, 18, 22, 30, 36)),
-                                    (True, "True"), (8.0, "8.0"), ("8", "'8'"), ((8, 8), r"\(8, 8\)"), (None, "None")]]
+WRONG_SIZES = [
+    ({"size": wrong}, ValueError, rf"a GAN wants a size of 4, 5, 6 or 7 times 2, .*; got {shown}")
+    for wrong, shown in [
+        *((n, str(n)) for n in (-8, 0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 15, 18, 22, 30, 36)),
+        (True, "True"),
+        (8.0, "8.0"),
+        ("8", "'8'"),
+        ((8, 8), r"\(8, 8\)"),
+        (None, "None"),
+    ]
+]
 REFUSED = {
     Generator: [*WRONG_SIZES, *counts("Generator", "channels", "latent", "width")],
     Discriminator: [
-        *WRONG_SIZES, *counts("Discriminator", "channels", "width"),
-        *(({"normalise": wrong}, ValueError, f'Discriminator wants normalise=None or "spectral", got {shown}')
-          for wrong, shown in [("batch", "'batch'"), (True, "True"), ("", "''"), (False, "False")]),
+        *WRONG_SIZES,
+        *counts("Discriminator", "channels", "width"),
+        *(
+            (
+                {"normalise": wrong},
+                ValueError,
+                f'Discriminator wants normalise=None or "spectral", got {shown}',
+            )
+            for wrong, shown in [("batch", "'batch'"), (True, "True"), ("", "''"), (False, "False")]
+        ),
     ],
     G.forward: [
         ({"z": torch.zeros(2, 4)}, ValueError, r"z wants the shape \(B, 3\), got \(2, 4\)"),
@@ -521,15 +613,23 @@ REFUSED = {
         ({"z": Z.to("meta")}, TypeError, "z is torch.float32 on meta, but the model is torch.float32 on cpu"),
         ({"z": Z.numpy()}, TypeError, r"z wants a torch.Tensor \(B, Z\), got ndarray"),
     ],
-    D.forward: [*images("x"), ({"x": X.byte()}, TypeError, "x wants a floating dtype, got torch.uint8"),
-                ({"x": X.numpy()}, TypeError, "x wants a torch.Tensor .*, got ndarray")],
+    D.forward: [
+        *images("x"),
+        ({"x": X.byte()}, TypeError, "x wants a floating dtype, got torch.uint8"),
+        ({"x": X.numpy()}, TypeError, "x wants a torch.Tensor .*, got ndarray"),
+    ],
     r1_penalty: images("real"),
 }
 
 
-@pytest.mark.parametrize("function, wrong, error, message", [
-    pytest.param(function, *row, id=f"{NAMES[function]}-{'-'.join(row[0])}-{row[2]}")
-    for function, rows in REFUSED.items() for row in rows])
+@pytest.mark.parametrize(
+    "function, wrong, error, message",
+    [
+        pytest.param(function, *row, id=f"{NAMES[function]}-{'-'.join(row[0])}-{row[2]}")
+        for function, rows in REFUSED.items()
+        for row in rows
+    ],
+)
 def test_bad_input_is_refused(function, wrong, error, message):
     with pytest.raises(error, match=message) as refusal:
         function(**GIVEN[function] | wrong)
@@ -541,7 +641,9 @@ def test_the_good_input_of_that_table_is_taken(function):
     function(**GIVEN[function])
 
 
-@pytest.mark.parametrize("kind, given_x", [(Generator, torch.zeros(2, 3)), (Discriminator, torch.zeros(2, 1, 8, 8))])
+@pytest.mark.parametrize(
+    "kind, given_x", [(Generator, torch.zeros(2, 3)), (Discriminator, torch.zeros(2, 1, 8, 8))]
+)
 def test_autocast_makes_the_dtype_fit(kind, given_x):
     net = kind(8, width=2, **({"latent": 3} if kind is Generator else {}))
     with torch.autocast("cpu", dtype=torch.bfloat16):

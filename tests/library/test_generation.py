@@ -10,9 +10,9 @@ from scipy.stats import multivariate_normal, norm
 from torch.testing import assert_close
 
 from vlmbook import data, generation
-from vlmbook.notebook import records
 from vlmbook.generation import PixelGaussian, PixelHistogram
 from vlmbook.metrics import bits_per_dimension, frechet_distance, precision_recall
+from vlmbook.notebook import records
 
 BASELINES = [PixelHistogram, PixelGaussian]
 
@@ -26,7 +26,9 @@ def drawn(n=40, levels=3, size=(1, 1, 3), seed=0):
 
 
 def all_images(levels, size):
-    return torch.tensor(list(itertools.product(range(levels), repeat=math.prod(size)))).view(-1, *size) / (levels - 1)
+    return torch.tensor(list(itertools.product(range(levels), repeat=math.prod(size)))).view(-1, *size) / (
+        levels - 1
+    )
 
 
 @pytest.mark.parametrize("baseline", BASELINES)
@@ -49,7 +51,9 @@ def test_samples_come_as_often_as_the_likelihood_says(baseline):
 def test_the_histogram_is_counted():
     images = torch.tensor([0, 0, 0, 1.0]).view(4, 1, 1, 1)
     model = PixelHistogram(images, 2, smoothing=0.5)
-    assert_close(model.log_likelihood(images), torch.tensor([3.5 / 5] * 3 + [1.5 / 5], dtype=torch.float64).log())
+    assert_close(
+        model.log_likelihood(images), torch.tensor([3.5 / 5] * 3 + [1.5 / 5], dtype=torch.float64).log()
+    )
 
 
 @pytest.mark.parametrize("levels", [3, 17])
@@ -66,7 +70,9 @@ def test_the_gaussian_is_the_chain_of_conditional_normals(levels):
         low = np.where(x[:, i] == 0, -np.inf, x[:, i] - 0.5)
         high = np.where(x[:, i] == levels - 1, np.inf, x[:, i] + 0.5)
         want += np.log(norm.cdf(high, middle, spread) - norm.cdf(low, middle, spread))
-    assert_close(PixelGaussian(images, levels).log_likelihood(images), torch.from_numpy(want), rtol=1e-8, atol=1e-8)
+    assert_close(
+        PixelGaussian(images, levels).log_likelihood(images), torch.from_numpy(want), rtol=1e-8, atol=1e-8
+    )
 
 
 def test_with_fine_levels_the_gaussian_is_scipys_density():
@@ -75,8 +81,12 @@ def test_with_fine_levels_the_gaussian_is_scipys_density():
     x = (1000 + torch.randn(500, 3, generator=g) @ root.T).round()
     images = (x / (levels - 1)).view(-1, 1, 1, 3)
     density = multivariate_normal(x.mean(0).numpy(), torch.cov(x.T.double()).numpy() + 0.09 * np.eye(3))
-    assert_close(PixelGaussian(images, levels).log_likelihood(images),
-                 torch.from_numpy(density.logpdf(x.numpy())), rtol=1e-4, atol=1e-3)
+    assert_close(
+        PixelGaussian(images, levels).log_likelihood(images),
+        torch.from_numpy(density.logpdf(x.numpy())),
+        rtol=1e-4,
+        atol=1e-3,
+    )
 
 
 def test_far_from_all_it_saw_the_gaussian_stays_finite():
@@ -89,9 +99,13 @@ def test_far_from_all_it_saw_the_gaussian_stays_finite():
 @pytest.mark.parametrize("baseline", BASELINES)
 def test_a_baseline_has_bits_of_real_digits_below_those_of_equal_levels(baseline):
     (images, _), (held_back, _) = data.split(*data.digits("train"), share=1 / 6)
-    turned = images.flatten(1)[:, torch.randperm(64, generator=torch.Generator().manual_seed(0))].view_as(images)
-    bits = {name: bits_per_dimension(baseline(some, 17).log_likelihood(held_back), 64).mean().item()
-            for name, some in {"digits": images, "turned": turned}.items()}
+    turned = images.flatten(1)[:, torch.randperm(64, generator=torch.Generator().manual_seed(0))].view_as(
+        images
+    )
+    bits = {
+        name: bits_per_dimension(baseline(some, 17).log_likelihood(held_back), 64).mean().item()
+        for name, some in {"digits": images, "turned": turned}.items()
+    }
     assert 2.2 < bits["digits"] < 2.5 < bits["turned"]
 
 
@@ -101,9 +115,12 @@ def test_the_gaussian_knows_which_pixels_hang_together():
 
     def correlations(x):
         return torch.corrcoef(x.flatten(1)[:, lively].T)
+
     g, real = torch.Generator().manual_seed(0), correlations(images)
-    off = {baseline: (correlations(baseline(images, 17).sample(2_000, g)) - real).square().mean().sqrt().item()
-           for baseline in BASELINES}
+    off = {
+        baseline: (correlations(baseline(images, 17).sample(2_000, g)) - real).square().mean().sqrt().item()
+        for baseline in BASELINES
+    }
     assert off[PixelGaussian] < 0.08 < 0.2 < off[PixelHistogram]
 
 
@@ -140,7 +157,7 @@ def test_the_judge_is_the_same_whatever_was_drawn_before():
     torch.manual_seed(3)
     first, after = generation.judge(*some, epochs=1), torch.rand(1)
     torch.manual_seed(3)
-    assert_close(torch.rand(1), after)                  # and leaves the global generator as it was
+    assert_close(torch.rand(1), after)  # and leaves the global generator as it was
     torch.rand(17)
     second, other = generation.judge(*some, epochs=1), generation.judge(*some, epochs=1, seed=1)
     weights = [net.state_dict()["fc.weight"] for net in (first, second, other)]
@@ -149,7 +166,7 @@ def test_the_judge_is_the_same_whatever_was_drawn_before():
 
 
 def test_features_are_what_the_last_layer_reads(judge):
-    images = data.digits("test")[0].repeat(2, 1, 1, 1)                  # more than one part of 500
+    images = data.digits("test")[0].repeat(2, 1, 1, 1)  # more than one part of 500
     found = generation.features(judge, images)
     assert found.shape == (720, 64)
     assert_close(judge.fc(found), judge(images), rtol=1e-4, atol=1e-4)
@@ -179,17 +196,30 @@ def test_a_row_and_the_table(judge):
     assert bare["bits"] is bare["seconds"] is bare["ms"] is None and bare["precision"] == bare["recall"] == 1
     head, first, second = generation.table([row, bare]).splitlines()
     assert len(head) == len(first) == len(second)
-    assert head.split() == ["bits/dim", "Fréchet", "precision", "recall", "training", "s", "ms", "a", "sample"]
+    assert head.split() == [
+        "bits/dim",
+        "Fréchet",
+        "precision",
+        "recall",
+        "training",
+        "s",
+        "ms",
+        "a",
+        "sample",
+    ]
     assert first.split() == ["A", "1.500", "0.00", "1.00", "1.00", "2.0", "0.500"]
     assert second.split() == ["a", "longer", "name", "–", "0.00", "1.00", "1.00", "–", "–"]
 
 
-@pytest.mark.parametrize(("images", "labels", "error", "says"), [
-    (torch.rand(4, 1, 8, 8), torch.zeros(4), TypeError, "int64 labels, got torch.float32"),
-    (torch.rand(4, 1, 8, 8), torch.tensor([0, 1, -1, 0]), ValueError, "label from 0 on"),
-    (torch.rand(4, 1, 8, 8), torch.zeros(3).long(), ValueError, r"got \(4, 1, 8, 8\) and \(3,\)"),
-    (torch.zeros(4, 1, 8, 8).byte(), torch.zeros(4).long(), TypeError, "floating dtype, got torch.uint8"),
-])
+@pytest.mark.parametrize(
+    ("images", "labels", "error", "says"),
+    [
+        (torch.rand(4, 1, 8, 8), torch.zeros(4), TypeError, "int64 labels, got torch.float32"),
+        (torch.rand(4, 1, 8, 8), torch.tensor([0, 1, -1, 0]), ValueError, "label from 0 on"),
+        (torch.rand(4, 1, 8, 8), torch.zeros(3).long(), ValueError, r"got \(4, 1, 8, 8\) and \(3,\)"),
+        (torch.zeros(4, 1, 8, 8).byte(), torch.zeros(4).long(), TypeError, "floating dtype, got torch.uint8"),
+    ],
+)
 def test_a_judge_wants_images_and_labels(images, labels, error, says):
     with pytest.raises(error, match=says):
         generation.judge(images, labels)
@@ -198,7 +228,10 @@ def test_a_judge_wants_images_and_labels(images, labels, error, says):
 def test_bytes_are_no_levels_and_nothing_is_drawn_for_nobody():
     with pytest.raises(TypeError, match=r"floating dtype, got torch\.uint8"):
         PixelHistogram(torch.full((3, 1, 2, 2), 64, dtype=torch.uint8), 5)
-    for model in (PixelHistogram(torch.rand(3, 1, 2, 2).round(), 2), PixelGaussian(torch.rand(3, 1, 2, 2).round(), 2)):
+    for model in (
+        PixelHistogram(torch.rand(3, 1, 2, 2).round(), 2),
+        PixelGaussian(torch.rand(3, 1, 2, 2).round(), 2),
+    ):
         for n in (0, -1, 2.0):
             with pytest.raises(ValueError, match="whole number of at least 1"):
                 model.sample(n)
@@ -208,7 +241,9 @@ def test_real_images_of_the_same_classes():
     images, labels = data.digits("train")
     wanted = data.digits("test")[1]
     chosen = generation.same_classes(images, labels, wanted)
-    known = {tuple(image.flatten().tolist()): label.item() for image, label in zip(images, labels, strict=True)}
+    known = {
+        tuple(image.flatten().tolist()): label.item() for image, label in zip(images, labels, strict=True)
+    }
     assert [known[tuple(image.flatten().tolist())] for image in chosen] == wanted.tolist()
     assert len({tuple(image.flatten().tolist()) for image in chosen}) == len(chosen)
     with pytest.raises(ValueError, match="wants 2 images of class 3, there are 1"):
@@ -225,8 +260,10 @@ def test_a_row_wants_a_number_for_each_held_out_image(judge):
 
 def test_rows_come_back_from_a_record(judge, tmp_path, monkeypatch):
     held_out = data.digits("test")[0]
-    rows = [generation.row("A", judge, held_out, held_out, seconds=2.5),
-            generation.row("B b", judge, held_out, held_out)]
+    rows = [
+        generation.row("A", judge, held_out, held_out, seconds=2.5),
+        generation.row("B b", judge, held_out, held_out),
+    ]
     assert generation.published_rows("ch99", "A") == []
     monkeypatch.setenv("VLMBOOK_OUTPUT", str(tmp_path))
     monkeypatch.setattr(records, "RESULTS", tmp_path)

@@ -1,5 +1,5 @@
-"""The Transformer against PyTorch's layer and against loops; then what any right one has: no look ahead, probabilities
-that sum to 1, a cache that changes nothing, samples as often as they are likely."""
+"""The Transformer against PyTorch's layer and against loops; then what any right one has: no look ahead,
+probabilities that sum to 1, a cache that changes nothing, samples as often as they are likely."""
 
 import math
 from copy import deepcopy
@@ -20,8 +20,13 @@ from vlmbook.gpt import GPT, Block, Memory, complete, generate, gpt_loss, narrow
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 caches = pytest.mark.parametrize("cache", [True, False])
-shapes = {"batch": st.integers(1, 3), "n": st.integers(1, 9), "heads": st.integers(1, 4), "size": st.integers(1, 5),
-          "seed": st.integers(0, 2**31)}
+shapes = {
+    "batch": st.integers(1, 3),
+    "n": st.integers(1, 9),
+    "heads": st.integers(1, 4),
+    "size": st.integers(1, 5),
+    "seed": st.integers(0, 2**31),
+}
 
 
 def seeded(seed):
@@ -67,12 +72,31 @@ def values_and_gradients(run, leaves):
 def torch_layer(block):
     """Block -> nn.TransformerEncoderLayer with its weights, and these in the order of block.parameters()."""
     width = block.projection.in_features
-    layer = nn.TransformerEncoderLayer(width, block.heads, 4 * width, dropout=0, activation="gelu", batch_first=True,
-                                       norm_first=True, dtype=torch.float64)
+    layer = nn.TransformerEncoderLayer(
+        width,
+        block.heads,
+        4 * width,
+        dropout=0,
+        activation="gelu",
+        batch_first=True,
+        norm_first=True,
+        dtype=torch.float64,
+    )
     attention = layer.self_attn
-    theirs = [layer.norm1.weight, layer.norm1.bias, attention.in_proj_weight, attention.in_proj_bias,
-              attention.out_proj.weight, attention.out_proj.bias, layer.norm2.weight, layer.norm2.bias,
-              layer.linear1.weight, layer.linear1.bias, layer.linear2.weight, layer.linear2.bias]
+    theirs = [
+        layer.norm1.weight,
+        layer.norm1.bias,
+        attention.in_proj_weight,
+        attention.in_proj_bias,
+        attention.out_proj.weight,
+        attention.out_proj.bias,
+        layer.norm2.weight,
+        layer.norm2.bias,
+        layer.linear1.weight,
+        layer.linear1.bias,
+        layer.linear2.weight,
+        layer.linear2.bias,
+    ]
     with torch.no_grad():
         for p, ours in zip(theirs, block.parameters(), strict=True):
             p.copy_(ours)
@@ -87,11 +111,17 @@ def causal(n):
 @settings(max_examples=50, deadline=None)
 @given(**shapes)
 def test_block_is_pytorchs_layer_in_values_and_gradients(batch, n, heads, size, seed):
-    block, x = loud(Block(heads * size, heads), seed), randn(batch, n, heads * size, seed=seed).requires_grad_()
+    block, x = (
+        loud(Block(heads * size, heads), seed),
+        randn(batch, n, heads * size, seed=seed).requires_grad_(),
+    )
     layer, theirs = torch_layer(block)
     mine = values_and_gradients(lambda: block(x), [x, *block.parameters()])
-    assert_close(mine, values_and_gradients(lambda: layer(x, src_mask=causal(n), is_causal=True), [x, *theirs]),
-                 **EXACT)
+    assert_close(
+        mine,
+        values_and_gradients(lambda: layer(x, src_mask=causal(n), is_causal=True), [x, *theirs]),
+        **EXACT,
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -103,8 +133,9 @@ def test_weights_are_those_of_pytorchs_layer_and_of_a_loop(batch, n, heads, size
     normed = layer.norm1(x)
     _, theirs = layer.self_attn(normed, normed, normed, attn_mask=causal(n), average_attn_weights=False)
     assert_close(found, theirs, **EXACT)
-    q, k, _ = F.linear(F.layer_norm(x, x.shape[-1:], block.norm1.weight, block.norm1.bias), block.qkv.weight,
-                       block.qkv.bias).chunk(3, dim=-1)
+    q, k, _ = F.linear(
+        F.layer_norm(x, x.shape[-1:], block.norm1.weight, block.norm1.bias), block.qkv.weight, block.qkv.bias
+    ).chunk(3, dim=-1)
     assert_close(found, weights_loops(q, k, heads), **EXACT)
 
 
@@ -121,7 +152,9 @@ def weights_loops(q, k, heads):
 
 
 def composed(model, tokens, labels):
-    """-> logits, and the attention weights of each block: every formula written out, one place after the other."""
+    """-> logits, and the attention weights of each block: every formula written out, one place after the
+    other.
+    """
     get, depth, heads = dict(model.named_parameters()), len(model.blocks), model.blocks[0].heads
 
     def linear(name, x):
@@ -129,7 +162,10 @@ def composed(model, tokens, labels):
 
     def norm(name, x):
         x = x - x.mean(-1, keepdim=True)
-        return x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt() * get[f"{name}.weight"] + get[f"{name}.bias"]
+        return (
+            x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt() * get[f"{name}.weight"]
+            + get[f"{name}.bias"]
+        )
 
     rows = []
     for row, label in zip(tokens, labels, strict=True):
@@ -148,10 +184,16 @@ def composed(model, tokens, labels):
 
 
 @settings(max_examples=12, deadline=None)
-@given(**shapes, vocabulary=st.integers(2, 6), num_classes=st.integers(1, 4), depth=st.integers(1, 2),
-       spare=st.integers(0, 3))
-def test_gpt_is_its_composition_in_values_and_gradients(batch, n, heads, size, seed, vocabulary, num_classes, depth,
-                                                        spare):
+@given(
+    **shapes,
+    vocabulary=st.integers(2, 6),
+    num_classes=st.integers(1, 4),
+    depth=st.integers(1, 2),
+    spare=st.integers(0, 3),
+)
+def test_gpt_is_its_composition_in_values_and_gradients(
+    batch, n, heads, size, seed, vocabulary, num_classes, depth, spare
+):
     model = fresh(vocabulary, n + spare, num_classes, width=heads * size, depth=depth, heads=heads, seed=seed)
     tokens, labels = randint(vocabulary, batch, n, seed=seed), randint(num_classes, batch, seed=seed)
     leaves = list(model.parameters())
@@ -167,14 +209,19 @@ def test_gpt_loss_is_the_mean_of_minus_log_probabilities():
     for b, t in product(range(4), range(6)):
         total = total - (logits[b, t].exp()[tokens[b, t]] / logits[b, t].exp().sum()).log()
     leaves = list(model.parameters())
-    assert_close(values_and_gradients(lambda: gpt_loss(model, tokens, labels), leaves),
-                 [(total / 24).detach(), *torch.autograd.grad(total / 24, leaves)], **EXACT)
+    assert_close(
+        values_and_gradients(lambda: gpt_loss(model, tokens, labels), leaves),
+        [(total / 24).detach(), *torch.autograd.grad(total / 24, leaves)],
+        **EXACT,
+    )
     assert gpt_loss(model, tokens[:, :3], labels) != gpt_loss(model, tokens, labels)
 
 
 def test_float32_is_float64_but_for_rounding():
     model, tokens, labels = fresh(), randint(5, 4, 6), randint(3, 4)
-    assert_close(deepcopy(model).float()(tokens, labels).double(), model(tokens, labels), rtol=1e-4, atol=1e-4)
+    assert_close(
+        deepcopy(model).float()(tokens, labels).double(), model(tokens, labels), rtol=1e-4, atol=1e-4
+    )
 
 
 # Structure.
@@ -253,7 +300,7 @@ def test_no_logits_depend_on_their_token_or_later_ones(context, dtype):
         for changed in (slice(t, t + 1), slice(t, None)):
             other = tokens.clone()
             other[:, changed] = (other[:, changed] + 1) % 5
-            assert_close(model(other, labels)[:, :t + 1], logits[:, :t + 1], rtol=0, atol=0)
+            assert_close(model(other, labels)[:, : t + 1], logits[:, : t + 1], rtol=0, atol=0)
 
 
 def test_logits_depend_on_every_earlier_token_and_on_the_class():
@@ -263,7 +310,7 @@ def test_logits_depend_on_every_earlier_token_and_on_the_class():
         other = tokens.clone()
         other[:, t] = (other[:, t] + 1) % 5
         moved = (model(other, labels) - logits).abs().amax(-1)
-        assert (moved[:, :t + 1] == 0).all() and (moved[:, t + 1:] > 1e-6).all()
+        assert (moved[:, : t + 1] == 0).all() and (moved[:, t + 1 :] > 1e-6).all()
     assert ((model(tokens, (labels + 1) % 3) - logits).abs().amax(-1) > 1e-6).all()
 
 
@@ -271,7 +318,7 @@ def test_no_gradient_comes_from_later_places():
     model, x = fresh(), randn(2, 6, 8).requires_grad_()
     for t, y in enumerate(model.read(x).unbind(1)):
         size = torch.autograd.grad(y.square().sum(), x, retain_graph=True)[0].abs().amax(-1)
-        assert (size[:, t + 1:] == 0).all() and (size[:, :t + 1] > 1e-9).all()
+        assert (size[:, t + 1 :] == 0).all() and (size[:, : t + 1] > 1e-9).all()
 
 
 def test_the_first_tokens_alone_have_the_same_logits():
@@ -285,8 +332,11 @@ def test_images_of_a_batch_do_not_meet_and_order_within_one_counts():
     logits = model(tokens, labels)
     order = torch.tensor([2, 0, 3, 1])
     assert_close(model(tokens[order], labels[order]), logits[order], **EXACT)
-    assert_close(torch.cat([model(*one) for one in zip(tokens.split(1), labels.split(1), strict=True)]), logits,
-                 **EXACT)
+    assert_close(
+        torch.cat([model(*one) for one in zip(tokens.split(1), labels.split(1), strict=True)]),
+        logits,
+        **EXACT,
+    )
     swapped = torch.stack([tokens[:, 1], tokens[:, 0], *tokens.T[2:]], dim=1)
     different = tokens[:, 0] != tokens[:, 1]
     moved = (model(swapped, labels) - logits)[:, 2:].abs().amax((1, 2))
@@ -297,7 +347,9 @@ def test_images_of_a_batch_do_not_meet_and_order_within_one_counts():
 
 
 def small(vocabulary=3, context=4):
-    """A model with few images, all of these, and the log-probability of each for each class (classes, images)."""
+    """A model with few images, all of these, and the log-probability of each for each class (classes,
+    images).
+    """
     model = fresh(vocabulary, context, 2)
     images = torch.tensor(list(product(range(vocabulary), repeat=context)))
     return model, images
@@ -309,8 +361,10 @@ def chances(model, images, label, **options):
         logits = model(images, torch.full((len(images),), label))
     total = torch.ones(len(images), dtype=torch.float64)
     for t in range(images.shape[1]):
-        rows = torch.tensor([narrowed_loops(row, **options) for row in logits[:, t].tolist()], dtype=torch.float64)
-        total *= rows.softmax(-1).gather(1, images[:, t:t + 1])[:, 0]
+        rows = torch.tensor(
+            [narrowed_loops(row, **options) for row in logits[:, t].tolist()], dtype=torch.float64
+        )
+        total *= rows.softmax(-1).gather(1, images[:, t : t + 1])[:, 0]
     return total
 
 
@@ -319,15 +373,25 @@ def test_probabilities_of_all_images_sum_to_one(vocabulary, context):
     model, images = small(vocabulary, context)
     p = torch.stack([chances(model, images, label) for label in (0, 1)])
     assert_close(p.sum(1), torch.ones(2, dtype=torch.float64), **EXACT)
-    assert (p[0] - p[1]).abs().sum() > 0.1 and p.max() > 1.5 / len(images)          # neither ignores anything
+    assert (p[0] - p[1]).abs().sum() > 0.1 and p.max() > 1.5 / len(images)  # neither ignores anything
     for index in (0, len(images) // 2, len(images) - 1):
-        one = images[index:index + 1]
+        one = images[index : index + 1]
         assert_close(gpt_loss(model, one, torch.tensor([1])) * context, -p[1, index].log(), **EXACT)
 
 
 @caches
-@pytest.mark.parametrize("options", [{}, {"temperature": 0.5}, {"temperature": 3.0}, {"top_k": 2}, {"top_p": 0.7},
-                                     {"temperature": 2.0, "top_k": 2, "top_p": 0.6}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temperature": 0.5},
+        {"temperature": 3.0},
+        {"top_k": 2},
+        {"top_p": 0.7},
+        {"temperature": 2.0, "top_k": 2, "top_p": 0.6},
+    ],
+    ids=str,
+)
 def test_images_are_drawn_as_often_as_they_are_likely(options, cache):
     (model, images), draws = small(), 6000
     labels = torch.arange(2).repeat_interleave(draws)
@@ -337,7 +401,7 @@ def test_images_are_drawn_as_often_as_they_are_likely(options, cache):
         wanted = draws * chances(model, images, label, **options)
         found = numbers[labels == label].bincount(minlength=81)
         assert (found[wanted == 0] == 0).all()
-        few = wanted < 5                                                            # together, as the test wants it
+        few = wanted < 5  # together, as the test wants it
         pairs = [(found[few].sum(), wanted[few].sum()), *zip(found[~few], wanted[~few], strict=True)]
         error = sum((f - w) ** 2 / w for f, w in pairs if w > 0)
         assert len(pairs) > 5 and error < chi2.ppf(0.9999, len(pairs) - 1)
@@ -355,8 +419,14 @@ def read_in_parts(model, x, ends):
 
 
 @settings(max_examples=25, deadline=None)
-@given(parts=st.lists(st.integers(1, 5), min_size=1, max_size=5), batch=st.integers(1, 3), spare=st.integers(0, 3),
-       heads=st.integers(1, 3), depth=st.integers(1, 3), seed=st.integers(0, 2**31))
+@given(
+    parts=st.lists(st.integers(1, 5), min_size=1, max_size=5),
+    batch=st.integers(1, 3),
+    spare=st.integers(0, 3),
+    heads=st.integers(1, 3),
+    depth=st.integers(1, 3),
+    seed=st.integers(0, 2**31),
+)
 def test_reading_in_parts_is_reading_at_once(parts, batch, spare, heads, depth, seed):
     model = fresh(context=sum(parts) + spare, width=4 * heads, heads=heads, depth=depth, seed=seed)
     x, ends = randn(batch, sum(parts), 4 * heads, seed=seed), list(accumulate(parts))
@@ -373,8 +443,11 @@ def test_the_cache_is_right_to_a_hundred_thousandth_in_float32(first):
 
 def test_gradients_pass_one_filling_of_the_memory():
     model, x = fresh(), randn(2, 6, 8).requires_grad_()
-    assert_close(torch.autograd.grad(read_in_parts(model, x, [6]).sum(), x)[0],
-                 torch.autograd.grad(model.read(x).sum(), x)[0], **EXACT)
+    assert_close(
+        torch.autograd.grad(read_in_parts(model, x, [6]).sum(), x)[0],
+        torch.autograd.grad(model.read(x).sum(), x)[0],
+        **EXACT,
+    )
 
 
 def test_memory_holds_the_keys_and_values_so_far():
@@ -391,13 +464,18 @@ def test_memory_holds_the_keys_and_values_so_far():
 def test_the_cache_changes_no_draw(known):
     model, labels = fresh(), randint(3, 50)
     given_tokens = None if known is None else randint(5, 50, known)
-    drawn = [generate(model, labels, known=given_tokens, cache=cache, generator=seeded(3)) for cache in (True, False)]
+    drawn = [
+        generate(model, labels, known=given_tokens, cache=cache, generator=seeded(3))
+        for cache in (True, False)
+    ]
     assert drawn[0].equal(drawn[1])
 
 
 def test_with_the_cache_each_new_place_is_read_once(monkeypatch):
     model, read, known = fresh(), [], randint(5, 2, 2)
-    monkeypatch.setattr(model, "read", lambda x, memories=None: read.append(x.shape[1]) or GPT.read(model, x, memories))
+    monkeypatch.setattr(
+        model, "read", lambda x, memories=None: read.append(x.shape[1]) or GPT.read(model, x, memories)
+    )
     generate(model, randint(3, 2), known=known)
     generate(model, randint(3, 2), known=known, cache=False)
     assert read == [3, 1, 1, 1, 3, 4, 5, 6]
@@ -423,9 +501,14 @@ def narrowed_loops(row, temperature=1.0, top_k=None, top_p=None):
 
 
 @settings(max_examples=200, deadline=None)
-@given(rows=st.integers(1, 5).flatmap(lambda v: st.lists(st.lists(st.integers(-6, 6), min_size=v, max_size=v),
-       min_size=1, max_size=3)), temperature=st.sampled_from([0.31, 1.0, 2.7]),
-       top_k=st.sampled_from([None, 1, 2, 3, 9]), top_p=st.sampled_from([None, 0.05, 0.317, 0.683, 0.9371, 1.0]))
+@given(
+    rows=st.integers(1, 5).flatmap(
+        lambda v: st.lists(st.lists(st.integers(-6, 6), min_size=v, max_size=v), min_size=1, max_size=3)
+    ),
+    temperature=st.sampled_from([0.31, 1.0, 2.7]),
+    top_k=st.sampled_from([None, 1, 2, 3, 9]),
+    top_p=st.sampled_from([None, 0.05, 0.317, 0.683, 0.9371, 1.0]),
+)
 def test_narrowed_is_the_loop(rows, temperature, top_k, top_p):
     options = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     logits = torch.tensor(rows, dtype=torch.float64) / 2
@@ -444,12 +527,12 @@ def test_top_p_keeps_the_fewest_that_reach_it():
     assert kept(p, top_p=1e-9) == kept(p, top_p=0.49) == [0, 1, 0, 0, 0]
     assert kept(p, top_p=0.51) == kept(p, top_p=0.74) == [0, 1, 1, 0, 0]
     assert kept(p, top_p=0.76) == kept(p, top_p=0.87) == [1, 1, 1, 0, 0]
-    assert kept(p, top_p=0.88) == kept(p, top_p=1.0) == kept(p) == [1, 1, 1, 1, 1]   # the last two are equals
+    assert kept(p, top_p=0.88) == kept(p, top_p=1.0) == kept(p) == [1, 1, 1, 1, 1]  # the last two are equals
     assert kept([0.25] * 4, top_p=1e-9) == [1] * 4
 
 
 def test_top_p_of_one_keeps_what_rounding_would_lose():
-    logits = torch.tensor([[0.0, -17, -18, -30, -60]])                # 1 + 4e-8 is 1 in float32
+    logits = torch.tensor([[0.0, -17, -18, -30, -60]])  # 1 + 4e-8 is 1 in float32
     assert narrowed(logits, top_p=1.0).equal(logits) and narrowed(logits, top_p=1).equal(logits)
 
 
@@ -462,7 +545,12 @@ def test_top_k_keeps_k_and_what_equals_the_last():
 def test_top_p_counts_among_the_k_at_this_temperature():
     p = [0.4, 0.3, 0.2, 0.1]
     assert kept(p, top_p=0.5) == [1, 1, 0, 0] and kept(p, top_p=0.5, top_k=2) == [1, 0, 0, 0]
-    assert kept(p, top_p=0.5, temperature=0.1) == [1, 0, 0, 0] and kept(p, top_p=0.5, temperature=1e3) == [1, 1, 0, 0]
+    assert kept(p, top_p=0.5, temperature=0.1) == [1, 0, 0, 0] and kept(p, top_p=0.5, temperature=1e3) == [
+        1,
+        1,
+        0,
+        0,
+    ]
     assert kept(p, top_p=0.6, temperature=1e3) == [1, 1, 1, 0]
 
 
@@ -474,8 +562,11 @@ def greedy(model, labels):
 
 
 @caches
-@pytest.mark.parametrize("options", [{"temperature": 1e-6}, {"top_k": 1}, {"top_p": 1e-9},
-                                     {"top_k": 1, "temperature": 50.0}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{"temperature": 1e-6}, {"top_k": 1}, {"top_p": 1e-9}, {"top_k": 1, "temperature": 50.0}],
+    ids=str,
+)
 def test_narrowed_to_the_likeliest_is_the_argmax(options, cache):
     model, labels = fresh(), randint(3, 20)
     assert generate(model, labels, cache=cache, **options).equal(greedy(model, labels))
@@ -518,12 +609,16 @@ def test_nothing_asked_for_is_nothing_drawn(cache):
 @pytest.mark.parametrize("known", [0, 3])
 def test_a_bfloat16_model_draws_in_float32(known, cache, monkeypatch):
     seen, memories = [], []
-    monkeypatch.setattr(gpt, "narrowed", lambda logits, **o: seen.append(logits.dtype) or narrowed(logits, **o))
+    monkeypatch.setattr(
+        gpt, "narrowed", lambda logits, **o: seen.append(logits.dtype) or narrowed(logits, **o)
+    )
     monkeypatch.setattr(gpt, "Memory", lambda context: memories.append(Memory(context)) or memories[-1])
     model, labels = fresh().to(torch.bfloat16), randint(3, 9)
     tokens = generate(model, labels, known=randint(5, 9, known), cache=cache)
     assert tokens.shape == (9, 6) and set(seen) == {torch.float32}
-    assert len(memories) == 2 * cache and all(m.keys.dtype == m.values.dtype == torch.bfloat16 for m in memories)
+    assert len(memories) == 2 * cache and all(
+        m.keys.dtype == m.values.dtype == torch.bfloat16 for m in memories
+    )
 
 
 def test_under_autocast_the_cache_keeps_the_keys_as_they_come():
@@ -580,19 +675,23 @@ def test_complete_keeps_the_rows_it_knows_and_gives_levels(rows, cache):
     before = images.clone()
     found = complete(model, images, labels, rows, cache=cache, generator=seeded(2))
     levels = 4 * found
-    assert found.shape == images.shape and levels.equal(levels.round()) and 0 <= found.min() <= found.max() <= 1
+    assert (
+        found.shape == images.shape and levels.equal(levels.round()) and 0 <= found.min() <= found.max() <= 1
+    )
     assert found[:, :, :rows].equal((4 * images[:, :, :rows]).round() / 4)
-    known = to_tokens(images, 5)[:, :2 * rows]
+    known = to_tokens(images, 5)[:, : 2 * rows]
     assert to_tokens(found, 5).equal(generate(model, labels, known=known, generator=seeded(2)))
     assert images.equal(before)
     changed = images.clone()
-    changed[:, :, rows:] = 1 - changed[:, :, rows:]                     # it does not see what it is to draw
+    changed[:, :, rows:] = 1 - changed[:, :, rows:]  # it does not see what it is to draw
     assert complete(model, changed, labels, rows, generator=seeded(2)).equal(found)
 
 
 def test_complete_passes_sampling_on():
     model, labels, images = fresh(5, 6), randint(3, 9), torch.zeros(9, 1, 3, 2)
-    likeliest = to_images(generate(model, labels, known=torch.zeros(9, 2, dtype=torch.int64), top_k=1), 5, (3, 2))
+    likeliest = to_images(
+        generate(model, labels, known=torch.zeros(9, 2, dtype=torch.int64), top_k=1), 5, (3, 2)
+    )
     for options in ({"top_k": 1}, {"temperature": 1e-6}, {"top_p": 1e-9}):
         assert complete(model, images, labels, 1, **options).equal(likeliest)
 
@@ -602,16 +701,16 @@ def test_complete_passes_sampling_on():
 
 def test_gradients_reach_every_parameter_that_is_read():
     model, labels = fresh(5, 7), torch.arange(3)
-    tokens = torch.tensor([[0, 1, 2, 3, 0, 1, 4]] * 3)                  # level 4 is only ever the last
+    tokens = torch.tensor([[0, 1, 2, 3, 0, 1, 4]] * 3)  # level 4 is only ever the last
     gpt_loss(model, tokens, labels).backward()
     for name, p in model.named_parameters():
         assert p.grad.isfinite().all() and p.grad.abs().max() > 1e-9, name
     for p in (model.positions, model.classes.weight, model.head.weight):
         assert (p.grad.abs().amax(1) > 1e-9).all()
     assert (model.tokens.weight.grad[:4].abs().amax(1) > 1e-9).all()
-    assert (model.tokens.weight.grad[4] == 0).all()                     # nothing comes after the last token
+    assert (model.tokens.weight.grad[4] == 0).all()  # nothing comes after the last token
     keys = model.blocks[0].qkv.bias.grad[8:16]
-    assert keys.abs().max() < 1e-12                                     # one vector added to all keys shifts all scores
+    assert keys.abs().max() < 1e-12  # one vector added to all keys shifts all scores
 
 
 def test_one_batch_is_learned():
@@ -625,11 +724,11 @@ def test_one_batch_is_learned():
         loss = gpt_loss(model, tokens, labels)
         loss.backward()
         optimizer.step()
-    often = F.one_hot(tokens, 17).double().mean(0)                      # these pixels' own histograms
+    often = F.one_hot(tokens, 17).double().mean(0)  # these pixels' own histograms
     histogram = -(often * often.clamp(min=1e-9).log()).sum(-1).mean()
     assert loss < 0.3 < 1 < histogram
     upside_down = to_tokens(images.flip(2), 17)
-    assert gpt_loss(model, upside_down, labels) > 2                     # it has learned these rows in this order
+    assert gpt_loss(model, upside_down, labels) > 2  # it has learned these rows in this order
     found = complete(model, images, labels, 4, top_k=1)
     assert (found - images).abs().mean() < 0.05 < 0.1 < (found - images.roll(1, 0)).abs().mean()
 
@@ -666,12 +765,18 @@ TOKENS = [
 ]
 ONE_OR_MORE = [(T[:, :0], ValueError, "GPT wants 1 to 6 tokens, got 0")]
 OPTIONS = [
-    *(({"temperature": value}, ValueError, f"temperature wants a number above 0, got {value!r}")
-      for value in (0, 0.0, -1, math.nan, True, "1", None)),
-    *(({"top_k": value}, ValueError, f"top_k wants a whole number of at least 1, got {value!r}")
-      for value in (0, -1, True, 1.5, 2.0, "2")),
-    *(({"top_p": value}, ValueError, f"top_p wants a number above 0 and at most 1, got {value!r}")
-      for value in (0, 0.0, -0.1, 1.0001, 2, math.nan, True, "0.9")),
+    *(
+        ({"temperature": value}, ValueError, f"temperature wants a number above 0, got {value!r}")
+        for value in (0, 0.0, -1, math.nan, True, "1", None)
+    ),
+    *(
+        ({"top_k": value}, ValueError, f"top_k wants a whole number of at least 1, got {value!r}")
+        for value in (0, -1, True, 1.5, 2.0, "2")
+    ),
+    *(
+        ({"top_p": value}, ValueError, f"top_p wants a number above 0 and at most 1, got {value!r}")
+        for value in (0, 0.0, -0.1, 1.0001, 2, math.nan, True, "0.9")
+    ),
 ]
 IMAGES = [
     (X.long(), TypeError, "images as a floating tensor, got torch.int64"),
@@ -684,36 +789,78 @@ IMAGES = [
 ]
 BAD = {
     "forward": [(lambda v: MODEL(T, v), LABELS), (lambda v: MODEL(v, L), TOKENS + ONE_OR_MORE)],
-    "attention": [(lambda v: MODEL.attention(T, v), LABELS), (lambda v: MODEL.attention(v, L), TOKENS + ONE_OR_MORE)],
-    "loss": [(lambda v: gpt_loss(MODEL, T, v), LABELS), (lambda v: gpt_loss(MODEL, v, L), TOKENS + ONE_OR_MORE)],
-    "generate": [(lambda v: generate(MODEL, v), [case for case in LABELS if "one label" not in case[2]]),
-                 (lambda v: generate(MODEL, v, known=T[:, :2]), LABELS),
-                 (lambda v: generate(MODEL, L, known=v), TOKENS), (lambda v: generate(MODEL, L, **v), OPTIONS)],
+    "attention": [
+        (lambda v: MODEL.attention(T, v), LABELS),
+        (lambda v: MODEL.attention(v, L), TOKENS + ONE_OR_MORE),
+    ],
+    "loss": [
+        (lambda v: gpt_loss(MODEL, T, v), LABELS),
+        (lambda v: gpt_loss(MODEL, v, L), TOKENS + ONE_OR_MORE),
+    ],
+    "generate": [
+        (lambda v: generate(MODEL, v), [case for case in LABELS if "one label" not in case[2]]),
+        (lambda v: generate(MODEL, v, known=T[:, :2]), LABELS),
+        (lambda v: generate(MODEL, L, known=v), TOKENS),
+        (lambda v: generate(MODEL, L, **v), OPTIONS),
+    ],
     "narrowed": [(lambda v: narrowed(torch.zeros(2, 5), **v), OPTIONS)],
     "to_tokens": [(lambda v: to_tokens(v, 5), IMAGES)],
     "complete": [
-        (lambda v: complete(MODEL, v, L, 1), [
-            *IMAGES, (X[:, :, :2], ValueError, "images of 6 pixels, got 2×2"),
-            (X[:3], ValueError, "one label for each row of tokens, got 4 and 3")]),
-        (lambda v: complete(MODEL, X, v, 1), LABELS), (lambda v: complete(MODEL, X, L, 1, **v), OPTIONS),
-        (lambda v: complete(MODEL, X, L, v), [
-            (value, ValueError, f"from 0 to 3 known rows, got {value!r}") for value in (-1, 4, 1.0, True, None)])],
-    "to_images": [(lambda v: to_images(v, 5, (3, 2)), [
-        (T[:, :5], ValueError, r"tokens \(B, 6\) of 3×2, got \(4, 5\)"), (T[0], ValueError, r"got \(6,\)")])],
+        (
+            lambda v: complete(MODEL, v, L, 1),
+            [
+                *IMAGES,
+                (X[:, :, :2], ValueError, "images of 6 pixels, got 2×2"),
+                (X[:3], ValueError, "one label for each row of tokens, got 4 and 3"),
+            ],
+        ),
+        (lambda v: complete(MODEL, X, v, 1), LABELS),
+        (lambda v: complete(MODEL, X, L, 1, **v), OPTIONS),
+        (
+            lambda v: complete(MODEL, X, L, v),
+            [
+                (value, ValueError, f"from 0 to 3 known rows, got {value!r}")
+                for value in (-1, 4, 1.0, True, None)
+            ],
+        ),
+    ],
+    "to_images": [
+        (
+            lambda v: to_images(v, 5, (3, 2)),
+            [
+                (T[:, :5], ValueError, r"tokens \(B, 6\) of 3×2, got \(4, 5\)"),
+                (T[0], ValueError, r"got \(6,\)"),
+            ],
+        )
+    ],
     "read": [(lambda v: MODEL.read(torch.zeros(1, v, 8)), [(7, ValueError, "GPT has 6 places, got 7")])],
-    "GPT": [(lambda v: GPT(**{"vocabulary": 5, "context": 6, "num_classes": 3, **v}), [
-        *(({name: value}, ValueError, f"whole {name} of at least 1, got {value!r}")
-          for name in ("vocabulary", "context", "num_classes", "width", "depth", "heads")
-          for value in (0, -1, True, 1.5, 2.0, None)),
-        ({"vocabulary": 1}, ValueError, "vocabulary of at least 2, got 1"),
-        ({"width": 10, "heads": 4}, ValueError, "4 heads do not divide the width 10")])],
+    "GPT": [
+        (
+            lambda v: GPT(**{"vocabulary": 5, "context": 6, "num_classes": 3, **v}),
+            [
+                *(
+                    ({name: value}, ValueError, f"whole {name} of at least 1, got {value!r}")
+                    for name in ("vocabulary", "context", "num_classes", "width", "depth", "heads")
+                    for value in (0, -1, True, 1.5, 2.0, None)
+                ),
+                ({"vocabulary": 1}, ValueError, "vocabulary of at least 2, got 1"),
+                ({"width": 10, "heads": 4}, ValueError, "4 heads do not divide the width 10"),
+            ],
+        )
+    ],
     "Block": [(lambda v: Block(*v), [((10, 3), ValueError, "3 heads do not divide the width 10")])],
 }
 
 
-@pytest.mark.parametrize(("call", "value", "kind", "says"), [
-    pytest.param(call, *case, id=f"{name}-{i}-{j}") for name, calls in BAD.items()
-    for i, (call, cases) in enumerate(calls) for j, case in enumerate(cases)])
+@pytest.mark.parametrize(
+    ("call", "value", "kind", "says"),
+    [
+        pytest.param(call, *case, id=f"{name}-{i}-{j}")
+        for name, calls in BAD.items()
+        for i, (call, cases) in enumerate(calls)
+        for j, case in enumerate(cases)
+    ],
+)
 def test_bad_input_gives_one_clear_error(call, value, kind, says):
     with pytest.raises(kind, match=says):
         call(value)
@@ -733,18 +880,29 @@ def test_a_model_elsewhere_wants_its_tokens_there():
         model(T, L)
 
 
-@pytest.mark.parametrize(("call", "error", "says"), [
-    (lambda: Block(8, 0), ValueError, "whole heads of at least 1"),
-    (lambda: Block(8, -2), ValueError, "whole heads of at least 1"),
-    (lambda: narrowed(torch.zeros(2, 3, 4), top_k=1), ValueError, r"\(B, V\), got the shape \(2, 3, 4\)"),
-    (lambda: narrowed(torch.zeros(4), top_k=1), ValueError, r"got the shape \(4,\)"),
-    (lambda: narrowed([[0.0, 1.0]]), TypeError, "floating tensor, got list"),
-    (lambda: to_tokens(torch.zeros(1, 1, 2, 2), 1), ValueError, "vocabulary of at least 2, got 1"),
-    (lambda: to_images(torch.zeros(1, 4).long(), 5.0, (2, 2)), ValueError, "vocabulary of at least 2, got 5.0"),
-    (lambda: to_images(torch.zeros(1, 4), 5, (2, 2)), TypeError, "int64 tensor, got torch.float32"),
-    (lambda: to_images(torch.full((1, 4), 5), 5, (2, 2)), ValueError, "from 0 to 4, got 5 to 5"),
-    (lambda: GPT(3, 4, 1, width=8, depth=2).read(torch.zeros(1, 1, 8), []), ValueError, "each of its 2 blocks, got 0"),
-])
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda: Block(8, 0), ValueError, "whole heads of at least 1"),
+        (lambda: Block(8, -2), ValueError, "whole heads of at least 1"),
+        (lambda: narrowed(torch.zeros(2, 3, 4), top_k=1), ValueError, r"\(B, V\), got the shape \(2, 3, 4\)"),
+        (lambda: narrowed(torch.zeros(4), top_k=1), ValueError, r"got the shape \(4,\)"),
+        (lambda: narrowed([[0.0, 1.0]]), TypeError, "floating tensor, got list"),
+        (lambda: to_tokens(torch.zeros(1, 1, 2, 2), 1), ValueError, "vocabulary of at least 2, got 1"),
+        (
+            lambda: to_images(torch.zeros(1, 4).long(), 5.0, (2, 2)),
+            ValueError,
+            "vocabulary of at least 2, got 5.0",
+        ),
+        (lambda: to_images(torch.zeros(1, 4), 5, (2, 2)), TypeError, "int64 tensor, got torch.float32"),
+        (lambda: to_images(torch.full((1, 4), 5), 5, (2, 2)), ValueError, "from 0 to 4, got 5 to 5"),
+        (
+            lambda: GPT(3, 4, 1, width=8, depth=2).read(torch.zeros(1, 1, 8), []),
+            ValueError,
+            "each of its 2 blocks, got 0",
+        ),
+    ],
+)
 def test_what_makes_no_sense_is_refused(call, error, says):
     with pytest.raises(error, match=says):
         call()

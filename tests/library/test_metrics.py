@@ -23,6 +23,7 @@ def cloud(n, d, seed, spread=1.0, centre=0.0):
 
 def precision_recall_loops(real, generated, k):
     """The definition, point by point."""
+
     def covered(points, by):
         inside = 0
         for p in points:
@@ -32,12 +33,13 @@ def precision_recall_loops(real, generated, k):
                     inside += 1
                     break
         return inside / len(points)
+
     real, generated = real.tolist(), generated.tolist()
     return covered(generated, real), covered(real, generated)
 
 
 def test_bits_per_dimension_of_a_fair_die():
-    nats = torch.full((3,), 5 * math.log(1 / 16))            # five pixels of sixteen equal levels
+    nats = torch.full((3,), 5 * math.log(1 / 16))  # five pixels of sixteen equal levels
     assert_close(bits_per_dimension(nats, 5), torch.full((3,), 4.0))
     with pytest.raises(ValueError, match="at least one dimension, got 0"):
         bits_per_dimension(nats, 0)
@@ -76,7 +78,7 @@ def test_the_frechet_distance_knows_a_shift_a_spread_and_a_turn():
     b = cloud(90, 5, 7)
     assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a))
     assert frechet_distance(a, b) == pytest.approx(frechet_distance(a @ turn, b @ turn))
-    assert frechet_distance(a[:, :1], b[:, :1]) >= 0            # one feature is enough
+    assert frechet_distance(a[:, :1], b[:, :1]) >= 0  # one feature is enough
 
 
 def test_fewer_points_than_features_give_no_nan():
@@ -114,15 +116,18 @@ def test_points_that_are_equal_count_as_inside():
 
 
 @pytest.mark.parametrize("measure", [frechet_distance, precision_recall])
-@pytest.mark.parametrize("bad, error, message", [
-    ([[1.0]], TypeError, "got list"),
-    (torch.ones(8), ValueError, r"N, D\) with N of at least \d, got \(8,\)"),
-    (torch.ones(1, 3), ValueError, r"got \(1, 3\)"),
-    (torch.ones(8, 0), ValueError, r"got \(8, 0\)"),
-    (torch.ones(8, 2), ValueError, r"same width, got \(8, 2\) and \(8, 3\)"),
-    (torch.full((8, 3), math.nan), ValueError, "finite"),
-    (torch.full((8, 3), math.inf), ValueError, "finite"),
-])
+@pytest.mark.parametrize(
+    "bad, error, message",
+    [
+        ([[1.0]], TypeError, "got list"),
+        (torch.ones(8), ValueError, r"N, D\) with N of at least \d, got \(8,\)"),
+        (torch.ones(1, 3), ValueError, r"got \(1, 3\)"),
+        (torch.ones(8, 0), ValueError, r"got \(8, 0\)"),
+        (torch.ones(8, 2), ValueError, r"same width, got \(8, 2\) and \(8, 3\)"),
+        (torch.full((8, 3), math.nan), ValueError, "finite"),
+        (torch.full((8, 3), math.inf), ValueError, "finite"),
+    ],
+)
 def test_features_that_are_none_are_refused(measure, bad, error, message):
     with pytest.raises(error, match=message):
         measure(bad, torch.rand(8, 3))

@@ -18,8 +18,10 @@ def axes():
 @pytest.fixture(autouse=True)
 def clean(monkeypatch):
     """A function that called `show` would fail here, and figures of pyplot are closed after each test."""
+
     def show(*_, **__):
         raise AssertionError("a picture called show")
+
     monkeypatch.setattr(plt, "show", show)
     yield
     plt.close("all")
@@ -39,11 +41,23 @@ PICTURES = [plot.image, plot.signed, plot.numbers]
 
 
 @pytest.mark.parametrize("draw", PICTURES)
-@pytest.mark.parametrize("x", [
-    torch.rand(4, 5), torch.rand(1, 4, 5), torch.rand(5, 4).T, torch.rand(4, 3), torch.rand(3, 4),
-    torch.rand(4, 5).requires_grad_(), torch.rand(4, 5).bfloat16(), torch.rand(4, 5) > 0.5,
-    torch.arange(20).view(4, 5), torch.rand(4, 5).numpy(), torch.rand(4, 5).tolist(),
-], ids=lambda x: f"{type(x).__name__} {tuple(np.shape(x))} {getattr(x, 'dtype', '')}")
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.rand(4, 5),
+        torch.rand(1, 4, 5),
+        torch.rand(5, 4).T,
+        torch.rand(4, 3),
+        torch.rand(3, 4),
+        torch.rand(4, 5).requires_grad_(),
+        torch.rand(4, 5).bfloat16(),
+        torch.rand(4, 5) > 0.5,
+        torch.arange(20).view(4, 5),
+        torch.rand(4, 5).numpy(),
+        torch.rand(4, 5).tolist(),
+    ],
+    ids=lambda x: f"{type(x).__name__} {tuple(np.shape(x))} {getattr(x, 'dtype', '')}",
+)
 def test_matrices_of_any_kind_are_drawn_on_the_given_axes(axes, draw, x):
     assert draw(axes, x, "title") is axes
     assert titled(axes) == "title"
@@ -127,8 +141,9 @@ def test_gallery():
     panels[0, 0].figure.canvas.draw()
 
 
-@pytest.mark.parametrize("images, titles", [
-    ([], []), (torch.zeros(3, 2, 2), ["a"]), (torch.zeros(1, 2, 2), ["a", "b"])])
+@pytest.mark.parametrize(
+    "images, titles", [([], []), (torch.zeros(3, 2, 2), ["a"]), (torch.zeros(1, 2, 2), ["a", "b"])]
+)
 def test_a_gallery_wants_as_many_titles_as_images(images, titles):
     with pytest.raises(ValueError, match=rf"got {len(images)} images and {len(titles)} titles"):
         plot.gallery(images, titles)
@@ -151,7 +166,7 @@ def test_the_style_is_legible_and_goes_with_its_block():
         assert not mpl.rcParams["axes.spines.top"]
     assert dict(mpl.rcParams) == before
     with pytest.raises(ZeroDivisionError), plot.style():
-        1 / 0   # noqa: B018
+        1 / 0  # noqa: B018
     assert dict(mpl.rcParams) == before
 
 

@@ -1,4 +1,6 @@
-"""Residual networks against torchvision's and against their formulas; then what holds for any right answer."""
+"""Residual networks against torchvision's and against their formulas; then what holds for any right
+answer.
+"""
 
 import io
 from copy import deepcopy
@@ -34,11 +36,23 @@ from vlmbook.resnet import (
     small_resnet,
 )
 
-LARGE = {resnet18: torchvision.models.resnet18, resnet34: torchvision.models.resnet34,
-         resnet50: torchvision.models.resnet50}
+LARGE = {
+    resnet18: torchvision.models.resnet18,
+    resnet34: torchvision.models.resnet34,
+    resnet50: torchvision.models.resnet50,
+}
 TWINS = {resnet20: plain20, resnet32: plain32, resnet56: plain56}
-DEPTH = {resnet18: 18, resnet34: 34, resnet50: 50, resnet20: 20, resnet32: 32, resnet56: 56,
-         plain20: 20, plain32: 32, plain56: 56}
+DEPTH = {
+    resnet18: 18,
+    resnet34: 34,
+    resnet50: 50,
+    resnet20: 20,
+    resnet32: 32,
+    resnet56: 56,
+    plain20: 20,
+    plain32: 32,
+    plain56: 56,
+}
 large = pytest.mark.parametrize("ours", LARGE, ids=lambda f: f.__name__)
 each = pytest.mark.parametrize("make", DEPTH, ids=lambda f: f.__name__)
 
@@ -53,7 +67,9 @@ def narrow_bottleneck(num_classes=5, in_channels=3, **options):
     return ResNet(Bottleneck, (1, 2, 1, 1), num_classes, in_channels, width=8, **options)
 
 
-some = pytest.mark.parametrize("make", [narrow_basic, narrow_bottleneck, resnet20, plain20], ids=lambda f: f.__name__)
+some = pytest.mark.parametrize(
+    "make", [narrow_basic, narrow_bottleneck, resnet20, plain20], ids=lambda f: f.__name__
+)
 
 
 def randn(*shape, seed=0, dtype=torch.float32):
@@ -80,7 +96,9 @@ def fresh(make, *arguments, seed=0, dtype=torch.float32, **options):
 
 
 def close(mine, theirs, tolerance=1e-5):
-    """Equal up to a share of the largest number; assert_close, but quick enough for a whole network's gradients."""
+    """Equal up to a share of the largest number; assert_close, but quick enough for a whole network's
+    gradients.
+    """
     assert (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype)
     error, largest = (mine - theirs).abs().max(), theirs.abs().max()
     assert error <= tolerance * largest, f"differs by {error:.3g} where the largest is {largest:.3g}"
@@ -129,7 +147,9 @@ def test_one_seed_gives_torchvisions_initial_weights(ours):
 
 
 @large
-@pytest.mark.parametrize("num_classes, in_channels, size", [(1000, 3, (70, 65)), (7, 1, (33, 96)), (1, 4, (1, 3))])
+@pytest.mark.parametrize(
+    "num_classes, in_channels, size", [(1000, 3, (70, 65)), (7, 1, (33, 96)), (1, 4, (1, 3))]
+)
 @torch.no_grad()
 def test_logits_are_torchvisions(ours, num_classes, in_channels, size):
     mine, theirs = (net.eval() for net in pair_of_nets(ours, num_classes, in_channels))
@@ -159,13 +179,17 @@ def test_gradients_in_eval_mode_are_torchvisions(ours):
 
 @large
 def test_a_training_step_is_torchvisions(ours):
-    """In training mode the logits and all gradients, then the running statistics, the weights and their logits."""
+    """In training mode the logits and all gradients, then the running statistics, the weights and their
+    logits.
+    """
     nets = pair_of_nets(ours, 4, in_channels=2, dtype=torch.float64)
     x, labels = randn(2, 2, 40, 33, dtype=torch.float64).requires_grad_(), torch.tensor([3, 0])
     found = []
     for net in nets:
         logits = net.train()(x)
-        gradient_of_x, *gradients = torch.autograd.grad(F.cross_entropy(logits, labels), [x, *net.parameters()])
+        gradient_of_x, *gradients = torch.autograd.grad(
+            F.cross_entropy(logits, labels), [x, *net.parameters()]
+        )
         with torch.no_grad():
             for parameter, gradient in zip(net.parameters(), gradients, strict=True):
                 parameter -= 0.01 * gradient
@@ -179,6 +203,7 @@ def test_a_training_step_is_torchvisions(ours):
 def test_another_normalisation_goes_everywhere(block, peer):
     def norm_layer(channels):
         return nn.GroupNorm(4, channels)
+
     theirs = randomised(TheirResNet(peer, [1, 2, 1, 1], num_classes=6, norm_layer=norm_layer))
     mine = ResNet(block, (1, 2, 1, 1), 6, 3, norm_layer=norm_layer)
     assert list(mine.state_dict()) == list(theirs.state_dict())
@@ -199,7 +224,9 @@ def norm(state, name, x, training):
 
 def conv_norm(state, number, x, training, prefix="", stride=1):
     weight = state[f"{prefix}conv{number}.weight"]
-    return norm(state, f"{prefix}bn{number}", F.conv2d(x, weight, None, stride, weight.shape[2] // 2), training)
+    return norm(
+        state, f"{prefix}bn{number}", F.conv2d(x, weight, None, stride, weight.shape[2] // 2), training
+    )
 
 
 def formula(kind, state, x, stride, training, prefix=""):
@@ -224,7 +251,12 @@ def padded(x, extra, stride):
     batch, channels, height, width = x.shape
     rows, columns = range(0, height, stride), range(0, width, stride)
     zero = x.new_zeros(batch)
-    pixels = [x[:, c, i, j] if c < channels else zero for c in range(channels + extra) for i in rows for j in columns]
+    pixels = [
+        x[:, c, i, j] if c < channels else zero
+        for c in range(channels + extra)
+        for i in rows
+        for j in columns
+    ]
     return torch.stack(pixels, 1).view(batch, channels + extra, len(rows), len(columns))
 
 
@@ -233,23 +265,39 @@ def named(net):
 
 
 @settings(max_examples=120, deadline=None)
-@given(kind=st.sampled_from([BasicBlock, Bottleneck, PlainBlock]), shortcut=st.sampled_from(["same", "pad", "project"]),
-       batch=st.integers(1, 3), width=st.integers(1, 3), channels=st.integers(1, 6), stride=st.integers(1, 3),
-       height=st.integers(1, 7), columns=st.integers(1, 7), training=st.booleans(), seed=st.integers(0, 2**31))
-def test_blocks_equal_their_formulas(kind, shortcut, batch, width, channels, stride, height, columns, training, seed):
+@given(
+    kind=st.sampled_from([BasicBlock, Bottleneck, PlainBlock]),
+    shortcut=st.sampled_from(["same", "pad", "project"]),
+    batch=st.integers(1, 3),
+    width=st.integers(1, 3),
+    channels=st.integers(1, 6),
+    stride=st.integers(1, 3),
+    height=st.integers(1, 7),
+    columns=st.integers(1, 7),
+    training=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+def test_blocks_equal_their_formulas(
+    kind, shortcut, batch, width, channels, stride, height, columns, training, seed
+):
     outs = width * kind.expansion
     if shortcut == "same":
         channels, stride = outs, 1
     assume(shortcut != "pad" or outs >= channels)
-    assume(not training or batch * -(-height // stride) * -(-columns // stride) > 1)   # else BatchNorm has one value
+    assume(
+        not training or batch * -(-height // stride) * -(-columns // stride) > 1
+    )  # else BatchNorm has one value
     downsample = {
-        "same": nn.Identity, "pad": lambda: PaddedShortcut(outs - channels, stride),
-        "project": lambda: nn.Sequential(nn.Conv2d(channels, outs, 1, stride, bias=False), nn.BatchNorm2d(outs)),
+        "same": nn.Identity,
+        "pad": lambda: PaddedShortcut(outs - channels, stride),
+        "project": lambda: nn.Sequential(
+            nn.Conv2d(channels, outs, 1, stride, bias=False), nn.BatchNorm2d(outs)
+        ),
     }[shortcut if kind is not PlainBlock else "same"]()
     block = fresh(kind, channels, width, stride, downsample, nn.BatchNorm2d, seed=seed, dtype=torch.float64)
     block.train(training)
     x = randn(batch, channels, height, columns, seed=seed, dtype=torch.float64).requires_grad_()
-    state, parameters = named(deepcopy(block)), list(block.parameters())       # BatchNorm changes the block's own
+    state, parameters = named(deepcopy(block)), list(block.parameters())  # BatchNorm changes the block's own
     state |= dict(block.named_parameters())
     theirs = values_and_gradients(lambda x: formula(kind, state, x, stride, training), x, parameters)
     mine = values_and_gradients(block, x, parameters)
@@ -258,8 +306,14 @@ def test_blocks_equal_their_formulas(kind, shortcut, batch, width, channels, str
 
 
 @settings(max_examples=100, deadline=None)
-@given(batch=st.integers(0, 2), channels=st.integers(1, 3), height=st.integers(1, 6), width=st.integers(1, 6),
-       extra=st.integers(0, 4), stride=st.integers(1, 3))
+@given(
+    batch=st.integers(0, 2),
+    channels=st.integers(1, 3),
+    height=st.integers(1, 6),
+    width=st.integers(1, 6),
+    extra=st.integers(0, 4),
+    stride=st.integers(1, 3),
+)
 def test_a_padded_shortcut_is_its_indices(batch, channels, height, width, extra, stride):
     x = randn(batch, channels, height, width)
     y = PaddedShortcut(extra, stride)(x)
@@ -274,8 +328,14 @@ def test_a_padded_shortcut_is_its_indices(batch, channels, height, width, extra,
 
 @pytest.mark.parametrize("skip", [True, False])
 @settings(max_examples=12, deadline=None)
-@given(n=st.integers(1, 2), batch=st.integers(2, 3), channels=st.integers(1, 4), height=st.integers(1, 13),
-       width=st.integers(1, 13), training=st.booleans())
+@given(
+    n=st.integers(1, 2),
+    batch=st.integers(2, 3),
+    channels=st.integers(1, 4),
+    height=st.integers(1, 13),
+    width=st.integers(1, 13),
+    training=st.booleans(),
+)
 def test_small_nets_equal_their_formulas(skip, n, batch, channels, height, width, training):
     net = fresh(small_resnet, 6 * n + 2, 5, channels, skip=skip, dtype=torch.float64).train(training)
     state = named(deepcopy(net)) | dict(net.named_parameters())
@@ -311,7 +371,7 @@ def test_depth_is_the_number_of_layers_with_weights(make):
         net = make()
     layers = [name for name, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     assert len([name for name in layers if "downsample" not in name]) == DEPTH[make]
-    assert any("downsample" in name for name in layers) == (make in LARGE)     # small nets have no projections
+    assert any("downsample" in name for name in layers) == (make in LARGE)  # small nets have no projections
 
 
 @pytest.mark.parametrize("depth", [8, 14, 20, 44, 110])
@@ -320,7 +380,9 @@ def test_any_depth_of_6n_plus_2_has_three_stages_of_n_blocks(depth):
         with torch.device("meta"):
             net = small_resnet(depth, skip=skip)
         assert net.stages == ["layer1", "layer2", "layer3"]
-        assert [[type(block) for block in getattr(net, name)] for name in net.stages] == 3 * [(depth // 6) * [kind]]
+        assert [[type(block) for block in getattr(net, name)] for name in net.stages] == 3 * [
+            (depth // 6) * [kind]
+        ]
 
 
 def sizes(net, *shape):
@@ -330,20 +392,44 @@ def sizes(net, *shape):
 def test_sizes_stage_by_stage():
     with torch.device("meta"):
         assert sizes(resnet18(), 1, 3, 224, 224) == [
-            (1, 64, 56, 56), (1, 64, 56, 56), (1, 128, 28, 28), (1, 256, 14, 14), (1, 512, 7, 7)]
+            (1, 64, 56, 56),
+            (1, 64, 56, 56),
+            (1, 128, 28, 28),
+            (1, 256, 14, 14),
+            (1, 512, 7, 7),
+        ]
         assert sizes(resnet50(in_channels=1), 2, 1, 70, 65) == [
-            (2, 64, 18, 17), (2, 256, 18, 17), (2, 512, 9, 9), (2, 1024, 5, 5), (2, 2048, 3, 3)]
+            (2, 64, 18, 17),
+            (2, 256, 18, 17),
+            (2, 512, 9, 9),
+            (2, 1024, 5, 5),
+            (2, 2048, 3, 3),
+        ]
         for make in (resnet20, plain20):
-            assert sizes(make(), 5, 3, 32, 32) == [(5, 16, 32, 32), (5, 16, 32, 32), (5, 32, 16, 16), (5, 64, 8, 8)]
-            assert sizes(make(), 1, 3, 33, 27) == [(1, 16, 33, 27), (1, 16, 33, 27), (1, 32, 17, 14), (1, 64, 9, 7)]
+            assert sizes(make(), 5, 3, 32, 32) == [
+                (5, 16, 32, 32),
+                (5, 16, 32, 32),
+                (5, 32, 16, 16),
+                (5, 64, 8, 8),
+            ]
+            assert sizes(make(), 1, 3, 33, 27) == [
+                (1, 16, 33, 27),
+                (1, 16, 33, 27),
+                (1, 32, 17, 14),
+                (1, 64, 9, 7),
+            ]
 
 
 META = {}
 
 
 @settings(max_examples=20, deadline=None)
-@given(make=st.sampled_from([resnet18, resnet50, resnet20, plain20]), batch=st.integers(0, 3),
-       height=st.integers(1, 300), width=st.integers(1, 300))
+@given(
+    make=st.sampled_from([resnet18, resnet50, resnet20, plain20]),
+    batch=st.integers(0, 3),
+    height=st.integers(1, 300),
+    width=st.integers(1, 300),
+)
 def test_each_halving_rounds_up(make, batch, height, width):
     if make not in META:
         with torch.device("meta"):
@@ -351,7 +437,8 @@ def test_each_halving_rounds_up(make, batch, height, width):
     net, first = META[make], 4 if make in LARGE else 1
     halvings = [first, *(first * 2**stage for stage in range(len(net.stages)))]
     assert [shape[2:] for shape in sizes(net, batch, 3, height, width)] == [
-        (-(-height // s), -(-width // s)) for s in halvings]
+        (-(-height // s), -(-width // s)) for s in halvings
+    ]
     assert net(torch.empty(batch, 3, height, width, device="meta")).shape == (batch, 6)
 
 
@@ -363,7 +450,7 @@ def test_features_are_what_each_stage_makes_of_the_one_before(make):
     maps = net.features(x)
     assert_close(maps[0], net.maxpool(F.relu(net.bn1(net.conv1(x)))))
     for name, before, after in zip(net.stages, maps[:-1], maps[1:], strict=True):
-        assert_close(after, getattr(net, name)(before))        # were `before` overwritten, this would fail
+        assert_close(after, getattr(net, name)(before))  # were `before` overwritten, this would fail
     assert all((m >= 0).all() for m in maps)
     assert_close(net(x), net.fc(F.adaptive_avg_pool2d(maps[-1], 1).flatten(1)))
 
@@ -373,7 +460,7 @@ def test_features_are_what_each_stage_makes_of_the_one_before(make):
 def test_the_plain_twin_has_the_same_weights_and_says_something_else(make):
     residual, plain = fresh(make, 6, 2), fresh(TWINS[make], 6, 2)
     assert list(residual.state_dict()) == list(plain.state_dict())
-    assert_close(dict(residual.state_dict()), dict(plain.state_dict()), rtol=0, atol=0)      # from the same seed
+    assert_close(dict(residual.state_dict()), dict(plain.state_dict()), rtol=0, atol=0)  # from the same seed
     plain.load_state_dict(residual.state_dict(), strict=True)
     x = randn(2, 2, 9, 8)
     mine, theirs = residual.eval()(x), plain.eval()(x)
@@ -384,7 +471,7 @@ def test_convolutions_start_from_he_initialisation():
     torch.manual_seed(0)
     net = resnet20()
     for convolution in (module for module in net.modules() if isinstance(module, nn.Conv2d)):
-        wanted = (2 / (9 * convolution.out_channels)) ** 0.5                                  # fan_out
+        wanted = (2 / (9 * convolution.out_channels)) ** 0.5  # fan_out
         assert 0.85 * wanted < convolution.weight.std() < 1.15 * wanted
     for norm in (module for module in net.modules() if isinstance(module, nn.BatchNorm2d)):
         assert (norm.weight == 1).all() and (norm.bias == 0).all()
@@ -420,7 +507,7 @@ def test_small_nets_whose_residuals_are_zero_pass_the_stem_on(training):
     net = zero_last_norms(fresh(resnet20)).train(training)
     stem, *maps = net.features(x)
     for number, found in enumerate(maps):
-        kept = stem[:, :, ::2**number, ::2**number]
+        kept = stem[:, :, :: 2**number, :: 2**number]
         assert_close(found[:, :16], kept, rtol=0, atol=0)
         assert (found[:, 16:] == 0).all()
     plain = zero_last_norms(fresh(plain20)).train(training)
@@ -429,8 +516,11 @@ def test_small_nets_whose_residuals_are_zero_pass_the_stem_on(training):
 
 
 NETS = {
-    "basic": narrow_basic, "bottleneck": narrow_bottleneck, "resnet20": resnet20, "plain20": plain20,
-    "plain, large": lambda: ResNet(PlainBlock, (1, 1), 5, 3, width=8),             # without projections to spare
+    "basic": narrow_basic,
+    "bottleneck": narrow_bottleneck,
+    "resnet20": resnet20,
+    "plain20": plain20,
+    "plain, large": lambda: ResNet(PlainBlock, (1, 1), 5, 3, width=8),  # without projections to spare
     "no norm": lambda: small_resnet(8, norm_layer=nn.Identity),
     "plain, no norm": lambda: small_resnet(8, skip=False, norm_layer=nn.Identity),
     "basic, no norm": lambda: narrow_basic(norm_layer=nn.Identity),
@@ -464,7 +554,7 @@ def test_the_input_of_a_block_stays_as_it_is(kind, norm_layer):
         block(x), block.residual(x)
         assert x._version == 0
         y = block.residual(x)
-        assert (y < 0).any()                                           # the ReLU comes after the addition
+        assert (y < 0).any()  # the ReLU comes after the addition
 
 
 @some
@@ -485,7 +575,7 @@ def test_in_training_mode_the_batch_is_what_normalises(make):
     x = randn(3, 3, 33, 38)
     with torch.no_grad():
         assert (net(x)[:2] - net(x[:2])).abs().max() > 1e-3
-    close(net(3 * x), net(x), 1e-2)                                    # the stem's BatchNorm divides the contrast out
+    close(net(3 * x), net(x), 1e-2)  # the stem's BatchNorm divides the contrast out
 
 
 @some
@@ -541,7 +631,7 @@ def test_a_copy_and_a_saved_state_give_the_same_logits(make):
     again = fresh(make, 4, seed=1).eval()
     again.load_state_dict(torch.load(file, weights_only=True), strict=True)
     copy = deepcopy(net)
-    nn.init.zeros_(net.conv1.weight)                                   # of neither copy
+    nn.init.zeros_(net.conv1.weight)  # of neither copy
     for other in (again, copy):
         assert_close(other(x), wanted, rtol=0, atol=0)
 
@@ -573,7 +663,7 @@ def test_one_batch_of_digits_is_learned():
     assert losses[0] > 1.5 and losses[-1] < 0.05
     with torch.no_grad():
         assert (net(images).argmax(1) == labels).all()
-        assert (net.eval()(images).argmax(1) == labels).float().mean() > 0.9      # with the running statistics
+        assert (net.eval()(images).argmax(1) == labels).float().mean() > 0.9  # with the running statistics
 
 
 # Each bad input ends in one line that says what came and what was wanted.
@@ -582,21 +672,25 @@ def test_one_batch_of_digits_is_learned():
 X = torch.zeros(2, 3, 16, 16)
 
 
-@pytest.mark.parametrize("x, error, message", [
-    (X.tolist(), TypeError, r"x wants a torch.Tensor \(B, C, H, W\), got list"),
-    (X.numpy(), TypeError, "x wants a torch.Tensor .*, got ndarray"),
-    (None, TypeError, "x wants a torch.Tensor .*, got NoneType"),
-    (X.to(torch.uint8), TypeError, "x wants a floating dtype, got torch.uint8"),
-    (X.long(), TypeError, "x wants a floating dtype, got torch.int64"),
-    (X.bool(), TypeError, "x wants a floating dtype, got torch.bool"),
-    (X[0], ValueError, r"x wants four axes \(B, C, H, W\), got the shape \(3, 16, 16\)"),
-    (X[None], ValueError, r"x wants four axes .*, got the shape \(1, 2, 3, 16, 16\)"),
-    (X[:, :1], ValueError, r"x wants 3 channels, got 1: \(2, 1, 16, 16\)"),
-    (X.permute(0, 2, 3, 1), ValueError, r"x wants 3 channels, got 16: \(2, 16, 16, 3\)"),
-    (X[:, :0], ValueError, r"x \(2, 0, 16, 16\) has an axis of size 0"),
-    (X[:, :, :0], ValueError, r"x \(2, 3, 0, 16\) has an axis of size 0"),
-    (X[..., :0], ValueError, r"x \(2, 3, 16, 0\) has an axis of size 0"),
-], ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    "x, error, message",
+    [
+        (X.tolist(), TypeError, r"x wants a torch.Tensor \(B, C, H, W\), got list"),
+        (X.numpy(), TypeError, "x wants a torch.Tensor .*, got ndarray"),
+        (None, TypeError, "x wants a torch.Tensor .*, got NoneType"),
+        (X.to(torch.uint8), TypeError, "x wants a floating dtype, got torch.uint8"),
+        (X.long(), TypeError, "x wants a floating dtype, got torch.int64"),
+        (X.bool(), TypeError, "x wants a floating dtype, got torch.bool"),
+        (X[0], ValueError, r"x wants four axes \(B, C, H, W\), got the shape \(3, 16, 16\)"),
+        (X[None], ValueError, r"x wants four axes .*, got the shape \(1, 2, 3, 16, 16\)"),
+        (X[:, :1], ValueError, r"x wants 3 channels, got 1: \(2, 1, 16, 16\)"),
+        (X.permute(0, 2, 3, 1), ValueError, r"x wants 3 channels, got 16: \(2, 16, 16, 3\)"),
+        (X[:, :0], ValueError, r"x \(2, 0, 16, 16\) has an axis of size 0"),
+        (X[:, :, :0], ValueError, r"x \(2, 3, 0, 16\) has an axis of size 0"),
+        (X[..., :0], ValueError, r"x \(2, 3, 16, 0\) has an axis of size 0"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_bad_images_are_refused(x, error, message):
     for net in (small_resnet(8), small_resnet(8, skip=False), narrow_basic()):
         for run in (net, net.features):
@@ -617,6 +711,8 @@ def test_bad_numbers_are_refused(name, value):
 @pytest.mark.parametrize("depth", [21, 18, 34, 2, 0, -4, True, 20.0, "20", None, (20,)])
 def test_bad_depths_are_refused(depth):
     for skip in (True, False):
-        with pytest.raises(ValueError, match=r"a depth of 6n \+ 2, such as 8, 20, 32, 44 or 56, got ") as refusal:
+        with pytest.raises(
+            ValueError, match=r"a depth of 6n \+ 2, such as 8, 20, 32, 44 or 56, got "
+        ) as refusal:
             small_resnet(depth, skip=skip)
         assert str(refusal.value).endswith(f"got {depth!r}")

@@ -33,7 +33,7 @@ def test_an_accelerator_goes_first_and_has_a_name(monkeypatch, kind, name):
 
 
 def draws():
-    return random.random(), np.random.rand(3).tolist(), torch.rand(3).tolist()   # noqa: NPY002
+    return random.random(), np.random.rand(3).tolist(), torch.rand(3).tolist()  # noqa: NPY002
 
 
 def test_a_seed_fixes_all_three_generators():
@@ -51,14 +51,17 @@ def test_the_ends_of_the_range_of_seeds(seed):
     assert runtime.seed_everything(seed) is None
 
 
-@pytest.mark.parametrize("seed, error, message", [
-    (-1, ValueError, r"wants 0 <= seed < 2\*\*32, got -1"),
-    (2**32, ValueError, r"wants 0 <= seed < 2\*\*32, got 4294967296"),
-    (1.0, TypeError, "wants an int, got float"),
-    ("1", TypeError, "wants an int, got str"),
-    (True, TypeError, "wants an int, got bool"),
-    (None, TypeError, "wants an int, got NoneType"),
-])
+@pytest.mark.parametrize(
+    "seed, error, message",
+    [
+        (-1, ValueError, r"wants 0 <= seed < 2\*\*32, got -1"),
+        (2**32, ValueError, r"wants 0 <= seed < 2\*\*32, got 4294967296"),
+        (1.0, TypeError, "wants an int, got float"),
+        ("1", TypeError, "wants an int, got str"),
+        (True, TypeError, "wants an int, got bool"),
+        (None, TypeError, "wants an int, got NoneType"),
+    ],
+)
 def test_a_bad_seed_is_refused_and_seeds_nothing(seed, error, message):
     runtime.seed_everything(3)
     first = draws()

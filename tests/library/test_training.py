@@ -1,4 +1,6 @@
-"""`fit`: it learns, goes on after a kill as if nothing had happened, and takes no checkpoint that it did not write."""
+"""`fit`: it learns, goes on after a kill as if nothing had happened, and takes no checkpoint that it did not
+write.
+"""
 
 import json
 import os
@@ -28,7 +30,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from torch.testing import assert_close
 from torch.utils.data import IterableDataset, TensorDataset
 
-from vlmbook.training import History, batches, fit, learning_rate, read_checkpoint, write_checkpoint
+from vlmbook.training.loop import History, batches, fit, learning_rate, read_checkpoint, write_checkpoint
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups as POSIX has them")
 
@@ -39,7 +41,11 @@ class Tied(nn.Module):
     def __init__(self, dropout=0.3):
         super().__init__()
         self.first, self.norm, self.dropout, self.last = (
-            nn.Linear(6, 6), nn.BatchNorm1d(6), nn.Dropout(dropout), nn.Linear(6, 6))
+            nn.Linear(6, 6),
+            nn.BatchNorm1d(6),
+            nn.Dropout(dropout),
+            nn.Linear(6, 6),
+        )
         self.last.weight = self.first.weight
 
     def forward(self, x):
@@ -81,6 +87,7 @@ def stops_at(stop, loss=loss_fn):
         if next(calls, None) is None:
             raise Crash
         return loss(model, *batch)
+
     return stopping
 
 
@@ -88,7 +95,8 @@ class Crash(Exception):
     pass
 
 
-# --- the loop --------------------------------------------------------------------------------------------------------
+# --- the loop -----------------------------------------------------------------------------------------------
+
 
 def test_it_learns():
     model = seeded(lambda: nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 6)))
@@ -103,8 +111,11 @@ def test_it_does_what_a_plain_loop_does():
     theirs = deepcopy(ours)
     history = train(ours, lr=0.02, warmup=3, weight_decay=0.1, clip=0.5, seed=5)
     optimizer = torch.optim.AdamW(theirs.parameters(), lr=0.02, weight_decay=0.1)
-    schedule = SequentialLR(optimizer, [LinearLR(optimizer, 1 / 4, total_iters=3), CosineAnnealingLR(optimizer, 12)],
-                            milestones=[3])
+    schedule = SequentialLR(
+        optimizer,
+        [LinearLR(optimizer, 1 / 4, total_iters=3), CosineAnnealingLR(optimizer, 12)],
+        milestones=[3],
+    )
     x, y = problem()
     order, losses = torch.Generator().manual_seed(5), []
     for _ in range(3):
@@ -126,10 +137,19 @@ def test_the_learning_rate_is_that_of_torch(steps, data):
     warmup = data.draw(st.integers(0, steps - 1))
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
     cosine = CosineAnnealingLR(optimizer, steps - warmup)
-    schedule = SequentialLR(optimizer, [LinearLR(optimizer, 1 / (warmup + 1), total_iters=warmup), cosine],
-                            milestones=[warmup]) if warmup else cosine
+    schedule = (
+        SequentialLR(
+            optimizer,
+            [LinearLR(optimizer, 1 / (warmup + 1), total_iters=warmup), cosine],
+            milestones=[warmup],
+        )
+        if warmup
+        else cosine
+    )
     for step in range(steps):
-        assert learning_rate(step, steps, 0.3, warmup) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-9)
+        assert learning_rate(step, steps, 0.3, warmup) == pytest.approx(
+            optimizer.param_groups[0]["lr"], abs=1e-9
+        )
         optimizer.step()
         schedule.step()
 
@@ -140,6 +160,7 @@ def test_clipping_bounds_the_norm_of_all_gradients_together():
         before = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
         train(model, epochs=1, batch_size=70, lr=1.0, clip=clip, optimizer=sgd)
         return (torch.cat([p.detach().flatten() for p in model.parameters()]) - before).norm().item()
+
     assert longest_step(0.01) == pytest.approx(0.01, rel=1e-3)
     assert longest_step(None) > 0.1
 
@@ -150,6 +171,7 @@ def test_evaluation_sees_the_bare_model_in_eval_mode_each_epoch():
     def evaluate(given):
         seen.append((given is model, given.training, given.dropout.training, torch.is_grad_enabled()))
         return {"count": torch.tensor(len(seen)), "half": 0.5}
+
     history = train(model, evaluate=evaluate)
     assert seen == [(True, False, False, False)] * 3
     assert history.evaluations == [{"count": float(n), "half": 0.5} for n in (1, 2, 3)]
@@ -162,7 +184,7 @@ def test_a_dataset_and_a_tuple_of_tensors_give_the_same():
     state = torch.get_rng_state()
     other = train(seeded(), TensorDataset(*problem()))
     assert other.losses == one.losses
-    assert not torch.equal(state, torch.get_rng_state())      # dropout drew, the loader did not
+    assert not torch.equal(state, torch.get_rng_state())  # dropout drew, the loader did not
     workers = train(datasets := seeded(), TensorDataset(*problem()), workers=1)
     assert workers.losses == one.losses
     assert_same(datasets.state_dict(), tuples.state_dict())
@@ -170,7 +192,9 @@ def test_a_dataset_and_a_tuple_of_tensors_give_the_same():
 
 def test_items_that_are_no_tuples_come_as_one_argument():
     images = list(torch.randn(10, 6))
-    history = train(seeded(), images_only := ListDataset(images), loss_fn=lambda model, x: model(x).square().mean())
+    history = train(
+        seeded(), images_only := ListDataset(images), loss_fn=lambda model, x: model(x).square().mean()
+    )
     assert len(images_only) == 10 and len(history.losses) == 3
 
 
@@ -189,22 +213,33 @@ def test_only_the_private_generator_shuffles():
     ours, other = (train(seeded(partial(Tied, dropout=0.0)), seed=seed).losses for seed in (0, 1))
     assert ours != other
     torch.manual_seed(7)
-    before = [random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()]   # noqa: NPY002
+    before = [random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()]  # noqa: NPY002
     train(model := Tied(dropout=0.0))
     del model
     torch.manual_seed(7)
-    assert before == [random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()]   # noqa: NPY002
+    assert before == [random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()]  # noqa: NPY002
 
 
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 5), st.integers(0, 20))
 def test_the_processes_share_each_batch(samples, batch_size, processes, start):
     data = (torch.arange(samples),)
     whole = list(batches(data, batch_size, 3, seed=4))
-    assert [sorted(torch.cat([b for step, (b,), _ in whole if epoch * len(whole) // 3 <= step
-                              < (epoch + 1) * len(whole) // 3]).tolist()) for epoch in range(3)] == [
-        list(range(samples))] * 3
-    parts = [list(batches(data, batch_size, 3, seed=4, start=start, rank=rank, processes=processes))
-             for rank in range(processes)]
+    assert [
+        sorted(
+            torch.cat(
+                [
+                    b
+                    for step, (b,), _ in whole
+                    if epoch * len(whole) // 3 <= step < (epoch + 1) * len(whole) // 3
+                ]
+            ).tolist()
+        )
+        for epoch in range(3)
+    ] == [list(range(samples))] * 3
+    parts = [
+        list(batches(data, batch_size, 3, seed=4, start=start, rank=rank, processes=processes))
+        for rank in range(processes)
+    ]
     for (step, (batch,), share), *shares in zip(whole[start:], *parts, strict=True):
         assert share == 1 and {s for s, _, _ in shares} == {step}
         counted = torch.cat([part for _, (part,), share in shares if share])
@@ -226,37 +261,53 @@ def test_the_model_comes_back_as_it_came():
     assert {name: m.training for name, m in model.named_modules()} == state
 
 
-# --- what it refuses -------------------------------------------------------------------------------------------------
+# --- what it refuses ----------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("options", "error", "says"), [
-    ({"data": "digits"}, TypeError, "got str"),
-    ({"data": torch.zeros(3, 6)}, TypeError, "tuple of tensors or a Dataset with a length, got Tensor"),
-    ({"data": (torch.zeros(3, 6), [1, 2, 3])}, TypeError, r"such as \(images, labels\), got \(Tensor, list\)"),
-    ({"data": (torch.zeros(3, 6), torch.zeros(4))}, ValueError, "one length, got 3 and 4"),
-    ({"data": (torch.zeros(0, 6), torch.zeros(0))}, ValueError, "got 0 samples"),
-    ({"data": TensorDataset(torch.zeros(0, 6))}, ValueError, "got 0 samples"),
-    ({"data": type("Stream", (IterableDataset,), {"__iter__": None})()}, TypeError, "with a length, got Stream"),
-    ({"model": 3}, TypeError, "torch.nn.Module, got int"),
-    ({"model": nn.ReLU()}, ValueError, "with parameters to train"),
-    ({"loss_fn": 3}, TypeError, "a function as loss_fn, got int"),
-    ({"evaluate": 3}, TypeError, "a function as evaluate, got int"),
-    ({"evaluate": lambda model: 3}, TypeError, "return a dict of numbers, got int"),
-    ({"loss_fn": lambda model, x, y: model(x)}, TypeError, r"a scalar tensor with a gradient, got one of shape \(16"),
-    ({"loss_fn": lambda model, x, y: 3.0}, TypeError, "got float"),
-    ({"epochs": 0}, ValueError, "epochs >= 1, got 0"),
-    ({"epochs": 1.5}, TypeError, "int as epochs, got 1.5"),
-    ({"batch_size": 0}, ValueError, "batch_size >= 1, got 0"),
-    ({"warmup": 15}, ValueError, "warmup below its 15 steps, got 15"),
-    ({"warmup": -1}, ValueError, "warmup >= 0"),
-    ({"lr": 0.0}, ValueError, "lr > 0, got 0.0"),
-    ({"lr": float("nan")}, ValueError, "lr > 0, got nan"),
-    ({"clip": -1}, ValueError, "clip > 0"),
-    ({"seed": -1}, ValueError, "seed >= 0"),
-    ({"precision": "fp16"}, ValueError, "precision=None or \"bf16\", got 'fp16'"),
-    ({"resume": True}, ValueError, "a file as checkpoint"),
-    ({"checkpoint_every": 3}, ValueError, "a file as checkpoint"),
-    ({"checkpoint_every": 0, "checkpoint": "x"}, ValueError, "checkpoint_every >= 1, got 0"),
-])
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"data": "digits"}, TypeError, "got str"),
+        ({"data": torch.zeros(3, 6)}, TypeError, "tuple of tensors or a Dataset with a length, got Tensor"),
+        (
+            {"data": (torch.zeros(3, 6), [1, 2, 3])},
+            TypeError,
+            r"such as \(images, labels\), got \(Tensor, list\)",
+        ),
+        ({"data": (torch.zeros(3, 6), torch.zeros(4))}, ValueError, "one length, got 3 and 4"),
+        ({"data": (torch.zeros(0, 6), torch.zeros(0))}, ValueError, "got 0 samples"),
+        ({"data": TensorDataset(torch.zeros(0, 6))}, ValueError, "got 0 samples"),
+        (
+            {"data": type("Stream", (IterableDataset,), {"__iter__": None})()},
+            TypeError,
+            "with a length, got Stream",
+        ),
+        ({"model": 3}, TypeError, "torch.nn.Module, got int"),
+        ({"model": nn.ReLU()}, ValueError, "with parameters to train"),
+        ({"loss_fn": 3}, TypeError, "a function as loss_fn, got int"),
+        ({"evaluate": 3}, TypeError, "a function as evaluate, got int"),
+        ({"evaluate": lambda model: 3}, TypeError, "return a dict of numbers, got int"),
+        (
+            {"loss_fn": lambda model, x, y: model(x)},
+            TypeError,
+            r"a scalar tensor with a gradient, got one of shape \(16",
+        ),
+        ({"loss_fn": lambda model, x, y: 3.0}, TypeError, "got float"),
+        ({"epochs": 0}, ValueError, "epochs >= 1, got 0"),
+        ({"epochs": 1.5}, TypeError, "int as epochs, got 1.5"),
+        ({"batch_size": 0}, ValueError, "batch_size >= 1, got 0"),
+        ({"warmup": 15}, ValueError, "warmup below its 15 steps, got 15"),
+        ({"warmup": -1}, ValueError, "warmup >= 0"),
+        ({"lr": 0.0}, ValueError, "lr > 0, got 0.0"),
+        ({"lr": float("nan")}, ValueError, "lr > 0, got nan"),
+        ({"clip": -1}, ValueError, "clip > 0"),
+        ({"seed": -1}, ValueError, "seed >= 0"),
+        ({"precision": "fp16"}, ValueError, "precision=None or \"bf16\", got 'fp16'"),
+        ({"resume": True}, ValueError, "a file as checkpoint"),
+        ({"checkpoint_every": 3}, ValueError, "a file as checkpoint"),
+        ({"checkpoint_every": 0, "checkpoint": "x"}, ValueError, "checkpoint_every >= 1, got 0"),
+    ],
+)
 def test_an_argument_it_cannot_use_is_named(options, error, says):
     with pytest.raises(error, match=says):
         train(options.pop("model", seeded()), **options)
@@ -268,57 +319,82 @@ def test_a_loss_that_is_not_finite_stops_before_it_does_harm(tmp_path, bad):
 
     def exploding(model, *batch):
         return loss_fn(model, *batch) * (bad if next(calls) == 7 else 1)
+
     model, path = seeded(), tmp_path / "c.safetensors"
     with pytest.raises(FloatingPointError, match=f"the loss is {bad} at step 7"):
         train(model, loss_fn=exploding, checkpoint=path, checkpoint_every=1)
     saved, notes = read_checkpoint(path)
     assert notes["step"] == 7
-    assert_same({n: p.data for n, p in model.named_parameters()},
-                {n: saved[f"model.{n}"] for n, _ in model.named_parameters()})
+    assert_same(
+        {n: p.data for n, p in model.named_parameters()},
+        {n: saved[f"model.{n}"] for n, _ in model.named_parameters()},
+    )
 
 
 def test_weights_that_are_not_finite_replace_no_checkpoint(tmp_path):
     calls = iter(range(100))
 
     def exploding(model, *batch):
-        if next(calls) == 7:      # a finite loss with an infinite gradient
+        if next(calls) == 7:  # a finite loss with an infinite gradient
             return (model.last.bias - model.last.bias.detach()).abs().sum().sqrt() + loss_fn(model, *batch)
         return loss_fn(model, *batch)
+
     path = tmp_path / "c.safetensors"
     with pytest.raises(FloatingPointError, match=r"last.bias is not finite after step 7"):
         train(seeded(), loss_fn=exploding, checkpoint=path, checkpoint_every=1)
     assert read_checkpoint(path)[1]["step"] == 7
 
 
-# --- going on --------------------------------------------------------------------------------------------------------
+# --- going on -----------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("stop", [0, 1, 4, 5, 6, 14])
 @pytest.mark.parametrize("every", [1, 4, None])
 def test_it_goes_on_as_if_nothing_had_happened(tmp_path, capsys, stop, every):
-    options = {"checkpoint_every": every, "clip": 1.0, "warmup": 2, "resume": True,
-               "evaluate": lambda model: {"draw": torch.rand(()), "python": random.random(), "numpy": np.random.rand()}}   # noqa: NPY002
-    random.seed(3), np.random.seed(3)   # noqa: NPY002
+    options = {
+        "checkpoint_every": every,
+        "clip": 1.0,
+        "warmup": 2,
+        "resume": True,
+        "evaluate": lambda model: {
+            "draw": torch.rand(()),
+            "python": random.random(),
+            "numpy": np.random.rand(),  # noqa: NPY002
+        },
+    }
+    random.seed(3), np.random.seed(3)  # noqa: NPY002
     whole = train(one := seeded(), checkpoint=tmp_path / "one", **options)
-    random.seed(3), np.random.seed(3)   # noqa: NPY002
+    random.seed(3), np.random.seed(3)  # noqa: NPY002
     with pytest.raises(Crash):
         train(seeded(), checkpoint=tmp_path / "two", loss_fn=stops_at(stop), **options)
     capsys.readouterr()
     written = stop // (every or 5) * (every or 5)
     if written:
-        random.seed(8), np.random.seed(8)   # noqa: NPY002
+        random.seed(8), np.random.seed(8)  # noqa: NPY002
     else:
-        random.seed(3), np.random.seed(3)   # noqa: NPY002
+        random.seed(3), np.random.seed(3)  # noqa: NPY002
     history = train(two := seeded(seed=9 if written else 0), checkpoint=tmp_path / "two", **options)
     assert (f"after step {written}" if written else "starts at step 0") in capsys.readouterr().out
     assert_same(one.state_dict(), two.state_dict())
     assert (history.losses, history.lrs, history.evaluations) == (whole.losses, whole.lrs, whole.evaluations)
-    (ours, our_notes), (theirs, their_notes) = read_checkpoint(tmp_path / "one"), read_checkpoint(tmp_path / "two")
+    (ours, our_notes), (theirs, their_notes) = (
+        read_checkpoint(tmp_path / "one"),
+        read_checkpoint(tmp_path / "two"),
+    )
     assert_same(ours, theirs)
     assert {**our_notes, "seconds": 0} == {**their_notes, "seconds": 0}
 
 
-@pytest.mark.parametrize("optimizer", [partial(torch.optim.SGD, momentum=0.9), torch.optim.SGD, torch.optim.Adagrad,
-                                       torch.optim.RMSprop, partial(torch.optim.Adam, amsgrad=True)])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        partial(torch.optim.SGD, momentum=0.9),
+        torch.optim.SGD,
+        torch.optim.Adagrad,
+        torch.optim.RMSprop,
+        partial(torch.optim.Adam, amsgrad=True),
+    ],
+)
 def test_any_optimizer_goes_on(tmp_path, optimizer):
     options = {"optimizer": optimizer, "resume": True, "checkpoint_every": 1}
     train(one := seeded(), checkpoint=tmp_path / "one", **options)
@@ -350,8 +426,10 @@ class NoisyDataset(ListDataset):
 
 def test_channels_last_goes_on(tmp_path):
     def net():
-        return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(32, 6)).to(
-            memory_format=torch.channels_last)
+        return nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(32, 6)
+        ).to(memory_format=torch.channels_last)
+
     x, y = torch.randn(40, 3, 6, 6, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 6
     train(one := seeded(net), (x, y))
     with pytest.raises(Crash):
@@ -367,12 +445,18 @@ def test_moments_lie_in_memory_as_their_weights_do(tmp_path):
     def optimizer(*parameters, **options):
         made.append(torch.optim.AdamW(*parameters, **options))
         return made[-1]
+
     x, y = torch.randn(8, 3, 6, 6), torch.arange(8) % 4
-    for resume in (False, True):              # the second time a finished run: only loaded
+    for resume in (False, True):  # the second time a finished run: only loaded
         net = nn.Sequential(nn.Conv2d(3, 4, 6), nn.Flatten()).to(memory_format=torch.channels_last)
         train(net, (x, y), checkpoint=tmp_path / "c", resume=resume, optimizer=optimizer)
         state = made[-1].state[net[0].weight]
-        assert net[0].weight.stride() == state["exp_avg"].stride() == state["exp_avg_sq"].stride() == (108, 1, 18, 3)
+        assert (
+            net[0].weight.stride()
+            == state["exp_avg"].stride()
+            == state["exp_avg_sq"].stride()
+            == (108, 1, 18, 3)
+        )
     assert torch.equal(state["exp_avg"], made[0].state[made[0].param_groups[0]["params"][0]]["exp_avg"])
     tensors, _ = read_checkpoint(tmp_path / "c")
     assert all(tensor.is_contiguous() for tensor in tensors.values())
@@ -384,8 +468,16 @@ def test_tied_weights_are_kept_once_and_stay_tied(tmp_path):
     train(model, checkpoint=tmp_path / "c")
     tensors, _ = read_checkpoint(tmp_path / "c")
     names = {name.removeprefix("model.") for name in tensors if name.startswith("model.")}
-    assert names == {"first.weight", "first.bias", "last.bias", "norm.weight", "norm.bias", "norm.running_mean",
-                     "norm.running_var", "norm.num_batches_tracked"}
+    assert names == {
+        "first.weight",
+        "first.bias",
+        "last.bias",
+        "norm.weight",
+        "norm.bias",
+        "norm.running_mean",
+        "norm.running_var",
+        "norm.num_batches_tracked",
+    }
     train(again := seeded(seed=4), checkpoint=tmp_path / "c", resume=True)
     assert again.last.weight is again.first.weight
     assert_same(again.state_dict(), model.state_dict())
@@ -393,7 +485,7 @@ def test_tied_weights_are_kept_once_and_stay_tied(tmp_path):
 
 def test_tensors_that_share_memory_are_kept_each(tmp_path):
     model = seeded()
-    model.register_buffer("head", model.first.weight.detach()[:2])      # safetensors refuses such
+    model.register_buffer("head", model.first.weight.detach()[:2])  # safetensors refuses such
     train(model, checkpoint=tmp_path / "c")
     tensors, _ = read_checkpoint(tmp_path / "c")
     assert torch.equal(tensors["model.head"], tensors["model.first.weight"][:2])
@@ -424,7 +516,8 @@ def test_nothing_is_pickled(tmp_path, monkeypatch):
     assert os.listdir(tmp_path / "folder") == ["c"]
 
 
-# --- checkpoints that are refused ------------------------------------------------------------------------------------
+# --- checkpoints that are refused ---------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
@@ -468,12 +561,14 @@ def test_every_byte_of_the_header_counts(tmp_path, written):
         with pytest.raises(ValueError, match=BROKEN):
             read_checkpoint(tmp_path / "c")
     digest = written.index(b'"sha256":"') + len(b'"sha256":"')
-    refused(tmp_path, written[:digest] + written[digest:digest + 64].upper() + written[digest + 64:], BROKEN)
+    refused(
+        tmp_path, written[:digest] + written[digest : digest + 64].upper() + written[digest + 64 :], BROKEN
+    )
 
 
 @pytest.mark.parametrize("part", [0, 1, 8, 100, 0.1, 0.5, 0.99, -1])
 def test_a_part_of_a_checkpoint_is_refused(tmp_path, written, part):
-    refused(tmp_path, written[:int(part * len(written)) if isinstance(part, float) else part], BROKEN)
+    refused(tmp_path, written[: int(part * len(written)) if isinstance(part, float) else part], BROKEN)
 
 
 def test_more_than_a_checkpoint_is_refused(tmp_path, written):
@@ -505,26 +600,32 @@ def test_a_safetensors_file_of_others_is_refused(tmp_path):
     refused(tmp_path, (tmp_path / "c").read_bytes(), "is of format 9, this version reads 1")
 
 
-@pytest.mark.parametrize(("make", "says"), [
-    (lambda: nn.Linear(6, 6), "of another model: weight is missing there and float32 \\(6, 6\\) here"),
-    (lambda: Tied().double(), "first.weight is float32 \\(6, 6\\) there and float64 \\(6, 6\\) here"),
-    (lambda: Tied(dropout=0.4), "of another model: the weights have the same shapes, the layers differ"),
-])
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: nn.Linear(6, 6), "of another model: weight is missing there and float32 \\(6, 6\\) here"),
+        (lambda: Tied().double(), "first.weight is float32 \\(6, 6\\) there and float64 \\(6, 6\\) here"),
+        (lambda: Tied(dropout=0.4), "of another model: the weights have the same shapes, the layers differ"),
+    ],
+)
 def test_a_checkpoint_of_another_model_is_refused(tmp_path, written, make, says):
     refused(tmp_path, written, says, model=make())
 
 
-@pytest.mark.parametrize(("options", "says"), [
-    ({"lr": 0.02}, "other settings: lr 0.01 there, 0.02 here"),
-    ({"epochs": 4, "clip": 1.0}, "other settings: epochs 3 there, 4 here; clip None there, 1.0 here"),
-    ({"batch_size": 8}, "batch_size 16 there, 8 here"),
-    ({"seed": 1}, "seed 0 there, 1 here"),
-    ({"warmup": 1}, "warmup 0 there, 1 here"),
-    ({"weight_decay": 0.1}, "weight_decay 0.0 there, 0.1 here"),
-    ({"data": problem(71)}, "samples 70 there, 71 here"),
-    ({"optimizer": partial(torch.optim.AdamW, eps=1e-6)}, "optimizer eps 1e-08 there, 1e-06 here"),
-    ({"optimizer": torch.optim.SGD}, "optimizer 'AdamW' there, 'SGD' here"),
-])
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"lr": 0.02}, "other settings: lr 0.01 there, 0.02 here"),
+        ({"epochs": 4, "clip": 1.0}, "other settings: epochs 3 there, 4 here; clip None there, 1.0 here"),
+        ({"batch_size": 8}, "batch_size 16 there, 8 here"),
+        ({"seed": 1}, "seed 0 there, 1 here"),
+        ({"warmup": 1}, "warmup 0 there, 1 here"),
+        ({"weight_decay": 0.1}, "weight_decay 0.0 there, 0.1 here"),
+        ({"data": problem(71)}, "samples 70 there, 71 here"),
+        ({"optimizer": partial(torch.optim.AdamW, eps=1e-6)}, "optimizer eps 1e-08 there, 1e-06 here"),
+        ({"optimizer": torch.optim.SGD}, "optimizer 'AdamW' there, 'SGD' here"),
+    ],
+)
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path, written, options, says):
     refused(tmp_path, written, says, **options)
 
@@ -533,7 +634,7 @@ def test_a_checkpoint_takes_the_place_of_the_last_in_one_step(tmp_path, monkeypa
     path, kept, order = tmp_path / "c", tmp_path / "kept", []
     write_checkpoint(path, {"a": torch.zeros(3)}, 1)
     before = path.read_bytes()
-    os.link(path, kept)                       # the same file by another name: written into, it would change too
+    os.link(path, kept)  # the same file by another name: written into, it would change too
 
     def replace(new, old, *, do=os.replace):
         assert read_checkpoint(new)[1] == 2 and path.read_bytes() == before
@@ -543,6 +644,7 @@ def test_a_checkpoint_takes_the_place_of_the_last_in_one_step(tmp_path, monkeypa
     def fsync(file, *, do=os.fsync):
         do(file)
         order.append("on the disk")
+
     monkeypatch.setattr(os, "replace", replace), monkeypatch.setattr(os, "fsync", fsync)
     write_checkpoint(path, {"a": torch.ones(3)}, 2)
     assert order[:2] == ["on the disk", "replaced"] and read_checkpoint(path)[1] == 2
@@ -555,13 +657,15 @@ def test_a_write_that_fails_leaves_the_last_checkpoint(tmp_path, monkeypatch):
 
     def full(*_):
         raise OSError("No space left on device")
+
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         write_checkpoint(tmp_path / "c", {"a": torch.zeros(3)}, {})
     assert (tmp_path / "c").read_bytes() == before
 
 
-# --- interruption ----------------------------------------------------------------------------------------------------
+# --- interruption -------------------------------------------------------------------------------------------
+
 
 def interrupting(*at):
     """A loss function that presses Ctrl-C in those steps."""
@@ -571,6 +675,7 @@ def interrupting(*at):
         if next(calls) in at:
             signal.raise_signal(signal.SIGINT)
         return loss_fn(model, *batch)
+
     return pressed
 
 
@@ -595,6 +700,7 @@ def test_a_second_interrupt_stops_at_once(tmp_path):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         raise AssertionError("it went on")
+
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(seeded(), loss_fn=impatient)
@@ -609,14 +715,14 @@ def test_it_trains_in_a_thread_where_no_signal_arrives():
     assert len(losses) == 15
 
 
-# --- processes of their own ------------------------------------------------------------------------------------------
+# --- processes of their own ---------------------------------------------------------------------------------
 
 SCRIPT = """
 import json, os, sys, time
 import torch
 from torch import nn
 from torch.nn import functional as F
-from vlmbook.training import fit, weights
+from vlmbook.training.loop import fit, weights
 
 def digest(model):
     return {name: tensor.tolist() for name, tensor in weights(model).items()}
@@ -635,7 +741,9 @@ def script(tmp_path, body):
 
 @posix
 def test_killed_at_three_moments_it_ends_where_an_uninterrupted_run_ends(tmp_path):
-    path = script(tmp_path, """
+    path = script(
+        tmp_path,
+        """
         def slow_loss(model, x, y):
             print("step", flush=True)
             time.sleep(0.01)
@@ -646,11 +754,17 @@ def test_killed_at_three_moments_it_ends_where_an_uninterrupted_run_ends(tmp_pat
                       checkpoint_every=1, resume=True, progress=False)
         with open(sys.argv[2], "w") as file:
             json.dump([history.losses, digest(model)], file)
-    """)
+    """,
+    )
 
     def start(name):
-        return subprocess.Popen([sys.executable, path, tmp_path / name, tmp_path / f"{name}.json"],
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            [sys.executable, path, tmp_path / name, tmp_path / f"{name}.json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
     uninterrupted, moments, said = start("one"), random.Random(time.time_ns()), []
     for _ in range(3):
         run = start("two")
@@ -671,7 +785,9 @@ def test_killed_at_three_moments_it_ends_where_an_uninterrupted_run_ends(tmp_pat
 
 
 def test_the_loaders_processes_ignore_an_interrupt():
-    [(_, (ignored,), _)] = batches(HandlerDataset([0, 1]), 2, 1, seed=0, workers=1, device=torch.device("cpu"))
+    [(_, (ignored,), _)] = batches(
+        HandlerDataset([0, 1]), 2, 1, seed=0, workers=1, device=torch.device("cpu")
+    )
     assert ignored.tolist() == [True, True]
     [(_, (ignored,), _)] = batches(HandlerDataset([0, 1]), 2, 1, seed=0, device=torch.device("cpu"))
     assert ignored.tolist() == [False, False]
@@ -685,7 +801,9 @@ class HandlerDataset(ListDataset):
 @posix
 def test_an_interrupt_of_the_whole_group_leaves_the_loader_its_processes(tmp_path):
     """A terminal and Jupyter interrupt the processes of a DataLoader too."""
-    path = script(tmp_path, """
+    path = script(
+        tmp_path,
+        """
         class Slow(torch.utils.data.TensorDataset):
             def __getitem__(self, index):
                 time.sleep(0.02)      # 0.3 s a batch: it is being loaded when the interrupt comes
@@ -696,9 +814,15 @@ def test_an_interrupt_of_the_whole_group_leaves_the_loader_its_processes(tmp_pat
             return F.cross_entropy(model(x), y)
 
         fit(nn.Linear(6, 6), Slow(x, y), loss_fn=loss_fn, epochs=9, batch_size=16, lr=0.01, workers=1, progress=False)
-    """)
-    run = subprocess.Popen([sys.executable, path], start_new_session=True, stdout=subprocess.PIPE,
-                           stderr=subprocess.PIPE, text=True)
+    """,
+    )
+    run = subprocess.Popen(
+        [sys.executable, path],
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert run.stdout.readline() == "step\n"
     time.sleep(0.1)
     os.killpg(run.pid, signal.SIGINT)
@@ -709,11 +833,13 @@ def test_an_interrupt_of_the_whole_group_leaves_the_loader_its_processes(tmp_pat
 
 @posix
 def test_two_processes_train_as_one_does(tmp_path):
-    path = script(tmp_path, """
+    path = script(
+        tmp_path,
+        """
         import atexit
         import random
         import numpy as np
-        import vlmbook.training
+        import vlmbook.training.loop
 
         out, rank, written = sys.argv[1], os.environ.get("RANK", "0"), []
 
@@ -722,10 +848,10 @@ def test_two_processes_train_as_one_does(tmp_path):
                 file.write(str(torch.distributed.is_initialized()))
         atexit.register(at_the_end)
 
-        def counted(*arguments, write=vlmbook.training.write_checkpoint):
+        def counted(*arguments, write=vlmbook.training.loop.write_checkpoint):
             written.append(arguments)
             write(*arguments)
-        vlmbook.training.write_checkpoint = counted
+        vlmbook.training.loop.write_checkpoint = counted
 
         def drawn():
             return [torch.rand(()).item(), random.random(), np.random.rand()]
@@ -747,41 +873,70 @@ def test_two_processes_train_as_one_does(tmp_path):
             json.dump([os.environ.get("WORLD_SIZE"), os.getpid(),
                        torch.distributed.is_initialized() and torch.distributed.get_world_size(),
                        history.losses, history.evaluations, digest(model), seen, draws, len(written)], file)
-    """)
-    alone = subprocess.Popen([sys.executable, path, tmp_path / "one"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                             text=True)
+    """,
+    )
+    alone = subprocess.Popen(
+        [sys.executable, path, tmp_path / "one"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    both = subprocess.run([*torchrun, path, tmp_path / "two"], capture_output=True, text=True, timeout=120,
-                          env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"})
+    both = subprocess.run(
+        [*torchrun, path, tmp_path / "two"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+    )
     assert both.returncode == 0, both.stderr
     _, errors = alone.communicate(timeout=60)
     assert alone.returncode == 0, errors
     _, _, _, losses, evaluations, digest, seen, *_ = json.loads((tmp_path / "one.0").read_text())
     first, second = (json.loads((tmp_path / f"two.{rank}").read_text()) for rank in (0, 1))
     assert first[0] == second[0] == "2" and first[1] != second[1] and first[2] == second[2] == 2
-    assert seen == [23, 23, 23, 1] * 3      # the last batch is too small for two: the second counts nothing
+    assert seen == [23, 23, 23, 1] * 3  # the last batch is too small for two: the second counts nothing
     assert first[6] == [12, 12, 12, 1] * 3 and second[6] == [11, 11, 11, 1] * 3
     assert first[3] == second[3] and first[5] == second[5]
     assert_close(first[3], losses, rtol=1e-5, atol=1e-5)
     assert first[4] == evaluations
     assert_close(first[5]["0.weight"], digest["0.weight"], rtol=1e-4, atol=1e-5)
     assert not {*first[7]} & {*second[7]}
-    assert (first[8], second[8], both.stdout.count("goes on from")) == (6, 0, 1)      # one process writes and speaks
-    assert [(tmp_path / f"two.{rank}.end").read_text() for rank in (0, 1)] == ["False", "False"]     # it parts in peace
+    assert (first[8], second[8], both.stdout.count("goes on from")) == (
+        6,
+        0,
+        1,
+    )  # one process writes and speaks
+    assert [(tmp_path / f"two.{rank}.end").read_text() for rank in (0, 1)] == [
+        "False",
+        "False",
+    ]  # it parts in peace
 
 
 @posix
 def test_the_readmes_script_runs_in_two_processes(tmp_path, monkeypatch):
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    [body] = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "vlmbook.training" in block]
+    [body] = [
+        block
+        for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+        if "vlmbook.training" in block
+    ]
     (tmp_path / "train.py").write_text(body, encoding="utf-8")
     _, *arguments = next(line for line in readme.splitlines() if line.startswith("torchrun ")).split()
     monkeypatch.chdir(tmp_path)
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PET_STANDALONE": "1"}   # any port
-    run = subprocess.run([sys.executable, "-m", "torch.distributed.run", *arguments], capture_output=True, text=True,
-                         timeout=120, env=environment)
+    environment = os.environ | {
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",
+        "PET_STANDALONE": "1",
+    }  # any port
+    run = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+    )
     assert run.returncode == 0, run.stderr
-    assert run.stdout.count("starts at step 0") == 1 and run.stderr.count("| 0/230 [") == 1      # one process speaks
+    assert (
+        run.stdout.count("starts at step 0") == 1 and run.stderr.count("| 0/230 [") == 1
+    )  # one process speaks
     both, notes = read_checkpoint("digits.safetensors")
     assert notes["settings"]["processes"] == 2 and notes["step"] == 230
     with pytest.raises(ValueError, match="other settings: processes 2 there, 1 here"):
@@ -795,7 +950,9 @@ def test_the_readmes_script_runs_in_two_processes(tmp_path, monkeypatch):
 
 
 def test_precision_is_bfloat16_where_asked_for_and_fixed_for_the_process(tmp_path):
-    path = script(tmp_path, """
+    path = script(
+        tmp_path,
+        """
         import copy
         from accelerate import Accelerator
         seen = []
@@ -815,8 +972,14 @@ def test_precision_is_bfloat16_where_asked_for_and_fixed_for_the_process(tmp_pat
             fit(inner, (x, y), **options)
         except ValueError as reason:
             print(reason)
-    """)
-    run = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=60,
-                         env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
+    """,
+    )
+    run = subprocess.run(
+        [sys.executable, path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+    )
     assert run.returncode == 0, run.stderr
     assert "precision is fixed per process: it has been 'bf16' since the first fit, got 'no'" in run.stdout

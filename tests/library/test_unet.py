@@ -1,4 +1,6 @@
-"""The U-Net against a composition of PyTorch's functions, its losses against loops; then what any right answer has."""
+"""The U-Net against a composition of PyTorch's functions, its losses against loops; then what any right
+answer has.
+"""
 
 import json
 import math
@@ -34,7 +36,9 @@ def randint(high, *shape, seed=0):
 
 
 def fresh(*arguments, seed=0, dtype=torch.float64, width=4, depth=2, **options):
-    """A UNet in eval mode in which no signal dies, with BatchNorms that are not the identity, as after training."""
+    """A UNet in eval mode in which no signal dies, with BatchNorms that are not the identity, as after
+    training.
+    """
     torch.manual_seed(seed)
     net = UNet(*arguments, width=width, depth=depth, **options)
     for layer in (module for module in net.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)):
@@ -47,7 +51,9 @@ def fresh(*arguments, seed=0, dtype=torch.float64, width=4, depth=2, **options):
 
 
 def positive(**options):
-    """One channel in and out, no negative weight, no bias: the output is 0 exactly where only zeros are seen."""
+    """One channel in and out, no negative weight, no bias: the output is 0 exactly where only zeros are
+    seen.
+    """
     net = fresh(1, 1, width=1, **options)
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -64,11 +70,13 @@ def positive(**options):
 
 def composed(weights, x, *, depth, skip, up, training):
     """(dict of str -> tensor, (B, C, H, W)) -> logits."""
+
     def double_conv(name, x):
         for conv, norm in ((0, 1), (3, 4)):
             x = F.conv2d(x, weights[f"{name}.{conv}.weight"], padding=1)
-            mean, var, scale, shift = (weights[f"{name}.{norm}.{part}"]
-                                       for part in ("running_mean", "running_var", "weight", "bias"))
+            mean, var, scale, shift = (
+                weights[f"{name}.{norm}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
+            )
             x = F.relu(F.batch_norm(x, mean.clone(), var.clone(), scale, shift, training))
         return x
 
@@ -85,7 +93,7 @@ def composed(weights, x, *, depth, skip, up, training):
     x = double_conv(f"encoder.{depth}", x)
     for level in range(depth - 1, -1, -1):
         across = kept[level]
-        x = enlarged(f"upward.{level}", x)[:, :, :across.shape[2], :across.shape[3]]
+        x = enlarged(f"upward.{level}", x)[:, :, : across.shape[2], : across.shape[3]]
         x = double_conv(f"decoder.{level}", torch.cat((across, x), dim=1) if skip else x)
     return F.conv2d(x, weights["head.weight"], weights["head.bias"])
 
@@ -107,13 +115,24 @@ def assert_equals_the_composition(x, channels, classes, *, training, width, **op
 
 
 @settings(max_examples=60, deadline=None)
-@given(size=st.tuples(st.integers(1, 20), st.integers(1, 20)), depth=st.integers(1, 3), batch=st.integers(1, 3),
-       channels=st.integers(1, 3), classes=st.integers(1, 3), width=st.integers(1, 3), skip=st.booleans(),
-       up=st.sampled_from(["transposed", "bilinear"]), training=st.booleans())
-def test_equals_its_composition_in_values_and_gradients(size, depth, batch, channels, classes, width, skip, up,
-                                                        training):
-    x = randn(batch + training, channels, *size)              # BatchNorm wants two pixels to train on
-    assert_equals_the_composition(x, channels, classes, training=training, width=width, depth=depth, skip=skip, up=up)
+@given(
+    size=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    depth=st.integers(1, 3),
+    batch=st.integers(1, 3),
+    channels=st.integers(1, 3),
+    classes=st.integers(1, 3),
+    width=st.integers(1, 3),
+    skip=st.booleans(),
+    up=st.sampled_from(["transposed", "bilinear"]),
+    training=st.booleans(),
+)
+def test_equals_its_composition_in_values_and_gradients(
+    size, depth, batch, channels, classes, width, skip, up, training
+):
+    x = randn(batch + training, channels, *size)  # BatchNorm wants two pixels to train on
+    assert_equals_the_composition(
+        x, channels, classes, training=training, width=width, depth=depth, skip=skip, up=up
+    )
 
 
 @ups
@@ -121,7 +140,9 @@ def test_equals_its_composition_in_values_and_gradients(size, depth, batch, chan
 @pytest.mark.parametrize("size", [(1, 1), (1, 6), (7, 13), (8, 16), (9, 8), (17, 3)])
 @pytest.mark.parametrize("training", [True, False])
 def test_equals_its_composition_at_awkward_sizes(size, skip, up, training):
-    assert_equals_the_composition(randn(2, 3, *size), 3, 2, training=training, width=3, depth=3, skip=skip, up=up)
+    assert_equals_the_composition(
+        randn(2, 3, *size), 3, 2, training=training, width=3, depth=3, skip=skip, up=up
+    )
 
 
 def test_equals_its_composition_in_float32_and_in_channels_last():
@@ -165,8 +186,12 @@ def iou_loops(prediction, target, num_classes):
     return torch.tensor(scores)
 
 
-pictures = {"batch": st.integers(1, 2), "classes": st.integers(1, 4), "size": st.tuples(st.integers(1, 4),
-            st.integers(1, 4)), "seed": st.integers(0, 2**31)}
+pictures = {
+    "batch": st.integers(1, 2),
+    "classes": st.integers(1, 4),
+    "size": st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    "seed": st.integers(0, 2**31),
+}
 
 
 @settings(max_examples=40, deadline=None)
@@ -201,8 +226,9 @@ def test_iou_is_the_loops_and_scikit_learns(batch, classes, size, seed, absent):
     found = iou(prediction, target, classes + absent)
     assert found.shape == (classes + absent,) and found.dtype == torch.float32
     assert_close(found, iou_loops(prediction, target, classes + absent), equal_nan=True)
-    theirs = jaccard_score(target.flatten(), prediction.flatten(), labels=range(classes + absent), average=None,
-                           zero_division=0)
+    theirs = jaccard_score(
+        target.flatten(), prediction.flatten(), labels=range(classes + absent), average=None, zero_division=0
+    )
     assert_close(found.nan_to_num(0).double(), torch.from_numpy(theirs), rtol=1e-6, atol=0)
 
 
@@ -211,7 +237,7 @@ def test_iou_takes_masks_of_any_whole_dtype(dtype):
     prediction, target = randint(2, 2, 9, 8), randint(2, 2, 9, 8, seed=1)
     assert_close(iou(prediction.to(dtype), target.to(dtype), 2), iou(prediction, target, 2))
     many = randint(200, 2, 9, 8), randint(200, 2, 9, 8, seed=1)
-    if dtype is torch.uint8:                                   # whose products would overflow
+    if dtype is torch.uint8:  # whose products would overflow
         assert_close(iou(*(m.byte() for m in many), 200), iou(*many, 200), equal_nan=True)
 
 
@@ -239,9 +265,9 @@ def test_dice_loss_is_zero_when_right_and_one_when_wrong():
 def test_an_object_of_few_pixels_weighs_as_much_as_a_large_one():
     target = torch.zeros(1, 100, 100, dtype=torch.int64)
     target[0, :2, :2] = 1
-    background = 50 * F.one_hot(0 * target, 2).movedim(-1, 1).double()        # "there is nothing"
+    background = 50 * F.one_hot(0 * target, 2).movedim(-1, 1).double()  # "there is nothing"
     missed = 1 - iou(background.argmax(1), target, 2).mean()
-    assert 0.39 < dice_loss(background, target) < 0.41 and missed > 0.5        # 1 / (4 + 1) is smooth's
+    assert 0.39 < dice_loss(background, target) < 0.41 and missed > 0.5  # 1 / (4 + 1) is smooth's
     assert 0.49 < dice_loss(background, target, smooth=0.0) < 0.51
 
 
@@ -272,7 +298,7 @@ def test_sizes_of_the_encoders_maps_and_of_what_is_concatenated(size, depth, ski
     sizes = [tuple(math.ceil(n / 2**level) for n in size) for level in range(depth + 1)]
     assert [tuple(m.shape) for m in maps] == [(2, 2 * 2**level, *sizes[level]) for level in range(depth + 1)]
     assert_close(net.decode(maps), net(x), rtol=0, atol=0)
-    assert_close(maps, before, rtol=0, atol=0)                                 # nothing wrote into them
+    assert_close(maps, before, rtol=0, atol=0)  # nothing wrote into them
     assert list(entered) == list(reversed(range(depth)))
     for level, entering in entered.items():
         channels = 2 * 2**level
@@ -283,8 +309,10 @@ def test_sizes_of_the_encoders_maps_and_of_what_is_concatenated(size, depth, ski
 
 def number_of_parameters(channels, classes, width, depth, skip, up):
     """By the formula: 9 weights a pair of channels, 4 numbers a BatchNorm's pair of channels, and so on."""
+
     def double_conv(ins, outs):
         return 9 * ins * outs + 9 * outs * outs + 2 * 2 * outs
+
     total, ins = width * classes + classes, channels
     for level in range(depth + 1):
         total, ins = total + double_conv(ins, width * 2**level), width * 2**level
@@ -310,7 +338,7 @@ def test_the_papers_network_has_31_million_parameters():
     paper = {"width": 64, "depth": 4, "skip": True, "up": "transposed"}
     assert sum(p.numel() for p in net.parameters()) == number_of_parameters(1, 2, **paper) == 31_036_546
     convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
-    assert len(convolutions) == 23                                             # the paper, section 2
+    assert len(convolutions) == 23  # the paper, section 2
     assert [m.weight.shape[0] for m in convolutions[:10:2]] == [64, 128, 256, 512, 1024]
 
 
@@ -363,9 +391,9 @@ def test_a_shift_by_whole_cells_of_the_lowest_level_shifts_the_output(depth, up)
     net, x = fresh(2, 2, depth=depth, up=up), randn(1, 2, 80, 88)
     far, step, y = net.receptive_radius(), 2**depth, net(x)
     inner = (..., slice(far, -far), slice(far, -far))
-    assert_close(net(x[..., step:, 2 * step:])[inner], y[..., step:, 2 * step:][inner], **EXACT)
-    moved = (net(x[..., step - 1:, :])[inner] - y[..., step - 1:, :][inner]).abs().max()
-    assert moved > 1e-3                                                        # pooling has a grid
+    assert_close(net(x[..., step:, 2 * step :])[inner], y[..., step:, 2 * step :][inner], **EXACT)
+    moved = (net(x[..., step - 1 :, :])[inner] - y[..., step - 1 :, :][inner]).abs().max()
+    assert moved > 1e-3  # pooling has a grid
 
 
 def test_images_of_a_batch_do_not_meet_in_eval_mode():
@@ -381,7 +409,9 @@ def test_images_logits_and_targets_stay_as_they_are(training):
     logits = fresh(3, 2).train(training)(x)
     copy = logits.detach().clone()
     cross_entropy_loss(logits, target), dice_loss(logits, target), iou(logits.argmax(1), target, 2)
-    assert_close([x, logits.detach(), target], [randn(2, 3, 9, 10), copy, randint(2, 2, 9, 10)], rtol=0, atol=0)
+    assert_close(
+        [x, logits.detach(), target], [randn(2, 3, 9, 10), copy, randint(2, 2, 9, 10)], rtol=0, atol=0
+    )
 
 
 # Receptive radius.
@@ -389,7 +419,7 @@ def test_images_logits_and_targets_stay_as_they_are(training):
 
 def seen(net, n):
     """-> (n, n) bool: whether output pixel i of a row of n sees input pixel j."""
-    rows = torch.eye(n, dtype=torch.float64)[:, None, None]                    # (n, 1, 1, n): one lit pixel each
+    rows = torch.eye(n, dtype=torch.float64)[:, None, None]  # (n, 1, 1, n): one lit pixel each
     across, down = net(rows)[:, 0, 0], net(rows.mT)[:, 0, :, 0]
     assert (across != 0).equal(down != 0)
     return (across != 0).T
@@ -404,7 +434,7 @@ def test_receptive_radius_is_the_farthest_pixel_seen(depth, skip, up):
     n = 2 * radius + 2 * 2**depth + 7
     i, j = seen(net, n).nonzero().T
     assert isinstance(radius, int) and (i - j).max() == (j - i).max() == radius
-    for place in range(2**depth):                                              # and of each place by itself
+    for place in range(2**depth):  # and of each place by itself
         middle = (n // 2 >> depth << depth) + place
         assert (j[i == middle] - middle).abs().max() == net._reach(place)
 
@@ -417,9 +447,9 @@ def test_receptive_radius_is_where_gradients_end(depth, up):
     n = 2 * radius + 4 * 2**depth
     farthest = 0
     for middle in range(n // 2, n // 2 + 2**depth):
-        for peak in (0, n - 1):                  # the brighter a pixel the nearer to that end: max pooling passes it
+        for peak in (0, n - 1):  # the brighter a pixel the nearer to that end: max pooling passes it
             x = (1 - (torch.arange(n) - peak).abs() / n).double().view(1, 1, 1, n).requires_grad_()
-            gradient, = torch.autograd.grad(net(x)[0, 0, 0, middle], x)
+            (gradient,) = torch.autograd.grad(net(x)[0, 0, 0, middle], x)
             farthest = max(farthest, *(gradient[0, 0, 0].nonzero() - middle).abs().flatten().tolist())
     assert radius - 2**depth < farthest <= radius
 
@@ -453,7 +483,7 @@ def test_predict_tiled_is_the_model_on_a_photograph(tile, up):
         net, x = fresh(1, 2, depth=depth, up=up, dtype=dtype), randn(1, 1, 600, 500, dtype=dtype)
         with torch.no_grad():
             whole = net(x)
-        assert whole.std() > 0.1                                               # there is something to compare
+        assert whole.std() > 0.1  # there is something to compare
         assert_close(predict_tiled(net, x, tile=tile, overlap=net.receptive_radius()), whole, **close)
 
 
@@ -462,7 +492,9 @@ def test_predict_tiled_is_the_model_on_a_photograph(tile, up):
 def test_predict_tiled_in_tiles_of_one_pixel(skip, up):
     net, x = fresh(3, 2, skip=skip, up=up), randn(2, 3, 9, 6)
     for image in (x, x[..., :1, :1]):
-        assert_close(predict_tiled(net, image, tile=1, overlap=net.receptive_radius()), net(image).detach(), **EXACT)
+        assert_close(
+            predict_tiled(net, image, tile=1, overlap=net.receptive_radius()), net(image).detach(), **EXACT
+        )
 
 
 @ups
@@ -520,7 +552,8 @@ torch.manual_seed(0)
 resident = psutil.Process().memory_info
 net, image = UNet(1, 2, width=4, depth=2).eval(), torch.rand(1, 1, 4000, 4000)
 options = {"tile": 500, "overlap": net.receptive_radius()}
-predict_tiled(net, image[..., :600, :600], **options)          # what comes with the first call is no matter of size
+# what comes with the first call is no matter of size
+predict_tiled(net, image[..., :600, :600], **options)
 before, sizes = resident().rss, []
 torch.nn.modules.module.register_module_forward_hook(lambda *_: sizes.append(resident().rss))
 logits = predict_tiled(net, image, **options)
@@ -531,7 +564,9 @@ json.dump({"growth": max(sizes) - before, "logits": logits.numel() * 4, "map": i
 
 
 def test_a_large_image_needs_little_more_memory_than_its_logits():
-    """The whole image at once keeps the level-0 map and concatenates it to another: three times `map`, and more."""
+    """The whole image at once keeps the level-0 map and concatenates it to another: three times `map`, and
+    more.
+    """
     run = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, timeout=200)
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout)
@@ -609,13 +644,31 @@ def classes(name, shape):
 
 def counts(name):
     wanted = f"UNet wants a whole {name} of at least 1, got "
-    return [({name: wrong}, ValueError, wanted + shown) for wrong, shown in
-            [(0, "0"), (-3, "-3"), (True, "True"), (2.0, "2.0"), ("4", "'4'"), (None, "None"), ((1, 2), r"\(1, 2\)")]]
+    return [
+        ({name: wrong}, ValueError, wanted + shown)
+        for wrong, shown in [
+            (0, "0"),
+            (-3, "-3"),
+            (True, "True"),
+            (2.0, "2.0"),
+            ("4", "'4'"),
+            (None, "None"),
+            ((1, 2), r"\(1, 2\)"),
+        ]
+    ]
 
 
 def pixels(name):
-    return [({name: wrong}, TypeError, f"predict_tiled wants a whole number of pixels as {name}, got {shown}")
-            for wrong, shown in [(16.0, "16.0"), (True, "True"), (None, "None"), ("32", "'32'"), ((8, 8), r"\(8, 8\)")]]
+    return [
+        ({name: wrong}, TypeError, f"predict_tiled wants a whole number of pixels as {name}, got {shown}")
+        for wrong, shown in [
+            (16.0, "16.0"),
+            (True, "True"),
+            (None, "None"),
+            ("32", "'32'"),
+            ((8, 8), r"\(8, 8\)"),
+        ]
+    ]
 
 
 def partly_training():
@@ -635,7 +688,10 @@ GIVEN = {
     dice_loss: {"logits": LOGITS, "target": TARGET},
     iou: {"prediction": TARGET, "target": TARGET, "num_classes": 4},
 }
-IMAGES = [*images("x", r"\(B, C, H, W\)"), ({"x": X[:, :1]}, ValueError, r"x wants 3 channels, got 1: \(2, 1, 6, 5\)")]
+IMAGES = [
+    *images("x", r"\(B, C, H, W\)"),
+    ({"x": X[:, :1]}, ValueError, r"x wants 3 channels, got 1: \(2, 1, 6, 5\)"),
+]
 TARGETS = [
     *images("logits", r"\(B, K, H, W\)"),
     *classes("target", r"logits \(2, 4, 6, 5\) want a target \(2, 6, 5\), got"),
@@ -645,21 +701,34 @@ TARGETS = [
 ]
 REFUSED = {
     UNet: [
-        *counts("in_channels"), *counts("num_classes"), *counts("width"), *counts("depth"),
+        *counts("in_channels"),
+        *counts("num_classes"),
+        *counts("width"),
+        *counts("depth"),
         ({"up": "nearest"}, ValueError, 'UNet wants up="transposed" or "bilinear", got \'nearest\''),
         ({"up": None}, ValueError, 'UNet wants up="transposed" or "bilinear", got None'),
     ],
     NET.forward: IMAGES,
     NET.encode: IMAGES,
     predict_tiled: [
-        *images("image", r"\(B, C, H, W\)"), *pixels("tile"), *pixels("overlap"),
+        *images("image", r"\(B, C, H, W\)"),
+        *pixels("tile"),
+        *pixels("overlap"),
         ({"image": X[:, :1]}, ValueError, r"wants 3 channels, got 1: \(2, 1, 6, 5\)"),
         ({"image": X[:0]}, ValueError, r"image \(0, 3, 6, 5\) has an axis of size 0"),
         ({"overlap": RADIUS - 1}, ValueError, f"overlap >= {RADIUS}, .* got tile=4, overlap={RADIUS - 1}"),
-        ({"overlap": 0}, ValueError, f"overlap >= {RADIUS}, the receptive radius of this model, got tile=4, overlap=0"),
+        (
+            {"overlap": 0},
+            ValueError,
+            f"overlap >= {RADIUS}, the receptive radius of this model, got tile=4, overlap=0",
+        ),
         ({"tile": 0}, ValueError, f"wants tile >= 1 and .* got tile=0, overlap={RADIUS}"),
         ({"tile": -4}, ValueError, "wants tile >= 1 and .* got tile=-4"),
-        ({"model": UNet(3, 2, width=1, depth=1)}, ValueError, r"wants the model in eval mode, call model.eval\(\)"),
+        (
+            {"model": UNet(3, 2, width=1, depth=1)},
+            ValueError,
+            r"wants the model in eval mode, call model.eval\(\)",
+        ),
         ({"model": partly_training()}, ValueError, r"wants the model in eval mode, call model.eval\(\)"),
         ({"model": nn.Conv2d(3, 2, 1).eval()}, TypeError, "predict_tiled wants a UNet, got Conv2d"),
         ({"model": NET.forward}, TypeError, "predict_tiled wants a UNet, got method"),
@@ -675,9 +744,14 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("function, wrong, error, message", [
-    pytest.param(function, *row, id=f"{function.__name__}-{'-'.join(row[0])}-{row[2]}")
-    for function, rows in REFUSED.items() for row in rows])
+@pytest.mark.parametrize(
+    "function, wrong, error, message",
+    [
+        pytest.param(function, *row, id=f"{function.__name__}-{'-'.join(row[0])}-{row[2]}")
+        for function, rows in REFUSED.items()
+        for row in rows
+    ],
+)
 def test_bad_input_is_refused(function, wrong, error, message):
     with pytest.raises(error, match=message) as refusal:
         function(**GIVEN[function] | wrong)

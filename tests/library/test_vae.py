@@ -1,4 +1,6 @@
-"""The VAE against a composition of PyTorch's functions, its bounds against an integral; then what any right one has."""
+"""The VAE against a composition of PyTorch's functions, its bounds against an integral; then what any right
+one has.
+"""
 
 import math
 from functools import cache
@@ -62,7 +64,9 @@ def values_and_gradients(run, leaves):
 
 
 def encoded(weights, x):
-    x = F.relu(F.conv2d(2 * x - 1, weights["encoder.0.weight"], weights["encoder.0.bias"], stride=2, padding=1))
+    x = F.relu(
+        F.conv2d(2 * x - 1, weights["encoder.0.weight"], weights["encoder.0.bias"], stride=2, padding=1)
+    )
     x = F.relu(F.conv2d(x, weights["encoder.2.weight"], weights["encoder.2.bias"], stride=2, padding=1))
     found = x.flatten(1) @ weights["encoder.5.weight"].T + weights["encoder.5.bias"]
     half = found.shape[1] // 2
@@ -73,16 +77,28 @@ def decoded(weights, z, size, levels):
     grid = [-(-n // 4) for n in size]
     x = F.relu(z @ weights["decoder.0.weight"].T + weights["decoder.0.bias"]).view(len(z), -1, *grid)
     for layer in (3, 5):
-        x = F.relu(F.conv_transpose2d(x, weights[f"decoder.{layer}.weight"], weights[f"decoder.{layer}.bias"],
-                                      stride=2, padding=1))
+        x = F.relu(
+            F.conv_transpose2d(
+                x, weights[f"decoder.{layer}.weight"], weights[f"decoder.{layer}.bias"], stride=2, padding=1
+            )
+        )
     x = F.conv2d(x, weights["decoder.7.weight"], weights["decoder.7.bias"], padding=1)
-    channels = [x[:, c * levels:(c + 1) * levels, :size[0], :size[1]] for c in range(x.shape[1] // levels)]
+    channels = [
+        x[:, c * levels : (c + 1) * levels, : size[0], : size[1]] for c in range(x.shape[1] // levels)
+    ]
     return torch.stack(channels, dim=2)
 
 
 @settings(max_examples=40, deadline=None)
-@given(size=st.tuples(st.integers(1, 13), st.integers(1, 13)), batch=st.integers(1, 3), channels=st.integers(1, 3),
-       levels=st.integers(2, 5), latent=st.integers(1, 3), width=st.integers(1, 3), seed=st.integers(0, 2**31))
+@given(
+    size=st.tuples(st.integers(1, 13), st.integers(1, 13)),
+    batch=st.integers(1, 3),
+    channels=st.integers(1, 3),
+    levels=st.integers(2, 5),
+    latent=st.integers(1, 3),
+    width=st.integers(1, 3),
+    seed=st.integers(0, 2**31),
+)
 def test_equals_its_composition_in_values_and_gradients(size, batch, channels, levels, latent, width, seed):
     model = fresh(size, seed=seed, channels=channels, levels=levels, latent=latent, width=width)
     x = pixels(batch, channels, *size, levels=levels, seed=seed).requires_grad_()
@@ -100,17 +116,33 @@ def test_equals_its_composition_in_values_and_gradients(size, batch, channels, l
 
     leaves = [x, *model.parameters()]
     found = values_and_gradients(mine, leaves)
-    assert found[0].shape == (batch, levels, channels, *size) and found[1].shape == found[2].shape == (batch, latent)
+    assert found[0].shape == (batch, levels, channels, *size) and found[1].shape == found[2].shape == (
+        batch,
+        latent,
+    )
     assert_close(found, values_and_gradients(composed, leaves), **EXACT)
 
 
 def test_encoder_and_decoder_are_plain_sequentials():
     model = VAE((9, 6), channels=3, levels=4, latent=5, width=7)
-    encoder = nn.Sequential(nn.Conv2d(3, 7, 3, 2, 1), nn.ReLU(), nn.Conv2d(7, 14, 3, 2, 1), nn.ReLU(), nn.Flatten(),
-                            nn.Linear(14 * 3 * 2, 10))
-    decoder = nn.Sequential(nn.Linear(5, 14 * 3 * 2), nn.ReLU(), nn.Unflatten(1, (14, 3, 2)),
-                            nn.ConvTranspose2d(14, 7, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(7, 7, 4, 2, 1), nn.ReLU(),
-                            nn.Conv2d(7, 12, 3, 1, 1))
+    encoder = nn.Sequential(
+        nn.Conv2d(3, 7, 3, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(7, 14, 3, 2, 1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(14 * 3 * 2, 10),
+    )
+    decoder = nn.Sequential(
+        nn.Linear(5, 14 * 3 * 2),
+        nn.ReLU(),
+        nn.Unflatten(1, (14, 3, 2)),
+        nn.ConvTranspose2d(14, 7, 4, 2, 1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(7, 7, 4, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(7, 12, 3, 1, 1),
+    )
     encoder.load_state_dict(model.encoder.state_dict()), decoder.load_state_dict(model.decoder.state_dict())
     x, z = pixels(2, 3, 9, 6, levels=4, dtype=torch.float32), randn(2, 5, dtype=torch.float32)
     assert_close(torch.cat(model.encode(x), dim=1), encoder(2 * x - 1))
@@ -127,8 +159,15 @@ def test_sizes_and_number_of_parameters(size, channels):
     assert model.encoder(x).shape == (2, 2 * latent)
     assert [y.shape for y in model(x)] == [(2, levels, channels, height, wide), (2, latent), (2, latent)]
     inner = 2 * width * math.ceil(height / 4) * math.ceil(wide / 4)
-    wanted = [9 * channels * width + width, 18 * width**2 + 2 * width, (inner + 1) * 2 * latent, (latent + 1) * inner,
-              32 * width**2 + width, 16 * width**2 + width, (9 * width + 1) * channels * levels]
+    wanted = [
+        9 * channels * width + width,
+        18 * width**2 + 2 * width,
+        (inner + 1) * 2 * latent,
+        (latent + 1) * inner,
+        32 * width**2 + width,
+        16 * width**2 + width,
+        (9 * width + 1) * channels * levels,
+    ]
     assert sum(p.numel() for p in model.parameters()) == sum(wanted)
 
 
@@ -139,7 +178,7 @@ def test_layers_before_a_relu_start_as_he_has_it():
         if hasattr(part, "weight"):
             followed = isinstance([*model.encoder, *model.decoder, None][i + 1], nn.ReLU)
             fan_in = part.weight[0].numel()
-            wanted = (2 if followed else 1 / 3) / fan_in                     # PyTorch's own start has a sixth of that
+            wanted = (2 if followed else 1 / 3) / fan_in  # PyTorch's own start has a sixth of that
             assert abs(part.weight.var() / wanted - 1) < 0.2, part
 
 
@@ -166,8 +205,12 @@ def test_an_empty_batch_gives_an_empty_batch():
 # KL and densities.
 
 
-latents = {"batch": st.integers(1, 4), "latent": st.integers(1, 5), "seed": st.integers(0, 2**31),
-           "scale": st.sampled_from([0.01, 1.0, 3.0])}
+latents = {
+    "batch": st.integers(1, 4),
+    "latent": st.integers(1, 5),
+    "seed": st.integers(0, 2**31),
+    "scale": st.sampled_from([0.01, 1.0, 3.0]),
+}
 
 
 @settings(max_examples=40, deadline=None)
@@ -194,7 +237,7 @@ def test_kl_is_the_mean_of_its_log_ratio():
     mu, logvar = randn(1, 3), randn(1, 3, seed=1)
     z = mu + (logvar / 2).exp() * randn(200_000, 3, seed=2)
     ratio = log_normal(z, mu, logvar) - log_normal(z, torch.zeros(3), torch.zeros(3))
-    assert abs(ratio.mean() - kl_to_standard_normal(mu, logvar)) < 5 * ratio.std() / len(z)**0.5 < 0.05
+    assert abs(ratio.mean() - kl_to_standard_normal(mu, logvar)) < 5 * ratio.std() / len(z) ** 0.5 < 0.05
 
 
 @settings(max_examples=30, deadline=None)
@@ -227,7 +270,11 @@ def test_a_draw_has_the_analytic_gradients():
 
 def test_reparameterised_and_score_function_gradients_agree_in_expectation():
     """f(z) = (z − 1)², of which E f = (mu − 1)² + σ² is differentiated by hand; the first varies less."""
-    n, mu, logvar = 400_000, torch.tensor([0.5], dtype=torch.float64), torch.tensor([-0.4], dtype=torch.float64)
+    n, mu, logvar = (
+        400_000,
+        torch.tensor([0.5], dtype=torch.float64),
+        torch.tensor([-0.4], dtype=torch.float64),
+    )
     exact = torch.stack([2 * (mu - 1), logvar.exp()], dim=1).expand(n, 2)
     each = [mu.repeat(n, 1).requires_grad_(), logvar.repeat(n, 1).requires_grad_()]
     torch.manual_seed(0)
@@ -252,9 +299,21 @@ def test_forward_is_random_and_decode_is_not():
 def test_nothing_seeds_the_global_generator():
     model, x = fresh(5, levels=3, latent=2), pixels(2, 1, 5, 5, levels=3)
     torch.manual_seed(123)
-    draws = [torch.cat([f().flatten() for f in (lambda: model(x)[0], lambda: elbo(model, x)[0],
-                                                lambda: elbo_loss(model, x), lambda: log_likelihood(model, x, 2),
-                                                lambda: sample_image(randn(1, 3, 1, 9, 9)))]) for _ in range(2)]
+    draws = [
+        torch.cat(
+            [
+                f().flatten()
+                for f in (
+                    lambda: model(x)[0],
+                    lambda: elbo(model, x)[0],
+                    lambda: elbo_loss(model, x),
+                    lambda: log_likelihood(model, x, 2),
+                    lambda: sample_image(randn(1, 3, 1, 9, 9)),
+                )
+            ]
+        )
+        for _ in range(2)
+    ]
     assert torch.initial_seed() == 123 and not draws[0].equal(draws[1])
     before = torch.get_rng_state()
     model.encode(x), model.decode(randn(2, 2)), mean_image(randn(1, 3, 1, 4, 4)), kl_to_standard_normal(x, x)
@@ -264,8 +323,13 @@ def test_nothing_seeds_the_global_generator():
 # Pixels.
 
 
-pictures = {"batch": st.integers(1, 2), "levels": st.integers(2, 6), "channels": st.integers(1, 3),
-            "size": st.tuples(st.integers(1, 4), st.integers(1, 4)), "seed": st.integers(0, 2**31)}
+pictures = {
+    "batch": st.integers(1, 2),
+    "levels": st.integers(2, 6),
+    "channels": st.integers(1, 3),
+    "size": st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    "seed": st.integers(0, 2**31),
+}
 
 
 def log_likelihood_of_pixels_loops(logits, x):
@@ -293,9 +357,10 @@ def mean_image_loops(logits):
 def test_pixels_equal_their_loops_in_values_and_gradients(batch, levels, channels, size, seed):
     logits = randn(batch, levels, channels, *size, seed=seed).requires_grad_()
     x = pixels(batch, channels, *size, levels=levels, seed=seed)
-    for mine, theirs in [(lambda: log_likelihood_of_pixels(logits, x),
-                          lambda: log_likelihood_of_pixels_loops(logits, x)),
-                         (lambda: mean_image(logits), lambda: mean_image_loops(logits))]:
+    for mine, theirs in [
+        (lambda: log_likelihood_of_pixels(logits, x), lambda: log_likelihood_of_pixels_loops(logits, x)),
+        (lambda: mean_image(logits), lambda: mean_image_loops(logits)),
+    ]:
         assert_close(*(values_and_gradients(way, [logits]) for way in (mine, theirs)), **EXACT)
     confident = 1e4 * F.one_hot(levels_of(x, levels), levels).movedim(-1, 1).double()
     assert_close([mean_image(confident), sample_image(confident)], [x, x], **EXACT)
@@ -311,7 +376,7 @@ def test_samples_of_pixels_are_drawn_from_their_logits(dtype):
     assert_close(shares, logits.softmax(1)[0].movedim(0, -1), rtol=0, atol=0.02)
     assert_close(drawn.mean(0), mean_image(logits)[0], rtol=0, atol=0.02)
     noise = drawn.flatten(1) - drawn.flatten(1).mean(0)
-    assert (noise.T @ noise / len(noise)).fill_diagonal_(0).abs().max() < 0.01      # each pixel for itself
+    assert (noise.T @ noise / len(noise)).fill_diagonal_(0).abs().max() < 0.01  # each pixel for itself
 
 
 @pytest.mark.parametrize("levels", [2, 3, 17, 256])
@@ -331,12 +396,16 @@ def integrable(latent, channels=1):
     with torch.no_grad():
         model.encoder[-1].weight.mul_(2)
         model.decoder[-1].weight.mul_(2)
-    x = torch.tensor(list(product([0.0, 1.0], repeat=4 * channels)), dtype=torch.float64).view(-1, channels, 2, 2)
+    x = torch.tensor(list(product([0.0, 1.0], repeat=4 * channels)), dtype=torch.float64).view(
+        -1, channels, 2, 2
+    )
     axis = torch.linspace(-9, 9, 3601 if latent == 1 else 181, dtype=torch.float64)
     z = torch.cartesian_prod(*[axis] * latent).view(-1, latent)
     with torch.no_grad():
         logits = model.decode(z)
-    given_z = torch.stack([log_likelihood_of_pixels(logits, image.expand(len(z), *image.shape)) for image in x])
+    given_z = torch.stack(
+        [log_likelihood_of_pixels(logits, image.expand(len(z), *image.shape)) for image in x]
+    )
     step = latent * math.log(axis[1] - axis[0])
     return model, x, given_z, Normal(0.0, 1.0).log_prob(z).sum(1) + step, z, step
 
@@ -346,7 +415,7 @@ def test_probabilities_of_all_images_sum_to_one(latent, channels):
     _, x, given_z, prior, *_ = integrable(latent, channels)
     p = (given_z + prior).logsumexp(1).exp()
     assert_close(p.sum(), torch.ones((), dtype=torch.float64), rtol=0, atol=1e-9)
-    assert p.max() / p.min() > 1.5 and len(x) == 2 ** (4 * channels)                    # not the uniform distribution
+    assert p.max() / p.min() > 1.5 and len(x) == 2 ** (4 * channels)  # not the uniform distribution
 
 
 @pytest.mark.parametrize("latent", [1, 2])
@@ -367,7 +436,9 @@ def test_elbo_is_log_p_less_the_kl_to_the_posterior(latent):
     with torch.no_grad():
         draws = torch.sub(*elbo(model, x.repeat(n, 1, 1, 1))).view(n, len(x))
         loss = elbo_loss(model, x.repeat(n, 1, 1, 1))
-    assert ((draws.mean(0) - bound).abs() < 5 * draws.std(0) / n**0.5).all() and draws.std(0).max() / n**0.5 < 0.05
+    assert ((draws.mean(0) - bound).abs() < 5 * draws.std(0) / n**0.5).all() and draws.std(
+        0
+    ).max() / n**0.5 < 0.05
     assert abs(loss + bound.mean()) < 5 * draws.mean(1).std() / n**0.5
 
 
@@ -382,7 +453,7 @@ def test_the_bound_grows_with_its_draws_towards_log_p(latent):
         once = torch.sub(*elbo(model, many)).view(n, len(x)).mean(1)
     errors = [found.std() / n**0.5 for found in (once, *bounds.values())]
     one, four, sixteen = (found.mean() for found in bounds.values())
-    assert abs(once.mean() - one) < 5 * math.hypot(*errors[:2])                         # k = 1 is the ELBO
+    assert abs(once.mean() - one) < 5 * math.hypot(*errors[:2])  # k = 1 is the ELBO
     assert one + 3 * errors[1] < four and four + 3 * errors[2] < sixteen
     assert sixteen < log_p.mean() + 5 * errors[3]
     assert_close(log_likelihood(model, x, 1000), log_p, rtol=0, atol=0.15)
@@ -418,7 +489,7 @@ def test_log_likelihood_is_the_mean_of_its_weights():
 
 def test_log_likelihood_of_large_images_is_finite():
     model, x = fresh(28, dtype=torch.float32, width=2), pixels(2, 1, 28, 28, levels=256, dtype=torch.float32)
-    assert log_likelihood(model, x, 3).isfinite().all()                 # each weight is exp(−4000): 0 in float32
+    assert log_likelihood(model, x, 3).isfinite().all()  # each weight is exp(−4000): 0 in float32
 
 
 @pytest.mark.parametrize("beta", [0, 0.5, 1.0, 4, np.float64(2)])
@@ -495,7 +566,11 @@ def test_gradients_reach_every_parameter():
 
 
 MODEL = VAE((6, 5), channels=3, levels=4, latent=2, width=2)
-X, Z, LOGITS = pixels(2, 3, 6, 5, levels=4, dtype=torch.float32), torch.zeros(2, 2), torch.zeros(2, 4, 3, 6, 5)
+X, Z, LOGITS = (
+    pixels(2, 3, 6, 5, levels=4, dtype=torch.float32),
+    torch.zeros(2, 2),
+    torch.zeros(2, 4, 3, 6, 5),
+)
 GIVEN = {
     VAE: {"size": (6, 5), "channels": 3, "levels": 4, "latent": 2, "width": 2},
     MODEL.forward: {"x": X},
@@ -529,13 +604,26 @@ LEVELS = [
 WHOLE = [(0, "0"), (-1, "-1"), (True, "True"), (2.0, "2.0"), ("3", "'3'"), (None, "None")]
 REFUSED = {
     VAE: [
-        *(({name: wrong}, ValueError, f"VAE wants a whole {name} of at least 1, got {shown}")
-          for name in ("channels", "latent", "width") for wrong, shown in WHOLE),
-        *(({"levels": wrong}, ValueError, f"VAE wants at least 2 whole levels, got {shown}")
-          for wrong, shown in [(1, "1"), *WHOLE]),
-        *(({"size": wrong}, ValueError, f"VAE wants a size of whole pixels, .*, got {shown}")
-          for wrong, shown in [*WHOLE, ((6, 0), r"\(6, 0\)"), ((6,), r"\(6,\)"), ((6, 5, 4), r"\(6, 5, 4\)"),
-                               ((6, 5.0), r"\(6, 5.0\)"), ([True, 5], r"\[True, 5\]")]),
+        *(
+            ({name: wrong}, ValueError, f"VAE wants a whole {name} of at least 1, got {shown}")
+            for name in ("channels", "latent", "width")
+            for wrong, shown in WHOLE
+        ),
+        *(
+            ({"levels": wrong}, ValueError, f"VAE wants at least 2 whole levels, got {shown}")
+            for wrong, shown in [(1, "1"), *WHOLE]
+        ),
+        *(
+            ({"size": wrong}, ValueError, f"VAE wants a size of whole pixels, .*, got {shown}")
+            for wrong, shown in [
+                *WHOLE,
+                ((6, 0), r"\(6, 0\)"),
+                ((6,), r"\(6,\)"),
+                ((6, 5, 4), r"\(6, 5, 4\)"),
+                ((6, 5.0), r"\(6, 5.0\)"),
+                ([True, 5], r"\[True, 5\]"),
+            ]
+        ),
     ],
     MODEL.forward: IMAGES,
     MODEL.encode: IMAGES,
@@ -552,20 +640,32 @@ REFUSED = {
     log_likelihood_of_pixels: LEVELS,
     elbo: [*IMAGES, *LEVELS],
     elbo_loss: [
-        *IMAGES, *LEVELS,
-        *(({"beta": wrong}, ValueError, f"elbo_loss wants a beta of at least 0, got {shown}")
-          for wrong, shown in [(-1, "-1"), (-0.1, "-0.1"), (math.nan, "nan"), ("1", "'1'"), (None, "None")]),
+        *IMAGES,
+        *LEVELS,
+        *(
+            ({"beta": wrong}, ValueError, f"elbo_loss wants a beta of at least 0, got {shown}")
+            for wrong, shown in [(-1, "-1"), (-0.1, "-0.1"), (math.nan, "nan"), ("1", "'1'"), (None, "None")]
+        ),
     ],
     log_likelihood: [
-        *IMAGES, *LEVELS,
-        *(({"k": wrong}, ValueError, f"whole number of draws k of at least 1, got {shown}") for wrong, shown in WHOLE),
+        *IMAGES,
+        *LEVELS,
+        *(
+            ({"k": wrong}, ValueError, f"whole number of draws k of at least 1, got {shown}")
+            for wrong, shown in WHOLE
+        ),
     ],
 }
 
 
-@pytest.mark.parametrize("function, wrong, error, message", [
-    pytest.param(function, *row, id=f"{function.__name__}-{'-'.join(row[0])}-{row[2]}")
-    for function, rows in REFUSED.items() for row in rows])
+@pytest.mark.parametrize(
+    "function, wrong, error, message",
+    [
+        pytest.param(function, *row, id=f"{function.__name__}-{'-'.join(row[0])}-{row[2]}")
+        for function, rows in REFUSED.items()
+        for row in rows
+    ],
+)
 def test_bad_input_is_refused(function, wrong, error, message):
     with pytest.raises(error, match=message) as refusal:
         function(**GIVEN[function] | wrong)
@@ -579,7 +679,7 @@ def test_the_good_input_of_that_table_is_taken(function):
 
 def test_bytes_are_no_levels():
     with pytest.raises(TypeError, match=r"floating dtype, got torch\.uint8"):
-        levels_of(torch.full((1, 1, 2, 2), 64, dtype=torch.uint8), 5)             # 64 · 4 is 0 in a byte
+        levels_of(torch.full((1, 1, 2, 2), 64, dtype=torch.uint8), 5)  # 64 · 4 is 0 in a byte
     for levels in (1, 5.0, True):
         with pytest.raises(ValueError, match="levels_of wants at least 2 whole levels"):
             levels_of(torch.zeros(1, 1, 2, 2), levels)

@@ -1,21 +1,20 @@
-"""Exercises: the solution passes, the notebook's stub is unanswered, plausible slips get a message that helps."""
+"""Exercises: the solution passes, the notebook's stub is unanswered, plausible slips get a message that
+helps.
+"""
 
 import re
 from importlib import import_module
-from pkgutil import iter_modules
 
 import jupytext
 import pytest
 import torch
 from torch.nn import functional as F
 
-from tests import slips
 from vlmbook import chapters
 from vlmbook.notebook import exercises
 from vlmbook.notebook.exercises import Outcome, check, hint, is_blank, solution
 
-ALL = [f"{module.name}.{number}" for module in iter_modules(exercises.__path__)
-       for number in import_module(f"vlmbook.exercises.{module.name}").EXERCISES]
+ALL = [name for chapter in exercises.chapters_with_exercises() for name in exercises.of_chapter(chapter)]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -28,7 +27,7 @@ def test_the_solution_passes(name, capsys):
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_untouched_stub_is_unanswered(name, capsys):
-    path = chapters.find(name.split(".")[0])
+    path = chapters.find(name.split(".")[0]).notebook
     cells = jupytext.read(path.parent / "text" / f"{path.stem}.py").cells
     [stub] = [cell.source for cell in cells if cell.cell_type == "code" and f'check("{name}"' in cell.source]
     outcomes = []
@@ -38,10 +37,14 @@ def test_the_untouched_stub_is_unanswered(name, capsys):
 
 
 # Of each chapter: (exercise, a wrong answer, what the message has to say about it).
-SLIPS = [slip for module in iter_modules(slips.__path__) for slip in import_module(f"tests.slips.{module.name}").SLIPS]
+WRONG_ANSWERS = [
+    wrong
+    for chapter in exercises.chapters_with_exercises()
+    for wrong in import_module(f"tests.chapters.{chapter}.wrong_answers").WRONG_ANSWERS
+]
 
 
-@pytest.mark.parametrize(("name", "answer", "says"), SLIPS)
+@pytest.mark.parametrize(("name", "answer", "says"), WRONG_ANSWERS)
 def test_a_plausible_slip_fails_with_a_message_that_helps(name, answer, says, capsys):
     assert check(name, answer) is Outcome.FAILED
     said = capsys.readouterr().out
@@ -51,7 +54,7 @@ def test_a_plausible_slip_fails_with_a_message_that_helps(name, answer, says, ca
 
 def test_each_exercise_has_two_slips_and_hints_that_lead_on():
     for name in ALL:
-        assert sum(slip[0] == name for slip in SLIPS) >= 2
+        assert sum(slip[0] == name for slip in WRONG_ANSWERS) >= 2
         assert len(set(exercises.find(name).hints)) >= 2
 
 
@@ -60,6 +63,7 @@ def test_an_answer_may_change_what_it_is_given():
         result = F.avg_pool2d(x, window)
         x.zero_()
         return result
+
     assert check("ch03a.3", greedy) is Outcome.PASSED
 
 
@@ -85,22 +89,38 @@ def test_what_counts_as_blank():
     def dots(x): ...
     def docstring(x):
         """Nothing yet."""
-    def nothing(x): pass
-    def bare_return(x): return
-    def ellipsis_return(x): return ...
+
+    def nothing(x):
+        pass
+
+    def bare_return(x):
+        return
+
+    def ellipsis_return(x):
+        return ...
+
     assert all(map(is_blank, (None, ..., dots, docstring, nothing, bare_return, ellipsis_return)))
-    def something(x): return 0
-    def calls(x): x.mean()
-    assert not any(map(is_blank, (0, "", (), torch.zeros(2), something, calls, max, torch.relu, torch.nn.ReLU())))
+
+    def something(x):
+        return 0
+
+    def calls(x):
+        x.mean()
+
+    assert not any(
+        map(is_blank, (0, "", (), torch.zeros(2), something, calls, max, torch.relu, torch.nn.ReLU()))
+    )
 
 
 def test_check_never_raises():
     class Spiteful:
         def __iter__(self):
             raise RuntimeError("no")
+
         def __repr__(self):
             raise RuntimeError("nor this")
+
     assert check("ch03a.1", Spiteful()) is Outcome.FAILED
     assert check("ch03a.2", Spiteful()) is Outcome.FAILED
-    with pytest.raises(KeyboardInterrupt):             # but a reader can stop it
+    with pytest.raises(KeyboardInterrupt):  # but a reader can stop it
         check("ch03a.2", lambda n, kernel: (_ for _ in ()).throw(KeyboardInterrupt))

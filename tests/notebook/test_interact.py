@@ -40,7 +40,7 @@ def test_abbreviations_become_widgets_that_start_at_the_defaults():
 
 
 def test_a_value_without_default_or_control():
-    assert interact.live(lambda figure, size: None, size=(2, 8)).values() == {"size": 5}     # the middle
+    assert interact.live(lambda figure, size: None, size=(2, 8)).values() == {"size": 5}  # the middle
     assert interact.live(draw_text).values() == {}
     assert interact.live(partial(draw_text, word="dog"), size=(8, 40)).values() == {"size": 12}
 
@@ -94,6 +94,7 @@ def test_an_error_is_shown_and_goes_with_the_next_good_value():
         if number == 2:
             raise ValueError("2 < 3 & <b>")
         figure.text(0.5, 0.5, str(number))
+
     live = interact.live(fragile, number=(1, 5))
     good = live.picture.value
     live.controls["number"].value = 2
@@ -105,20 +106,24 @@ def test_an_error_is_shown_and_goes_with_the_next_good_value():
 def test_an_error_at_the_first_values_is_raised():
     def broken(figure, number=0):
         return 1 / number
+
     with pytest.raises(ZeroDivisionError):
         interact.live(broken, number=(0, 5))
 
 
-@pytest.mark.parametrize("controls, message", [
-    ({"colour": (1, 2)}, "draw_text takes the values size, word, bold, share; the controls are colour"),
-    ({"size": (8, 40), "figure": 3}, "draw_text takes .*; the controls are size, figure"),
-    ({"size": object()}, "the control size=<object .* is none of ipywidgets' abbreviations"),
-    ({"size": widgets.Button()}, r"the control size=Button\(.* nor a widget with a value"),
-    ({"size": widgets.fixed(3)}, "the control size=.* nor a widget with a value"),
-    ({"size": (20, 40)}, r"the control size=\(20, 40\) starts at 20, not at the default 12"),
-    ({"word": ["bird", "dog"]}, r"word=\['bird', 'dog'\] starts at 'bird', not at the default 'cat'"),
-    ({"bold": True}, "the control bold=True starts at True, not at the default False"),
-])
+@pytest.mark.parametrize(
+    "controls, message",
+    [
+        ({"colour": (1, 2)}, "draw_text takes the values size, word, bold, share; the controls are colour"),
+        ({"size": (8, 40), "figure": 3}, "draw_text takes .*; the controls are size, figure"),
+        ({"size": object()}, "the control size=<object .* is none of ipywidgets' abbreviations"),
+        ({"size": widgets.Button()}, r"the control size=Button\(.* nor a widget with a value"),
+        ({"size": widgets.fixed(3)}, "the control size=.* nor a widget with a value"),
+        ({"size": (20, 40)}, r"the control size=\(20, 40\) starts at 20, not at the default 12"),
+        ({"word": ["bird", "dog"]}, r"word=\['bird', 'dog'\] starts at 'bird', not at the default 'cat'"),
+        ({"bold": True}, "the control bold=True starts at True, not at the default False"),
+    ],
+)
 def test_controls_that_do_not_fit_are_refused(controls, message):
     with pytest.raises(ValueError, match=message):
         interact.live(draw_text, **controls)
@@ -161,7 +166,7 @@ def test_a_typed_number_is_one_change_and_the_readers_own(editor, changes):
     assert changes == [((1, 7.5), (0, 1))] and editor.menu.value == "my own"
     editor.boxes[1][0].value = -1
     assert len(changes) == 2 and editor.value == ((1, 7.5), (-1, 1))
-    editor.menu.value = "one"                                          # and back
+    editor.menu.value = "one"  # and back
     assert changes[2:] == [PRESETS["one"]] and editor.menu.value == "one"
 
 
@@ -184,6 +189,7 @@ def test_an_editor_is_a_control_that_redraws_once_a_preset():
     def draw(figure, kernel=PRESETS["one"]):
         drawn.append(kernel)
         figure.text(0.5, 0.5, str(kernel))
+
     editor = interact.MatrixEditor(PRESETS)
     live = interact.live(draw, kernel=editor)
     editor.menu.value = "two"

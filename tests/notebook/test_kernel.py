@@ -13,7 +13,9 @@ from vlmbook.notebook.exercises import MIME
 
 def notebook(*sources):
     """Sources -> NotebookNode; one that starts with # and a space is markdown."""
-    return new_notebook(cells=[new_markdown_cell(s) if s.startswith("# ") else new_code_cell(s) for s in sources])
+    return new_notebook(
+        cells=[new_markdown_cell(s) if s.startswith("# ") else new_code_cell(s) for s in sources]
+    )
 
 
 def printed(cell):
@@ -25,7 +27,14 @@ def book(tmp_path, monkeypatch):
     folder = tmp_path / "book"
     folder.mkdir()
     monkeypatch.setattr(chapters, "NOTEBOOKS", folder)
-    for name in ("ch04a_gan", "ch03b_resnet", "appendix_a_frameworks", "ch01_features", "ch03a_convolution", "notes"):
+    for name in (
+        "ch04a_gan",
+        "ch03b_resnet",
+        "appendix_a_frameworks",
+        "ch01_features",
+        "ch03a_convolution",
+        "notes",
+    ):
         nbformat.write(notebook("1"), folder / f"{name}.ipynb")
     return folder
 
@@ -50,22 +59,37 @@ def test_a_good_run_in_this_interpreters_kernel(tmp_path, monkeypatch):
     # A kernel "python3" that another project put first on Jupyter's path is not taken.
     foreign = tmp_path / "jupyter" / "kernels" / "python3"
     foreign.mkdir(parents=True)
-    (foreign / "kernel.json").write_text(json.dumps(
-        {"argv": ["/nowhere/python", "{connection_file}"], "display_name": "foreign", "language": "python"}))
+    (foreign / "kernel.json").write_text(
+        json.dumps(
+            {
+                "argv": ["/nowhere/python", "{connection_file}"],
+                "display_name": "foreign",
+                "language": "python",
+            }
+        )
+    )
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
-    nb = notebook("# Title",
-                  "import os, sys; print(sys.executable); print(os.getcwd()); print(os.environ['VLMBOOK_PROFILE'])",
-                  "assert 1 == 1\nassert_nothing = lambda: None\nassert_nothing()", "%pwd",
-                  "def print(*_): raise RuntimeError('shadowed')\nsys.stdout = open(os.devnull, 'w')")
+    nb = notebook(
+        "# Title",
+        "import os, sys; print(sys.executable); print(os.getcwd()); print(os.environ['VLMBOOK_PROFILE'])",
+        "assert 1 == 1\nassert_nothing = lambda: None\nassert_nothing()",
+        "%pwd",
+        "def print(*_): raise RuntimeError('shadowed')\nsys.stdout = open(os.devnull, 'w')",
+    )
     seen, lives = [], []
-    run = chapters.execute(nb, folder=tmp_path / "out", profile="full", on_cell=lambda i, cell: seen.append(i),
-                           after=lambda client, run: lives.append(client.kc is not None and run.device != ""))
+    run = chapters.execute(
+        nb,
+        folder=tmp_path / "out",
+        profile="full",
+        on_cell=lambda i, cell: seen.append(i),
+        after=lambda client, run: lives.append(client.kc is not None and run.device != ""),
+    )
     assert run.error == "" and run.notebook is nb
     assert printed(nb.cells[1]).split("\n")[:3] == [sys.executable, str(tmp_path / "out"), "full"]
     assert seen == [1, 2, 3, 4] and lives == [True]
     assert (run.claims_held, run.claims) == (2, 2)
     assert run.device and run.peak_memory_bytes["ram"] > 50e6 and run.seconds > 0
-    assert len(nb.cells) == 5       # the questions to the kernel left nothing in it
+    assert len(nb.cells) == 5  # the questions to the kernel left nothing in it
 
 
 def test_a_failing_cell_ends_the_run_and_nothing_of_an_older_run_stays(tmp_path):
@@ -108,25 +132,32 @@ def test_keep_going_passes_errors_and_endless_loops(tmp_path):
     assert run.error == ""
     assert [cell.outputs[-1].get("ename") for cell in nb.cells[:2]] == ["ZeroDivisionError", "TimeoutError"]
     assert printed(nb.cells[2]) == "still here\n" and (run.claims_held, run.claims) == (1, 2)
-    assert len(printed(nb.cells[1])) < 10e6     # it prints 20 MB a second
+    assert len(printed(nb.cells[1])) < 10e6  # it prints 20 MB a second
 
 
 def test_a_cell_that_was_interrupted_takes_no_outputs_of_the_next(tmp_path):
-    nb = notebook("while True: display(1)", *(f"print({n})" for n in range(5)))    # leaves a queue of outputs behind
+    nb = notebook(
+        "while True: display(1)", *(f"print({n})" for n in range(5))
+    )  # leaves a queue of outputs behind
     chapters.execute(nb, folder=tmp_path, timeout=1, keep_going=True)
     assert [printed(cell) for cell in nb.cells[1:]] == [f"{n}\n" for n in range(5)]
 
 
 def test_keep_going_gives_up_on_a_cell_that_no_interrupt_stops(tmp_path, monkeypatch):
     monkeypatch.setattr(chapters, "PATIENCE", 1)
-    nb = notebook("import signal; signal.signal(signal.SIGINT, lambda *_: None)\nwhile True: pass", "assert 2")
+    nb = notebook(
+        "import signal; signal.signal(signal.SIGINT, lambda *_: None)\nwhile True: pass", "assert 2"
+    )
     run = chapters.execute(nb, folder=tmp_path, timeout=1, keep_going=True)
     assert run.error == "cell 1 of 2 ran longer than 1 s" and nb.cells[1].execution_count is None
 
 
 def test_outcomes_come_from_what_check_shows_and_bear_junk(tmp_path):
     nb = notebook("from vlmbook.notebook.exercises import check\ncheck('ch03a.99', 1)", "# Title", "1")
-    nb.cells[2].outputs = [new_output("display_data", {MIME: "junk"}), new_output("stream", text="ch03a.2: correct")]
+    nb.cells[2].outputs = [
+        new_output("display_data", {MIME: "junk"}),
+        new_output("stream", text="ch03a.2: correct"),
+    ]
     nb.cells[0].outputs = [new_output("display_data", {MIME: {"exercise": "ch03a.1", "outcome": "passed"}})]
     assert chapters.outcomes(nb) == {"ch03a.1": "passed"}
     assert chapters.execute(nb, folder=tmp_path, keep_going=True).exercises == {"ch03a.99": "failed"}

@@ -50,8 +50,12 @@ def test_the_profile_is_in_the_name(folder, monkeypatch):
 
 
 def test_scalars_of_numpy_and_pytorch_become_plain_numbers(folder):
-    given = {"whole": [np.int64(1234567), torch.tensor(12345678)], "long": 1 / 3, "array": np.array(2.0),
-             "real": [np.float32(0.1), torch.tensor(0.25)]}
+    given = {
+        "whole": [np.int64(1234567), torch.tensor(12345678)],
+        "long": 1 / 3,
+        "array": np.array(2.0),
+        "real": [np.float32(0.1), torch.tensor(0.25)],
+    }
     figures = records.load("ch99z", "quick", records.record("ch99z", seed=0, **given).parent)["figures"]
     assert figures == {"whole": [1234567, 12345678], "real": [0.1, 0.25], "long": 0.333333, "array": 2.0}
     assert all(type(n) is int for n in figures["whole"])
@@ -62,21 +66,24 @@ def test_a_list_of_numbers_takes_one_line(folder):
     assert f' "accuracy": {list(range(20))}' in path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("value, error, message", [
-    ("0.9", TypeError, "numbers, lists and dicts of them; figure is a str"),
-    (None, TypeError, "figure is a NoneType"),
-    (True, TypeError, "figure is a bool"),
-    (np.bool_(True), TypeError, "figure is a bool"),
-    (1j, TypeError, "figure is a complex"),
-    ({1, 2}, TypeError, "figure is a set"),
-    (range(3), TypeError, "figure is a range"),
-    (np.zeros(2), TypeError, "figure is a ndarray"),
-    (torch.zeros(1), TypeError, "figure is a Tensor"),
-    ([0.1, "x"], TypeError, "figure is a str"),
-    ({"test": {"cat": "x"}}, TypeError, r"figure\['test'\]\['cat'\] is a str"),
-    (float("nan"), ValueError, "finite numbers; figure is nan"),
-    ([1.0, float("inf")], ValueError, "finite numbers; figure is inf"),
-])
+@pytest.mark.parametrize(
+    "value, error, message",
+    [
+        ("0.9", TypeError, "numbers, lists and dicts of them; figure is a str"),
+        (None, TypeError, "figure is a NoneType"),
+        (True, TypeError, "figure is a bool"),
+        (np.bool_(True), TypeError, "figure is a bool"),
+        (1j, TypeError, "figure is a complex"),
+        ({1, 2}, TypeError, "figure is a set"),
+        (range(3), TypeError, "figure is a range"),
+        (np.zeros(2), TypeError, "figure is a ndarray"),
+        (torch.zeros(1), TypeError, "figure is a Tensor"),
+        ([0.1, "x"], TypeError, "figure is a str"),
+        ({"test": {"cat": "x"}}, TypeError, r"figure\['test'\]\['cat'\] is a str"),
+        (float("nan"), ValueError, "finite numbers; figure is nan"),
+        ([1.0, float("inf")], ValueError, "finite numbers; figure is inf"),
+    ],
+)
 def test_what_is_no_number_is_refused_and_nothing_written(folder, value, error, message):
     with pytest.raises(error, match=message):
         records.record("ch99z", seed=0, figure=value)
@@ -125,15 +132,17 @@ def test_a_failed_write_leaves_the_old_record(folder, monkeypatch):
     before = path.read_bytes()
     for broken in ("replace", "write_text"):
         with monkeypatch.context() as patch:
+
             def fail(*_, **__):
                 raise OSError("disk full")
+
             patch.setattr(os if broken == "replace" else Path, broken, fail)
             with pytest.raises(OSError, match="disk full"):
                 records.record("ch99z", seed=2)
         assert path.read_bytes() == before
     records.record("ch99z", seed=2)
     assert records.load("ch99z", "quick", folder)["seed"] == 2
-    assert [p.name for p in folder.iterdir()] == [path.name]                # no half-written file stays
+    assert [p.name for p in folder.iterdir()] == [path.name]  # no half-written file stays
 
 
 def test_seconds_are_added_and_the_rest_kept(folder):

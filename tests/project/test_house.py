@@ -1,4 +1,6 @@
-"""The order of the house: a module imports only what stands before it, and importing it has no effect to be seen."""
+"""The order of the house: a module imports only what stands before it, and importing it has no effect to be
+seen.
+"""
 
 import ast
 import json
@@ -18,7 +20,7 @@ ROOMS = """
     notebook chapters cli
 """.split()
 PLACE = {room: place for place, room in enumerate(ROOMS)}
-OUTSIDE = -1      # of the package's own __init__.py, which may import none of them
+OUTSIDE = -1  # of the package's own __init__.py, which may import none of them
 
 
 def modules(house):
@@ -81,34 +83,49 @@ def build(house, files):
 
 
 def test_an_orderly_house_is_left_in_peace(tmp_path):
-    assert violations(build(tmp_path / "vlmbook", {
-        "runtime.py": "import os.path\nfrom torch import nn",
-        "data/__init__.py": "from vlmbook.data.bundled import photo",
-        "data/embedded.py": "from vlmbook import runtime, __version__",
-        "cli.py": "def main():\n    from vlmbook.unet import UNet",
-        "unet.py": "from vlmbook.data.bundled import photo",
-    })) == []
+    assert (
+        violations(
+            build(
+                tmp_path / "vlmbook",
+                {
+                    "runtime.py": "import os.path\nfrom torch import nn",
+                    "data/__init__.py": "from vlmbook.data.bundled import photo",
+                    "data/embedded.py": "from vlmbook import runtime, __version__",
+                    "cli.py": "def main():\n    from vlmbook.unet import UNet",
+                    "unet.py": "from vlmbook.data.bundled import photo",
+                },
+            )
+        )
+        == []
+    )
 
 
-@pytest.mark.parametrize(("name", "text", "violation"), [
-    ("resnet.py", "from vlmbook.unet import UNet", "vlmbook.resnet:1 imports unet, which does not"),
-    ("resnet.py", "def f():\n    from vlmbook import unet", "vlmbook.resnet:2 imports unet, which does not"),
-    ("data/real.py", "from vlmbook.plot import grid", "vlmbook.data.real:1 imports plot, which does not"),
-    ("__init__.py", "from vlmbook import runtime", "vlmbook:1 imports runtime, which does not"),
-    ("resnet.py", "from vlmbook.helpers import f", "vlmbook.resnet:1 imports helpers, which does not"),
-    ("resnet.py", "import vlmbook.runtime as r", "vlmbook.resnet:1 imports vlmbook.runtime whole"),
-    ("resnet.py", "from .runtime import device", "vlmbook.resnet:1 imports by a relative name"),
-    ("resnet.py", "from torch.nn import *", "vlmbook.resnet:1 imports *"),
-    ("helpers.py", "", "vlmbook.helpers is no room of the house"),
-    ("data/utils.py", "", "vlmbook.data.utils is a module for whatever"),
-])
+@pytest.mark.parametrize(
+    ("name", "text", "violation"),
+    [
+        ("resnet.py", "from vlmbook.unet import UNet", "vlmbook.resnet:1 imports unet, which does not"),
+        (
+            "resnet.py",
+            "def f():\n    from vlmbook import unet",
+            "vlmbook.resnet:2 imports unet, which does not",
+        ),
+        ("data/real.py", "from vlmbook.plot import grid", "vlmbook.data.real:1 imports plot, which does not"),
+        ("__init__.py", "from vlmbook import runtime", "vlmbook:1 imports runtime, which does not"),
+        ("resnet.py", "from vlmbook.helpers import f", "vlmbook.resnet:1 imports helpers, which does not"),
+        ("resnet.py", "import vlmbook.runtime as r", "vlmbook.resnet:1 imports vlmbook.runtime whole"),
+        ("resnet.py", "from .runtime import device", "vlmbook.resnet:1 imports by a relative name"),
+        ("resnet.py", "from torch.nn import *", "vlmbook.resnet:1 imports *"),
+        ("helpers.py", "", "vlmbook.helpers is no room of the house"),
+        ("data/utils.py", "", "vlmbook.data.utils is a module for whatever"),
+    ],
+)
 def test_a_violation_is_named(tmp_path, name, text, violation):
     [found] = violations(build(tmp_path / "vlmbook", {name: text}))
     assert found.startswith(violation)
 
 
-# Run in a fresh interpreter, which imports one module after the other in the order of the house, so that what each
-# one does by itself shows. What they stand on is imported before (THEIRS): it is not ours to judge.
+# Run in a fresh interpreter, which imports one module after the other in the order of the house, so that what
+# each one does by itself shows. What they stand on is imported before (THEIRS): it is not ours to judge.
 THEIRS = "torchvision, sklearn.datasets, skimage.data, IPython.display, nbclient, ipywidgets"
 OBSERVER = """
 import contextlib, io, json, pickle, random, sys
@@ -134,8 +151,9 @@ print(json.dumps({name: seen for name, seen in found.items() if seen}))
 def effects_of_import(house, before=""):
     """Path of a package -> dict: for each module what its import does beyond defining names."""
     names = [name for _, name, _ in modules(house)]
-    run = subprocess.run([sys.executable, "-c", before + OBSERVER, *names], cwd=house.parent,
-                         capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", before + OBSERVER, *names], cwd=house.parent, capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
     return json.loads(run.stdout)
@@ -147,31 +165,43 @@ def test_importing_has_no_effect_to_be_seen():
 
 def test_an_effect_of_importing_is_named(tmp_path):
     changed = "seeds, draws random numbers, sets torch or opens a figure"
-    house = build(tmp_path / "house", {
-        "runtime.py": "print('hello')",
-        "data.py": "import torch\ntorch.manual_seed(0)",
-        "plot.py": "import matplotlib.pyplot as plt\nplt.figure()",
-        "train.py": "import random\nrandom.seed(1)\nrandom.random()",
-        "records.py": "import numpy\nnumpy.random.rand()",
-        "unet.py": "import sys\nsys.stderr.write('loading')",
-        "gan.py": "import torch\ntorch.nn.Linear(2, 2)",
-        "cli.py": "x = 1",
-    })
+    house = build(
+        tmp_path / "house",
+        {
+            "runtime.py": "print('hello')",
+            "data.py": "import torch\ntorch.manual_seed(0)",
+            "plot.py": "import matplotlib.pyplot as plt\nplt.figure()",
+            "train.py": "import random\nrandom.seed(1)\nrandom.random()",
+            "records.py": "import numpy\nnumpy.random.rand()",
+            "unet.py": "import sys\nsys.stderr.write('loading')",
+            "gan.py": "import torch\ntorch.nn.Linear(2, 2)",
+            "cli.py": "x = 1",
+        },
+    )
     assert effects_of_import(house) == {
-        "house.runtime": ["prints 'hello\\n'"], "house.data": [changed], "house.plot": [changed],
-        "house.train": [changed], "house.records": [changed], "house.gan": [changed],
+        "house.runtime": ["prints 'hello\\n'"],
+        "house.data": [changed],
+        "house.plot": [changed],
+        "house.train": [changed],
+        "house.records": [changed],
+        "house.gan": [changed],
         "house.unet": ["prints 'loading'"],
     }
 
 
 def test_the_package_itself_brings_in_nothing_heavy():
     code = "import sys, vlmbook; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert "vlmbook" in loaded
-    assert not {"torch", "numpy", "matplotlib", "IPython", "nbclient"} & {name.split(".")[0] for name in loaded}
+    assert not {"torch", "numpy", "matplotlib", "IPython", "nbclient"} & {
+        name.split(".")[0] for name in loaded
+    }
 
 
 def test_ruff_has_nothing_to_say():
-    run = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", HOUSE.parent],
-                         capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--no-cache", HOUSE.parent], capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stdout

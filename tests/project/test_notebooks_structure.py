@@ -1,12 +1,17 @@
 """Every committed chapter is what `python tools/notebooks.py check` wants it to be."""
 
 import pytest
-from check import problems
 
+from tools.check import problems
 from vlmbook import chapters
 
-COMMITTED = sorted({chapters.NOTEBOOKS / f"{path.stem}.ipynb"
-                    for pattern in ("*.ipynb", "text/*.py") for path in chapters.NOTEBOOKS.glob(pattern)})
+COMMITTED = sorted(
+    {
+        chapters.NOTEBOOKS / f"{path.stem}.ipynb"
+        for pattern in ("*.ipynb", "text/*.py")
+        for path in chapters.NOTEBOOKS.glob(pattern)
+    }
+)
 
 
 def test_there_is_a_chapter():

@@ -13,7 +13,7 @@ import pytest
 from nbclient import NotebookClient
 
 REFUSED = "vlmbook tests run offline"
-OUTSIDE = "192.0.2.1"   # reserved for documentation (RFC 5737), as example.org is: nobody answers there
+OUTSIDE = "192.0.2.1"  # reserved for documentation (RFC 5737), as example.org is: nobody answers there
 
 TRIES = f"""
 import socket
@@ -46,14 +46,19 @@ def test_other_processes_reach_loopback_and_nothing_else(run):
     assert loopback == "loopback works"
 
 
-@pytest.mark.parametrize("attempt", [
-    lambda s: s.connect((OUTSIDE, 80)),
-    lambda s: s.connect_ex((OUTSIDE, 80)),
-    lambda s: s.sendto(b"x", (OUTSIDE, 80)),
-    lambda s: s.sendto(b"x", 0, (OUTSIDE, 80)),
-    pytest.param(lambda s: s.sendmsg([b"x"], [], 0, (OUTSIDE, 80)),
-                 marks=pytest.mark.skipif(not hasattr(socket.socket, "sendmsg"), reason="no sendmsg here")),
-])
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        lambda s: s.connect((OUTSIDE, 80)),
+        lambda s: s.connect_ex((OUTSIDE, 80)),
+        lambda s: s.sendto(b"x", (OUTSIDE, 80)),
+        lambda s: s.sendto(b"x", 0, (OUTSIDE, 80)),
+        pytest.param(
+            lambda s: s.sendmsg([b"x"], [], 0, (OUTSIDE, 80)),
+            marks=pytest.mark.skipif(not hasattr(socket.socket, "sendmsg"), reason="no sendmsg here"),
+        ),
+    ],
+)
 def test_a_socket_here_reaches_nothing_outside(attempt):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, pytest.raises(OSError, match=REFUSED):
         attempt(udp)
@@ -72,9 +77,14 @@ def test_nor_over_ipv6():
         audit(here)
 
 
-@pytest.mark.parametrize("resolve", [
-    lambda host: socket.getaddrinfo(host, 80), socket.gethostbyname, socket.gethostbyname_ex,
-])
+@pytest.mark.parametrize(
+    "resolve",
+    [
+        lambda host: socket.getaddrinfo(host, 80),
+        socket.gethostbyname,
+        socket.gethostbyname_ex,
+    ],
+)
 def test_no_name_is_looked_up_outside(resolve):
     with pytest.raises(OSError, match=f"{REFUSED}: example.org"):
         resolve("example.org")
@@ -94,7 +104,7 @@ def test_loopback_and_unix_sockets_stay_open(tmp_path):
         udp.bind(("127.0.0.1", 0))
         assert udp.sendto(b"x", udp.getsockname()) == 1
     if hasattr(socket, "AF_UNIX"):
-        path = os.path.relpath(tmp_path / "s")      # a unix socket's name holds about 100 bytes
+        path = os.path.relpath(tmp_path / "s")  # a unix socket's name holds about 100 bytes
         with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
             server.bind(path)
             server.listen()
@@ -104,8 +114,8 @@ def test_loopback_and_unix_sockets_stay_open(tmp_path):
 def test_runs_leave_the_tree_alone_and_share_the_cores():
     assert "vlmbook-tests-" in os.environ["VLMBOOK_OUTPUT"]
     assert "VLMBOOK_PROFILE" not in os.environ
-    assert "MPLBACKEND" not in os.environ       # or a notebook's kernel would draw nothing inline
+    assert "MPLBACKEND" not in os.environ  # or a notebook's kernel would draw nothing inline
     assert os.environ["JUPYTER_PREFER_ENV_PATH"] == "1"
-    assert dict.__getitem__(matplotlib.rcParams, "backend") == "agg"     # set, not found for want of a display
+    assert dict.__getitem__(matplotlib.rcParams, "backend") == "agg"  # set, not found for want of a display
     if "PYTEST_XDIST_WORKER" in os.environ:
         assert int(os.environ["OMP_NUM_THREADS"]) >= 1

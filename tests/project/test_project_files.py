@@ -1,4 +1,6 @@
-"""What is written twice agrees: README, CI, workflow, conda environment, pins. And no file tells of one machine."""
+"""What is written twice agrees: README, CI, workflow, conda environment, pins. And no file tells of one
+machine.
+"""
 
 import re
 import subprocess
@@ -21,10 +23,13 @@ def read(name):
 
 
 PROJECT = tomllib.loads(read("pyproject.toml"))["project"]
-REQUIRED = [Requirement(line) for line in (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"])]
+REQUIRED = [
+    Requirement(line) for line in (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"])
+]
 
 
-# --- commands --------------------------------------------------------------------------------------------------------
+# --- commands -----------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("command", [RUN, TEST])
 def test_the_readme_gives_the_two_commands_each_on_one_line(command):
@@ -32,7 +37,9 @@ def test_the_readme_gives_the_two_commands_each_on_one_line(command):
 
 
 def on_windows(command):
-    """str -> list of str: its steps in Windows' spelling, but the first (what Python is called there varies)."""
+    """str -> list of str: its steps in Windows' spelling, but the first (what Python is called there
+    varies).
+    """
     return command.replace(".venv/bin/", ".venv\\Scripts\\").split(" && ")[1:]
 
 
@@ -64,7 +71,8 @@ def test_the_workflow_runs_the_same_on_linux_macos_and_windows():
         assert any(step in line for line in lines), step
 
 
-# --- dependencies ----------------------------------------------------------------------------------------------------
+# --- dependencies -------------------------------------------------------------------------------------------
+
 
 def pins():
     """constraints.txt -> dict of name to exact version."""
@@ -72,7 +80,9 @@ def pins():
     found = [Requirement(line) for line in lines if line]
     assert all(re.fullmatch(r"==[^*,]+", str(pin.specifier)) for pin in found), "a line is no exact pin"
     names = [canonicalize_name(pin.name) for pin in found]
-    assert len(set(zip(names, (str(pin.marker) for pin in found), strict=True))) == len(found), "a name is pinned twice"
+    assert len(set(zip(names, (str(pin.marker) for pin in found), strict=True))) == len(found), (
+        "a name is pinned twice"
+    )
     return {name: str(pin.specifier).removeprefix("==") for name, pin in zip(names, found, strict=True)}
 
 
@@ -115,18 +125,32 @@ def test_the_conda_environment_repeats_no_dependency():
     assert not set(named) & {canonicalize_name(required.name) for required in REQUIRED}
 
 
-# --- what the files say of the world ---------------------------------------------------------------------------------
+# --- what the files say of the world ------------------------------------------------------------------------
+
 
 def test_the_license_is_apache_2():
     assert PROJECT["license"] == "Apache-2.0"
     assert re.search(r"Apache License\s+Version 2\.0, January 2004", read("LICENSE"))
 
 
-# Put together, so that this file is no hit: hosts of package registries, and folders of a machine this was made on.
-HOSTS = re.compile("|".join(re.escape(f"{name}.{top}") for name, top in [
-    ("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"), ("npmjs", "com"), ("anaconda", "org"),
-    ("anaconda", "com"), ("debian", "org"), ("download.pytorch", "org"), ("proxy.golang", "org"),
-]))
+# Put together, so that this file is no hit: hosts of package registries, and folders of a machine this was
+# made on.
+HOSTS = re.compile(
+    "|".join(
+        re.escape(f"{name}.{top}")
+        for name, top in [
+            ("pypi", "org"),
+            ("pythonhosted", "org"),
+            ("npmjs", "org"),
+            ("npmjs", "com"),
+            ("anaconda", "org"),
+            ("anaconda", "com"),
+            ("debian", "org"),
+            ("download.pytorch", "org"),
+            ("proxy.golang", "org"),
+        ]
+    )
+)
 FOLDERS = re.compile(r"(?<![\w.~/:-])/(?:work|root|home/[a-z]\w*)(?![\w-])")
 OPTIONS = re.compile(r"--(?:extra-)?(?:index|registry)[-_]?(?:url)?[= ]")
 
@@ -137,7 +161,9 @@ def faults(text):
 
 def project_files():
     """The files that are in git or would be added: those of readable text."""
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True
+    )
     if listed.returncode:
         pytest.skip("this is no git checkout")
     for name in filter(None, listed.stdout.decode().split("\0")):
@@ -150,25 +176,44 @@ def test_no_file_names_a_registry_or_a_folder_of_one_machine():
     assert {name: found for name, text in project_files() if (found := faults(text))} == {}
 
 
-@pytest.mark.parametrize("text", [
-    "https://py" + "pi.org/simple", "files.python" + "hosted.org", "registry.npm" + "js.org", "deb.deb" + "ian.org",
-    "cd /wo" + "rk/main", "(/ro" + "ot)", "in /ho" + "me/ann/x.py", "pip --index-" + "url x",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://py" + "pi.org/simple",
+        "files.python" + "hosted.org",
+        "registry.npm" + "js.org",
+        "deb.deb" + "ian.org",
+        "cd /wo" + "rk/main",
+        "(/ro" + "ot)",
+        "in /ho" + "me/ann/x.py",
+        "pip --index-" + "url x",
+    ],
+)
 def test_a_planted_one_is_found(text):
     assert faults(text)
 
 
-@pytest.mark.parametrize("text", [
-    "the network/work/x", "vlmbook-work/", "~/work", "https://example.org/work", "/working", "/roots", "at /home",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the network/work/x",
+        "vlmbook-work/",
+        "~/work",
+        "https://example.org/work",
+        "/working",
+        "/roots",
+        "at /home",
+    ],
+)
 def test_words_like_them_are_left_in_peace(text):
     assert not faults(text)
 
 
 def test_git_keeps_line_ends_as_they_are():
     """A chapter's text is compared byte for byte with its notebook, on Windows too."""
-    attribute = subprocess.run(["git", "check-attr", "eol", "notebooks/text/any.py"], cwd=ROOT,
-                               capture_output=True, text=True)
+    attribute = subprocess.run(
+        ["git", "check-attr", "eol", "notebooks/text/any.py"], cwd=ROOT, capture_output=True, text=True
+    )
     if attribute.returncode:
         pytest.skip("this is no git checkout")
     assert attribute.stdout.strip().endswith("eol: lf"), ".gitattributes wants the line `* text=auto eol=lf`"

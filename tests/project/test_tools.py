@@ -8,19 +8,19 @@ from importlib.machinery import ModuleSpec
 from io import BytesIO
 from types import ModuleType
 
-import execute
 import nbformat
 import numpy as np
 import pytest
-from check import problems
-from execute import Chapter, as_text, committed_form, edited_side, from_text, small_png
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image, PngImagePlugin
 
-import notebooks
+from tools import __main__ as notebooks
+from tools import execute
+from tools.check import problems
+from tools.execute import Chapter, as_text, committed_form, edited_side, from_text, small_png
 from vlmbook import chapters
 from vlmbook.notebook import records
-from vlmbook.chapters import Stopped
+from vlmbook.notebook.kernel import Stopped
 
 STEM = "ch99a_tiny"
 
@@ -73,10 +73,13 @@ def command(chapter, *arguments):
 def tree(chapter):
     """-> dict of path to bytes: everything in the book."""
     root = chapter.notebook.parent.parent
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()
+    }
 
 
-# --- execute, in a real kernel ---------------------------------------------------------------------------------------
+# --- execute, in a real kernel ------------------------------------------------------------------------------
+
 
 def test_two_executions_differ_in_nothing_but_what_was_measured(tiny, capsys):
     assert command(tiny, "execute", "ch99a") == 0
@@ -85,17 +88,23 @@ def test_two_executions_differ_in_nothing_but_what_was_measured(tiny, capsys):
     first = tree(tiny)
     notebook = nbformat.read(tiny.notebook, as_version=4)
     shown = notebook.cells[2].outputs[0].text
-    assert shown == f"quick: {cost}\n full: no published run yet\n"        # the record of this very run
+    assert shown == f"quick: {cost}\n full: no published run yet\n"  # the record of this very run
     assert [cell.outputs[0].get("text") for cell in notebook.cells[3:4]] == ["trained\n"]
-    assert len(notebook.cells[3].outputs) == 1                             # no progress bar
+    assert len(notebook.cells[3].outputs) == 1  # no progress bar
     assert notebook.cells[5].outputs[0].data["text/plain"] == "42"
 
     assert command(tiny, "execute", STEM) == 0
     second = tree(tiny)
-    assert first.keys() == second.keys() == {
-        f"notebooks/{STEM}.ipynb", f"notebooks/text/{STEM}.py", "results/ch99a.quick.json"}
+    assert (
+        first.keys()
+        == second.keys()
+        == {f"notebooks/{STEM}.ipynb", f"notebooks/text/{STEM}.py", "results/ch99a.quick.json"}
+    )
     again = records.cost(records.load("ch99a", "quick", tiny.results))
-    assert second[f"notebooks/{STEM}.ipynb"].decode().replace(again, cost) == first[f"notebooks/{STEM}.ipynb"].decode()
+    assert (
+        second[f"notebooks/{STEM}.ipynb"].decode().replace(again, cost)
+        == first[f"notebooks/{STEM}.ipynb"].decode()
+    )
     assert second[f"notebooks/text/{STEM}.py"].decode() == first[f"notebooks/text/{STEM}.py"].decode() == TINY
     measured = {"seconds": 0, "peak_memory_bytes": 0}
     entries = [json.loads(files["results/ch99a.quick.json"]) for files in (first, second)]
@@ -114,13 +123,24 @@ def test_a_full_run_publishes_its_record_and_picture_alone(tiny, capsys):
     assert records.load("ch99a", "full", tiny.results)["seconds"] > 0
 
 
-@pytest.mark.parametrize(("old", "new", "said"), [
-    ("6 * 7", "6 / 0", "cell 5 of 6 raised ZeroDivisionError"),
-    ('_ = record("ch99a", seed=0, accuracy=0.5)', "", "it wrote no record"),
-    ('seed=0, accuracy=0.5)', 'seed=0)\nfrom vlmbook.notebook.records import output_folder\n'
-     '(output_folder() / "ch99a.quick.png").write_bytes(bytes(300_001))', "300,001 bytes, more than 300,000"),
-    ('published("ch99a")', 'assert "ran" not in globals()\nran = True', "tagged record, raised AssertionError"),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("6 * 7", "6 / 0", "cell 5 of 6 raised ZeroDivisionError"),
+        ('_ = record("ch99a", seed=0, accuracy=0.5)', "", "it wrote no record"),
+        (
+            "seed=0, accuracy=0.5)",
+            "seed=0)\nfrom vlmbook.notebook.records import output_folder\n"
+            '(output_folder() / "ch99a.quick.png").write_bytes(bytes(300_001))',
+            "300,001 bytes, more than 300,000",
+        ),
+        (
+            'published("ch99a")',
+            'assert "ran" not in globals()\nran = True',
+            "tagged record, raised AssertionError",
+        ),
+    ],
+)
 def test_a_chapter_that_fails_leaves_every_file_as_it_was(tiny, old, new, said):
     assert old in TINY
     tiny.text.write_text(TINY.replace(old, new), encoding="utf-8")
@@ -129,7 +149,7 @@ def test_a_chapter_that_fails_leaves_every_file_as_it_was(tiny, old, new, said):
     (tiny.results / "ch99a.quick.json").write_text("{}", encoding="utf-8")
     before = tree(tiny)
     with pytest.raises(Stopped, match=said):
-        execute.execute(tiny, side="text")      # which takes no look at a notebook that cannot be read
+        execute.execute(tiny, side="text")  # which takes no look at a notebook that cannot be read
     assert tree(tiny) == before
 
 
@@ -153,7 +173,8 @@ def test_no_chapter_at_all_is_no_success(tiny, capsys):
     assert "there is no chapter in" in capsys.readouterr().err
 
 
-# --- which side was edited -------------------------------------------------------------------------------------------
+# --- which side was edited ----------------------------------------------------------------------------------
+
 
 def sources(cells):
     return [cell.source for cell in cells]
@@ -233,13 +254,16 @@ def test_text_and_cells_go_there_and_back():
     cells = from_text(TINY)
     assert as_text(cells) == TINY
     assert [cell.metadata.get("tags") for cell in cells] == [None, None, ["record"], None, None, None, None]
-    assert not TINY.startswith("# ---")            # no header, so that nothing pairs by itself
+    assert not TINY.startswith("# ---")  # no header, so that nothing pairs by itself
 
 
-# --- the same bytes --------------------------------------------------------------------------------------------------
+# --- the same bytes -----------------------------------------------------------------------------------------
+
 
 def picture(kind="chart", size=(400, 300), **options):
-    """-> bytes of a PNG: "chart" white with a coloured bar, "photo" of many colours, "blank" or "empty" (nearly)."""
+    """-> bytes of a PNG: "chart" white with a coloured bar, "photo" of many colours, "blank" or "empty"
+    (nearly).
+    """
     pixels = np.full((size[1], size[0], 3), 255, np.uint8)
     if kind == "photo":
         pixels[20:-20, 20:-20] = shades(size[1] - 40, size[0] - 40)
@@ -253,8 +277,10 @@ def picture(kind="chart", size=(400, 300), **options):
 
 
 def shades(height, width):
-    """-> (height, width, 3) uint8: from the white of the page to a dark red, with the noise of a photograph."""
-    y, x = np.mgrid[0:1:height * 1j, 0:1:width * 1j]
+    """-> (height, width, 3) uint8: from the white of the page to a dark red, with the noise of a
+    photograph.
+    """
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     dark = (1 - x[..., None]) * np.array([1, 0.8, 0.6]) * (0.3 + 0.7 * y[..., None] * np.array([1, 0.5, 0]))
     noise = np.random.default_rng(0).normal(0, 2, (height, width, 3))
     return (255 * (1 - dark) + noise).clip(0, 255).astype(np.uint8)
@@ -277,7 +303,7 @@ def test_pictures_shrink_keep_their_size_and_lose_their_text():
         assert small_png(before) == after
         old, new = (np.asarray(image.convert("RGB")).astype(int) for image in (old, new))
         white = (old == 255).all(axis=-1)
-        assert (new[white] == 255).all()                     # no speckles on the page
+        assert (new[white] == 255).all()  # no speckles on the page
         assert abs(old - new).mean() < (0.01 if kind == "chart" else 4)
 
 
@@ -309,13 +335,19 @@ def stream(text, name="stdout"):
     return new_output("stream", text=text, name=name)
 
 
-@pytest.mark.parametrize(("outputs", "texts"), [
-    ([stream("a"), stream("b\n")], ["ab\n"]),
-    ([stream("a\n"), stream("w\n", "stderr"), stream("b\n")], ["a\n", "w\n", "b\n"]),
-    ([stream(" 10%\r 50%\r100%\ndone\n")], ["100%\ndone\n"]),
-    ([stream("\r  0%|  | 0/9 [00:00<?", "stderr"), stream("\r100%|##| 9/9 [00:01<00:00]\n", "stderr")], []),
-    ([stream("\r100%|##| 9/9\nlook out\n", "stderr")], ["look out\n"]),
-])
+@pytest.mark.parametrize(
+    ("outputs", "texts"),
+    [
+        ([stream("a"), stream("b\n")], ["ab\n"]),
+        ([stream("a\n"), stream("w\n", "stderr"), stream("b\n")], ["a\n", "w\n", "b\n"]),
+        ([stream(" 10%\r 50%\r100%\ndone\n")], ["100%\ndone\n"]),
+        (
+            [stream("\r  0%|  | 0/9 [00:00<?", "stderr"), stream("\r100%|##| 9/9 [00:01<00:00]\n", "stderr")],
+            [],
+        ),
+        ([stream("\r100%|##| 9/9\nlook out\n", "stderr")], ["look out\n"]),
+    ],
+)
 def test_streams_are_joined_and_progress_bars_dropped(outputs, texts):
     assert [output.text for output in settle(*outputs)] == texts
 
@@ -328,13 +360,17 @@ def test_of_a_widget_its_picture_stays():
     assert set(output.data) == {"image/png", "text/plain"}
     assert output.metadata == {}
     assert settle(new_output("display_data", {**view, "text/plain": "  0%|  | 0/300 [00:00<?, ?it/s]"})) == []
-    [output] = settle(new_output("display_data", view))          # left for `check` to name
+    [output] = settle(new_output("display_data", view))  # left for `check` to name
     assert execute.WIDGET in output.data
 
 
 def test_ids_come_from_the_source_and_counts_from_the_order():
-    cells = [new_code_cell("f()"), new_markdown_cell("f()"), new_code_cell(""),
-             new_code_cell("f()", outputs=[new_output("execute_result", {"text/plain": "1"}, execution_count=9)])]
+    cells = [
+        new_code_cell("f()"),
+        new_markdown_cell("f()"),
+        new_code_cell(""),
+        new_code_cell("f()", outputs=[new_output("execute_result", {"text/plain": "1"}, execution_count=9)]),
+    ]
     first, second = (committed_form(new_notebook(cells=cells)) for _ in range(2))
     assert nbformat.writes(first) == nbformat.writes(second)
     assert len({cell.id for cell in first.cells}) == 4
@@ -342,7 +378,7 @@ def test_ids_come_from_the_source_and_counts_from_the_order():
     assert first.cells[3].outputs[0].execution_count == 2
 
 
-# --- check -----------------------------------------------------------------------------------------------------------
+# --- check --------------------------------------------------------------------------------------------------
 
 IMPORTS = "import os.path\nfrom vlmbook import records\nfrom vlmbook.notebook.records import load"
 
@@ -360,15 +396,27 @@ def good(tmp_path, monkeypatch):
     for profile in ("quick", "full"):
         (chapter.results / f"ch99a.{profile}.json").write_text(json.dumps(entry), encoding="utf-8")
     costs = stream(f"quick: {records.cost(entry)}\n full: {records.cost(entry)}\n")
-    save(chapter, committed_form(new_notebook(cells=[
-        new_markdown_cell("# A title\n§2.2.1, one question\n```python\n# no title\n```"),
-        new_code_cell(IMPORTS),
-        new_code_cell("published()", metadata={"tags": ["record"]}, outputs=[costs]),
-        new_code_cell("plot()", outputs=[shown(picture(), **{"text/plain": "<Figure size 400x300 with 1 Axes>"})]),
-        new_markdown_cell("As $y = x$ shows, https://example.org/home/page is cited, not loaded."),
-        *[new_code_cell(f"print({n})", outputs=[stream(f"{n} / 2\n")]) for n in range(12)],
-        new_code_cell('answer = ...\ncheck("ch99a.1", answer)\ncheck("ch99a.2", answer)'),
-    ])))
+    save(
+        chapter,
+        committed_form(
+            new_notebook(
+                cells=[
+                    new_markdown_cell("# A title\n§2.2.1, one question\n```python\n# no title\n```"),
+                    new_code_cell(IMPORTS),
+                    new_code_cell("published()", metadata={"tags": ["record"]}, outputs=[costs]),
+                    new_code_cell(
+                        "plot()",
+                        outputs=[shown(picture(), **{"text/plain": "<Figure size 400x300 with 1 Axes>"})],
+                    ),
+                    new_markdown_cell(
+                        "As $y = x$ shows, https://example.org/home/page is cited, not loaded."
+                    ),
+                    *[new_code_cell(f"print({n})", outputs=[stream(f"{n} / 2\n")]) for n in range(12)],
+                    new_code_cell('answer = ...\ncheck("ch99a.1", answer)\ncheck("ch99a.2", answer)'),
+                ]
+            )
+        ),
+    )
     return chapter
 
 
@@ -387,30 +435,35 @@ def test_a_good_chapter_has_no_problems(good, capsys):
 def source(number, text):
     def plant(notebook):
         notebook.cells[number - 1].source = text
+
     return plant
 
 
 def output(*outputs, number=6):
     def plant(notebook):
         notebook.cells[number - 1].outputs = list(outputs)
+
     return plant
 
 
 def cell(number, **values):
     def plant(notebook):
         notebook.cells[number - 1].update(values)
+
     return plant
 
 
 def metadata(**values):
     def plant(notebook):
         notebook.metadata.update(values)
+
     return plant
 
 
 def without(*numbers):
     def plant(notebook):
         notebook.cells = [cell for number, cell in enumerate(notebook.cells, 1) if number not in numbers]
+
     return plant
 
 
@@ -426,30 +479,46 @@ def longer(notebook):
 HOME, WORK, WINDOWS = "/ho" + "me/ann/x.py", "/wo" + "rk/main/x", "C:" + "\\Users\\ann"
 ERROR = new_output("error", ename="ValueError", evalue="no", traceback=["ValueError: no"])
 
-# Planted in the sources or the outputs, and then brought into the committed form: all else is as execute makes it.
+# Planted in the sources or the outputs, and then brought into the committed form: all else is as execute
+# makes it.
 DEFECTS = [
     (output(ERROR), "cell 6 raised ValueError"),
     (output(stream("UserWarning: no\n", "stderr")), "cell 6 wrote to stderr: UserWarning: no"),
     (output(stream(f"in {HOME}")), "cell 6 holds a path of one machine: /ho" + "me/a…"),
     (output(stream(f"'{WORK}'")), "cell 6 holds a path of one machine: /wo" + "rk/m…"),
-    (output(new_output("display_data", {"text/html": f"<b>{WINDOWS}</b>"})),
-     "cell 6 holds a path of one machine: C:" + "\\Users…"),
+    (
+        output(new_output("display_data", {"text/html": f"<b>{WINDOWS}</b>"})),
+        "cell 6 holds a path of one machine: C:" + "\\Users…",
+    ),
     (source(6, f"open('{HOME}')"), "cell 6 holds a path of one machine: /ho" + "me/a…"),
     (source(5, f"Look in {WORK}."), "cell 5 holds a path of one machine: /wo" + "rk/m…"),
-    (output(new_output("execute_result", {"text/plain": "<f at 0x7f12345678>"})),
-     "cell 6 shows an object's address in memory, which every run changes"),
-    (output(new_output("display_data", {"text/plain": "<Figure size 640x480 with 1 Axes>"})),
-     "cell 6 names a figure and shows none"),
-    (output(new_output("display_data", {execute.WIDGET: {}, "text/plain": "VBox()"})),
-     "cell 6 shows a widget, and no picture of it for those who have no kernel"),
+    (
+        output(new_output("execute_result", {"text/plain": "<f at 0x7f12345678>"})),
+        "cell 6 shows an object's address in memory, which every run changes",
+    ),
+    (
+        output(new_output("display_data", {"text/plain": "<Figure size 640x480 with 1 Axes>"})),
+        "cell 6 names a figure and shows none",
+    ),
+    (
+        output(new_output("display_data", {execute.WIDGET: {}, "text/plain": "VBox()"})),
+        "cell 6 shows a widget, and no picture of it for those who have no kernel",
+    ),
     (output(number=4), "it shows no picture"),
     (output(shown(picture("blank"))), "cell 6 shows a picture of one colour"),
     (output(shown(picture("empty"))), "cell 6 shows a picture that is 99.99% background"),
-    (output(new_output("display_data", {"image/jpeg": "bm8gcGljdHVyZQ=="})),
-     "cell 6 shows a picture that cannot be decoded"),
-    (output(new_output("display_data", {"image/svg+xml": "<svg/>"})),
-     "cell 6 shows an SVG, which nobody can check for being blank; PNG is smaller too"),
-    (output(stream("7 s"), number=3), "no cell tagged record shows the published quick run: 12 s, 1.0 GB, CPU, 2"),
+    (
+        output(new_output("display_data", {"image/jpeg": "bm8gcGljdHVyZQ=="})),
+        "cell 6 shows a picture that cannot be decoded",
+    ),
+    (
+        output(new_output("display_data", {"image/svg+xml": "<svg/>"})),
+        "cell 6 shows an SVG, which nobody can check for being blank; PNG is smaller too",
+    ),
+    (
+        output(stream("7 s"), number=3),
+        "no cell tagged record shows the published quick run: 12 s, 1.0 GB, CPU, 2",
+    ),
     (output(stream("x" * 1_000_000)), "the file has 1,0"),
     (without(6, 7), "it has 14 code cells, not 15 to 35"),
     (doubled, "it has 46 code cells, not 15 to 35"),
@@ -460,8 +529,10 @@ DEFECTS = [
     (source(6, "import os\n" * 11), "cell 6 imports on 11 lines, more than 10"),
     (source(6, "from os import (\n" + "    path,\n" * 9 + ")"), "cell 6 imports on 11 lines, more than 10"),
     (source(6, "import torchvisoin.ops"), "cell 6 imports torchvisoin.ops, which does not exist"),
-    (source(6, "def f():\n    from vlmbook.notebook.records import lode"),
-     "cell 6 imports vlmbook.notebook.records.lode, which does not exist"),
+    (
+        source(6, "def f():\n    from vlmbook.notebook.records import lode"),
+        "cell 6 imports vlmbook.notebook.records.lode, which does not exist",
+    ),
     (source(6, "from vlmbook import recrods"), "cell 6 imports vlmbook.recrods, which does not exist"),
     (source(6, "def f(:"), "cell 6 is not Python"),
     (source(5, "# Another title"), "it has 2 titles (`# …`), not 1"),
@@ -470,7 +541,10 @@ DEFECTS = [
     (source(5, "![a photo](https://example.org/a.png)"), "cell 5 shows an image from the network"),
     (source(5, '<img width="9" src="http://example.org/a.png">'), "cell 5 shows an image from the network"),
     (source(18, 'check("ch99a.1", 1)'), "it does not ask exercise ch99a.2"),
-    (source(6, 'check("ch99a.7", 1)'), "it checks ch99a.7, which vlmbook.chapters.ch99a.exercises does not have"),
+    (
+        source(6, 'check("ch99a.7", 1)'),
+        "it checks ch99a.7, which vlmbook.chapters.ch99a.exercises does not have",
+    ),
 ]
 
 # Planted in the committed form itself.
@@ -521,11 +595,14 @@ def test_a_record_has_to_be_published(good):
     assert problems(good.notebook) == ["results/ has no ch99a.quick.json"]
 
 
-# --- the README's table ----------------------------------------------------------------------------------------------
+# --- the README's table -------------------------------------------------------------------------------------
+
 
 def test_the_readme_shows_the_table_that_the_records_make():
     readme = (notebooks.ROOT / "README.md").read_text(encoding="utf-8")
-    assert notebooks.split_readme(readme)[1] == notebooks.readme_table(), "run `python tools/notebooks.py table`"
+    assert notebooks.split_readme(readme)[1] == notebooks.readme_table(), (
+        "run `python tools/notebooks.py table`"
+    )
 
 
 def test_the_table_names_every_chapter_that_has_a_notebook():
@@ -540,7 +617,9 @@ def test_the_table_is_written_between_its_markers(tmp_path):
     (tmp_path / "notebooks" / f"{stem}.ipynb").write_text("{}", encoding="utf-8")
     entry = {"seconds": 61.6, "peak_memory_bytes": {"ram": 1e9, "gpu": 2.5e9}, "device": "NVIDIA H100"}
     (tmp_path / "results" / "ch03b.full.json").write_text(json.dumps(entry), encoding="utf-8")
-    (tmp_path / "results" / "ch03b.quick.json").write_text(json.dumps(entry | {"seconds": 9}), encoding="utf-8")
+    (tmp_path / "results" / "ch03b.quick.json").write_text(
+        json.dumps(entry | {"seconds": 9}), encoding="utf-8"
+    )
     readme = tmp_path / "README.md"
     readme.write_text("above\n<!-- chapters -->\nold\n<!-- /chapters -->\nbelow §\n", encoding="utf-8")
     for _ in range(2):

@@ -1,4 +1,6 @@
-"""What every test of a chapter's drawings needs: all ends of its controls, and a figure that was looked at."""
+"""What every test of a chapter's drawings needs: all ends of its controls, and a figure that was looked
+at.
+"""
 
 import io
 from itertools import product
@@ -36,7 +38,7 @@ def drawn(draw, size, /, **values):
         assert -0.5 < left < right < size[0] * 100 + 0.5 and -0.5 < low < high < size[1] * 100 + 0.5, text
     for axes in figure.axes:
         assert axes.get_label() == "<colorbar>" or axes.get_window_extent().width > 60
-    titles = [(text, box) for text, box in boxes.items() if " " in text]           # not the numbers in cells
+    titles = [(text, box) for text, box in boxes.items() if " " in text]  # not the numbers in cells
     for number, (text, box) in enumerate(titles):
         assert not [other for other, there in titles[:number] if box.overlaps(there)], text
     return figure
@@ -49,7 +51,9 @@ def texts(figure):
         if axes.axison:
             shown += [axes.xaxis.label, axes.yaxis.label]
             for axis, ends in ((axes.xaxis, sorted(axes.get_xlim())), (axes.yaxis, sorted(axes.get_ylim()))):
-                shown += [tick.label1 for tick in axis.get_major_ticks() if ends[0] <= tick.get_loc() <= ends[1]]
+                shown += [
+                    tick.label1 for tick in axis.get_major_ticks() if ends[0] <= tick.get_loc() <= ends[1]
+                ]
         yield from (text for text in shown if text.get_text())
 
 

@@ -1,4 +1,6 @@
-"""JupyterLab on a reader's working copy, in a real browser: for the tests here and benchmarks/widget_latency.py."""
+"""JupyterLab on a reader's working copy, in a real browser: for the tests here and
+benchmarks/widget_latency.py.
+"""
 
 import json
 import os
@@ -13,7 +15,14 @@ from urllib.request import urlopen
 
 from playwright.sync_api import sync_playwright
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge", "msedge")
+BROWSERS = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "microsoft-edge",
+    "msedge",
+)
 PLACES = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
@@ -21,10 +30,20 @@ PLACES = (
     r"C:\Program Files\Google\Chrome\Application\chrome.exe",
     r"C:\Program Files (x86)\Microsoft\Edge\Application\msedge.exe",
 )
-QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync")
-SETTINGS = {    # no news, no autosave, and every cell in the page, whether in view or not
-    "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+SETTINGS = {  # no news, no autosave, and every cell in the page, whether in view or not
+    "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {
+        "fetchNews": "false",
+        "checkForUpdates": False,
+    },
     "@jupyterlab/docmanager-extension/plugin.jupyterlab-settings": {"autosave": False},
     "@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
 }
@@ -33,24 +52,41 @@ SETTINGS = {    # no news, no autosave, and every cell in the page, whether in v
 def find_browser():
     """-> str or None: the path of a Chromium, Chrome or Edge on this machine."""
     return next((path for name in BROWSERS if (path := shutil.which(name))), None) or next(
-        (place for place in PLACES if Path(place).exists()), None)
+        (place for place in PLACES if Path(place).exists()), None
+    )
 
 
 @contextmanager
 def jupyterlab(folder, private):
-    """Path of the working copy, Path of an empty folder for Jupyter's own files -> (address, token) of the server."""
+    """Path of the working copy, Path of an empty folder for Jupyter's own files -> (address, token) of the
+    server.
+    """
     for name, setting in SETTINGS.items():
         path = private / "settings" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(setting))
     runtime, config = private / "runtime", private / "config"
     runtime.mkdir()
-    env = os.environ | {"JUPYTER_RUNTIME_DIR": str(runtime), "JUPYTER_CONFIG_DIR": str(config),
-                        "JUPYTERLAB_SETTINGS_DIR": str(private / "settings"),
-                        "JUPYTERLAB_WORKSPACES_DIR": str(private / "workspaces"),
-                        "IPYTHONDIR": str(private / "ipython")}
-    command = [sys.executable, "-m", "vlmbook.cli", "lab", "--dir", str(folder), "--", "--no-browser", "--allow-root",
-               "--ServerApp.port=0", "--LabApp.expose_app_in_browser=True"]
+    env = os.environ | {
+        "JUPYTER_RUNTIME_DIR": str(runtime),
+        "JUPYTER_CONFIG_DIR": str(config),
+        "JUPYTERLAB_SETTINGS_DIR": str(private / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(private / "workspaces"),
+        "IPYTHONDIR": str(private / "ipython"),
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "vlmbook.cli",
+        "lab",
+        "--dir",
+        str(folder),
+        "--",
+        "--no-browser",
+        "--allow-root",
+        "--ServerApp.port=0",
+        "--LabApp.expose_app_in_browser=True",
+    ]
     with (private / "server.log").open("w") as log:
         server = subprocess.Popen(command, env=env, stdout=log, stderr=log)
         try:
@@ -71,7 +107,7 @@ def address(server, runtime, log):
                 found = json.loads(info.read_text())
                 urlopen(f"{found['url']}api?token={found['token']}", timeout=5).close()
                 return found["url"], found["token"]
-            except (OSError, ValueError):      # not listening yet, or the file is half written
+            except (OSError, ValueError):  # not listening yet, or the file is half written
                 pass
         if server.poll() is not None:
             break
@@ -91,7 +127,9 @@ def browser():
 
 
 def open_notebook(browser, where, notebook):
-    """Browser, (base, token), name of a notebook -> a page in which it stands open and its kernel is ready."""
+    """Browser, (base, token), name of a notebook -> a page in which it stands open and its kernel is
+    ready.
+    """
     base, token = where
     page = browser.new_page(viewport={"width": 1200, "height": 1000})
     page.set_default_timeout(60_000)
@@ -106,11 +144,16 @@ def open_notebook(browser, where, notebook):
 
 def run_all(page, timeout=180_000):
     """Execute every cell and wait for the last one's number."""
-    page.evaluate("{ window.jupyterapp.commands.execute('notebook:run-all-cells'); 'do not wait for its end' }")
-    page.wait_for_function("""() => {
+    page.evaluate(
+        "{ window.jupyterapp.commands.execute('notebook:run-all-cells'); 'do not wait for its end' }"
+    )
+    page.wait_for_function(
+        """() => {
         const prompts = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')];
         return prompts.length && prompts.every(p => /\\[\\d+\\]/.test(p.textContent));
-    }""", timeout=timeout)
+    }""",
+        timeout=timeout,
+    )
 
 
 def focus_slider(page, description):

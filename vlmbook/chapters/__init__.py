@@ -16,14 +16,14 @@ NOTEBOOKS = runtime.BOOK / "notebooks"
 class Chapter:
     """A notebook of the book, written or still to come."""
 
-    name: str                          # "ch03a", as a reader types it
-    slug: str                          # the rest of the file's name
+    name: str  # "ch03a", as a reader types it
+    slug: str  # the rest of the file's name
     title: str
     title_zh: str
-    section: str                       # of the book
-    modules: tuple[str, ...]           # of the package: what it teaches
-    result: str                        # what it shows, in a few words
-    errata: tuple[str, ...]            # of the book, each treated in this notebook and in no other
+    section: str  # of the book
+    modules: tuple[str, ...]  # of the package: what it teaches
+    result: str  # what it shows, in a few words
+    errata: tuple[str, ...]  # of the book, each treated in this notebook and in no other
 
     @property
     def stem(self) -> str:
@@ -116,7 +116,9 @@ def written() -> list[Chapter]:
 
 
 def find(name: str) -> Chapter:
-    """str -> Chapter whose notebook is there: "ch03a", or its file's name. ValueError lists those there are."""
+    """str -> Chapter whose notebook is there: "ch03a", or its file's name. ValueError lists those there
+    are.
+    """
     for chapter in written():
         if name in (chapter.name, chapter.stem, chapter.notebook.name):
             return chapter
@@ -125,7 +127,9 @@ def find(name: str) -> Chapter:
 
 
 def of_file(path: str | Path) -> Chapter | None:
-    """Path -> Chapter whose name the file bears, whatever follows it, "ch03a_anna.ipynb"; None for another file."""
+    """Path -> Chapter whose name the file bears, whatever follows it, "ch03a_anna.ipynb"; None for another
+    file.
+    """
     stem = Path(path).name.partition(".")[0]
     for chapter in TABLE:
         if re.match(rf"{chapter.name}(?![0-9a-z])", stem):

@@ -1,4 +1,6 @@
-"""Real images inside the wheels of scikit-learn and scikit-image: no download, the same bits on every machine."""
+"""Real images inside the wheels of scikit-learn and scikit-image: no download, the same bits on every
+machine.
+"""
 
 import torch
 from skimage import data as skimage_data
@@ -36,8 +38,8 @@ def photo_names():
 
 
 def photo(name):
-    """str -> (3, H, W) float32 in [0, 1]: a photograph of scikit-image's collection; a grey one fills all three
-    channels.
+    """str -> (3, H, W) float32 in [0, 1]: a photograph of scikit-image's collection; a grey one fills all
+    three channels.
 
     Raises ValueError for a name that is not in `photo_names()`.
     """
@@ -50,10 +52,11 @@ def photo(name):
 
 
 def digits(split, *, size=8):
-    """-> (N, 1, size, size) float32 in [0, 1], (N,) int64: scikit-learn's scanned digits [Alpaydin & Kaynak 1998, UCI].
+    """-> (N, 1, size, size) float32 in [0, 1], (N,) int64: scikit-learn's scanned digits [Alpaydin & Kaynak
+    1998, UCI].
 
-    `split` is "train" (1,437 images) or "test" (360): a fixed split with the same share of each class in both.
-    `size` other than 8 resamples bilinearly. Raises ValueError for another split or a size below 1.
+    `split` is "train" (1,437 images) or "test" (360): a fixed split with the same share of each class in
+    both. `size` other than 8 resamples bilinearly. Raises ValueError for another split or a size below 1.
     """
     if split not in ("train", "test"):
         raise ValueError(f'digits has the splits "train" and "test", got {split!r}')
@@ -62,14 +65,17 @@ def digits(split, *, size=8):
     bunch = load_digits()
     parts = train_test_split(bunch.images, bunch.target, test_size=360, random_state=0, stratify=bunch.target)
     images, labels = parts[split == "test"], parts[2 + (split == "test")]
-    images = torch.from_numpy(images).float().unsqueeze(1) / 16   # the scanner counts 0 to 16 dark pixels
+    images = torch.from_numpy(images).float().unsqueeze(1) / 16  # the scanner counts 0 to 16 dark pixels
     if size != 8:
-        images = F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=size < 8)
+        images = F.interpolate(
+            images, size=(size, size), mode="bilinear", align_corners=False, antialias=size < 8
+        )
     return images.clamp(0, 1), torch.from_numpy(labels).long()
 
 
 def face_patches():
-    """-> (200, 1, 25, 25) float32 in [0, 1], (200,) int64: 100 faces (label 1), then 100 patches without one (0).
+    """-> (200, 1, 25, 25) float32 in [0, 1], (200,) int64: 100 faces (label 1), then 100 patches without one
+    (0).
 
     Grey crops of Labeled Faces in the Wild [Huang et al. 2007], as scikit-image's `lfw_subset` carries them.
     """
@@ -78,7 +84,8 @@ def face_patches():
 
 
 def split(images, labels, *, share, seed=0):
-    """(N, …), (N,) -> ((images, labels), (images, labels)): the second with `share` of them, each class in proportion.
+    """(N, …), (N,) -> ((images, labels), (images, labels)): the second with `share` of them, each class in
+    proportion.
 
     So a validation part is held back from what is learned from; the same seed holds back the same images.
     Raises ValueError for a share outside (0, 1), and where a class is too small to be in both.
@@ -87,6 +94,7 @@ def split(images, labels, *, share, seed=0):
         raise ValueError(f"split wants a share between 0 and 1, got {share!r}")
     if len(images) != len(labels):
         raise ValueError(f"split wants one label for each image, got {len(labels)} and {len(images)}")
-    keep, hold = train_test_split(torch.arange(len(labels)), test_size=share, random_state=seed,
-                                  stratify=labels.cpu())
+    keep, hold = train_test_split(
+        torch.arange(len(labels)), test_size=share, random_state=seed, stratify=labels.cpu()
+    )
     return (images[keep], labels[keep]), (images[hold], labels[hold])

@@ -1,8 +1,8 @@
 """Real data sets by name, looked for in `data_folder()`, fetched when they are asked for and not there.
 
-Names of files, MD5 sums and addresses are torchvision's. What is found is checked before it is used. What is fetched
-goes to a scratch folder beside its place, is checked there, and is moved to its place whole: however it is interrupted,
-the place holds all of it or nothing. Nothing that was found is ever overwritten.
+Names of files, MD5 sums and addresses are torchvision's. What is found is checked before it is used. What is
+fetched goes to a scratch folder beside its place, is checked there, and is moved to its place whole: however
+it is interrupted, the place holds all of it or nothing. Nothing that was found is ever overwritten.
 """
 
 import gzip
@@ -25,18 +25,20 @@ from vlmbook.data.bundled import digits
 from vlmbook.data.folder import DataMissing, data_folder
 from vlmbook.runtime import profile
 
-TIMEOUT = 20     # seconds without a byte
+TIMEOUT = 20  # seconds without a byte
 
 
 def fashion_mnist(split):
-    """-> (N, 1, 28, 28) float32 in [0, 1], (N,) int64: grey articles of clothing in ten classes [Xiao et al. 2017].
+    """-> (N, 1, 28, 28) float32 in [0, 1], (N,) int64: grey articles of clothing in ten classes [Xiao et al.
+    2017].
 
-    `split` is "train" (60,000) or "test" (10,000). Read from `FashionMNIST/raw/*.gz` in `data_folder()` into memory.
-    Raises ValueError for another split, DataMissing where the files are not there and cannot be fetched, or are not
-    what they should be.
+    `split` is "train" (60,000) or "test" (10,000). Read from `FashionMNIST/raw/*.gz` in `data_folder()` into
+    memory. Raises ValueError for another split, DataMissing where the files are not there and cannot be
+    fetched, or are not what they should be.
     """
     _check_split("fashion_mnist", split)
     from torchvision.datasets import FashionMNIST
+
     raw = data_folder() / "FashionMNIST" / "raw"
     prefix = {"train": "train", "test": "t10k"}[split]
     wanted = [(name, md5) for name, md5 in FashionMNIST.resources if name.startswith(prefix)]
@@ -51,9 +53,11 @@ def fashion_mnist(split):
 
 
 def digits_or_fashion(split):
-    """-> (N, 1, H, W) float32 in [0, 1], (N,) int64: `digits` in the quick profile, `fashion_mnist` in the full one.
+    """-> (N, 1, H, W) float32 in [0, 1], (N,) int64: `digits` in the quick profile, `fashion_mnist` in the
+    full one.
 
-    Where Fashion-MNIST is not to be had, it says so and gives the digits. Raises ValueError for another split.
+    Where Fashion-MNIST is not to be had, it says so and gives the digits. Raises ValueError for another
+    split.
     """
     if profile() == "full":
         try:
@@ -64,14 +68,16 @@ def digits_or_fashion(split):
 
 
 def cifar10(split):
-    """-> (N, 3, 32, 32) float32 in [0, 1], (N,) int64: colour photographs of ten kinds of things [Krizhevsky 2009].
+    """-> (N, 3, 32, 32) float32 in [0, 1], (N,) int64: colour photographs of ten kinds of things [Krizhevsky
+    2009].
 
-    `split` is "train" (50,000) or "test" (10,000). Read from `cifar-10-batches-py/` in `data_folder()`, else from
-    `cifar-10-python.tar.gz` there, unpacked elsewhere and only while it is read. The errors are those of
+    `split` is "train" (50,000) or "test" (10,000). Read from `cifar-10-batches-py/` in `data_folder()`, else
+    from `cifar-10-python.tar.gz` there, unpacked elsewhere and only while it is read. The errors are those of
     `fashion_mnist`. The files are pickles: none is opened before the MD5 sums of all are found right.
     """
     _check_split("cifar10", split)
     from torchvision.datasets import CIFAR10
+
     root = data_folder()
     folder, archive = root / CIFAR10.base_folder, root / CIFAR10.filename
     wanted = f"the whole folder {CIFAR10.base_folder}" if folder.exists() else CIFAR10.filename
@@ -100,13 +106,17 @@ def _explained(title, place, names):
         yield
     except OSError as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataMissing(f"{title} cannot be loaded ({reason}): put {' and '.join(names)} into {place}; "
-                          f"VLMBOOK_DATA can name another folder than {data_folder()}") from error
+        raise DataMissing(
+            f"{title} cannot be loaded ({reason}): put {' and '.join(names)} into {place}; "
+            f"VLMBOOK_DATA can name another folder than {data_folder()}"
+        ) from error
 
 
 @contextmanager
 def _scratch(place):
-    """-> Path of a folder inside the files' place, so on the same disk: one step moves a finished file from it."""
+    """-> Path of a folder inside the files' place, so on the same disk: one step moves a finished file from
+    it.
+    """
     place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=place, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
@@ -146,23 +156,25 @@ def _move(folder, place):
     try:
         os.replace(folder, place)
     except OSError:
-        if not place.exists():                 # else another process has been faster
+        if not place.exists():  # else another process has been faster
             raise
 
 
 def _parse_idx(content):
-    """bytes -> tensor of uint8: two zero bytes, type 8, number of axes, each axis in 4 bytes, then the values.
+    """bytes -> tensor of uint8: two zero bytes, type 8, number of axes, each axis in 4 bytes, then the
+    values.
 
-    The format is LeCun's; `torchvision.datasets.mnist.read_sn3_pascalvincent_tensor` reads it from an unpacked file.
+    The format is LeCun's; `torchvision.datasets.mnist.read_sn3_pascalvincent_tensor` reads it from an
+    unpacked file.
     """
     axes = content[3]
-    shape = [int.from_bytes(content[4 * i:4 * i + 4], "big") for i in range(1, axes + 1)]
+    shape = [int.from_bytes(content[4 * i : 4 * i + 4], "big") for i in range(1, axes + 1)]
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=4 * (axes + 1)).view(shape)
 
 
 def _unpack(archive, md5, folder):
     with tarfile.open(fileobj=io.BytesIO(_checked(archive, md5))) as tar:
-        safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}      # Python 3.11.4 brought it
+        safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11.4 brought it
         tar.extractall(folder, **safe)
 
 
@@ -171,7 +183,7 @@ def _read_cifar(cifar, root, split):
     for name, md5 in parts:
         _checked(Path(root) / cifar.base_folder / name, md5)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)            # pickled by a NumPy of 2009,
-        warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)   # of which today's complains
+        warnings.simplefilter("ignore", DeprecationWarning)  # pickled by a NumPy of 2009,
+        warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)  # of which today's complains
         found = cifar(root, train=split == "train")
     return torch.from_numpy(found.data).permute(0, 3, 1, 2).float().div_(255), torch.tensor(found.targets)

@@ -7,7 +7,8 @@ import platformdirs
 
 
 class DataMissing(OSError):
-    """A data set is not there, not whole, or cannot be fetched. Its message, one sentence, names what is wanted where.
+    """A data set is not there, not whole, or cannot be fetched. Its message, one sentence, names what is
+    wanted where.
 
     A notebook catches it and goes on with the embedded images.
     """

@@ -12,24 +12,31 @@ from vlmbook.data.textures import check_request, texture_crop
 
 SHAPES = ("circle", "square", "triangle", "star", "cross")
 COLOURS = {
-    "red": (0.86, 0.12, 0.12), "orange": (1.0, 0.55, 0.0), "yellow": (1.0, 0.92, 0.1),
-    "green": (0.1, 0.65, 0.2), "blue": (0.12, 0.3, 0.9), "purple": (0.55, 0.15, 0.7),
+    "red": (0.86, 0.12, 0.12),
+    "orange": (1.0, 0.55, 0.0),
+    "yellow": (1.0, 0.92, 0.1),
+    "green": (0.1, 0.65, 0.2),
+    "blue": (0.12, 0.3, 0.9),
+    "purple": (0.55, 0.15, 0.7),
 }
 GROUNDS = ("brick", "grass", "gravel", "cat", "coffee", "tissue")
-FINE = 4                # an edge pixel's cover is counted on FINE × FINE points
-LEAST_SEEN = 0.5        # of an object, others may hide the rest
+FINE = 4  # an edge pixel's cover is counted on FINE × FINE points
+LEAST_SEEN = 0.5  # of an object, others may hide the rest
 TRIES = 1000
 
 
 @dataclass(frozen=True, eq=False)
 class Shapes:
     """n images and what is in them; the k objects of an image stand in the order in which they were drawn."""
-    images: torch.Tensor          # (n, 3, size, size) float32 in [0, 1]
-    labels: list[torch.Tensor]    # n × (k,) int64, index in `shape_names`
-    colours: list[torch.Tensor]   # n × (k,) int64, index in `colour_names`
-    boxes: list[torch.Tensor]     # n × (k, 4) float32, xyxy pixels: the edges of the mask, so x2 − x1 is its width
-    masks: list[torch.Tensor]     # n × (k, size, size) bool: what is seen of each object; no two overlap
-    captions: list[str]           # n sentences: "a red circle above a blue square"
+
+    images: torch.Tensor  # (n, 3, size, size) float32 in [0, 1]
+    labels: list[torch.Tensor]  # n × (k,) int64, index in `shape_names`
+    colours: list[torch.Tensor]  # n × (k,) int64, index in `colour_names`
+    boxes: list[
+        torch.Tensor
+    ]  # n × (k, 4) float32, xyxy pixels: the edges of the mask, so x2 − x1 is its width
+    masks: list[torch.Tensor]  # n × (k, size, size) bool: what is seen of each object; no two overlap
+    captions: list[str]  # n sentences: "a red circle above a blue square"
     shape_names: tuple[str, ...] = SHAPES
     colour_names: tuple[str, ...] = tuple(COLOURS)
 
@@ -38,21 +45,24 @@ class Shapes:
 
     def semantic(self):
         """-> (n, size, size) int64: 0 for the background, 1 + label for an object."""
-        planes = [((1 + labels)[:, None, None] * masks).sum(0) for labels, masks in zip(self.labels, self.masks,
-                                                                                        strict=True)]
+        planes = [
+            ((1 + labels)[:, None, None] * masks).sum(0)
+            for labels, masks in zip(self.labels, self.masks, strict=True)
+        ]
         return torch.stack(planes) if planes else torch.zeros(self.images[:, 0].shape, dtype=torch.int64)
 
 
 def shapes(n, *, size=64, seed=0, objects=(1, 3)):
-    """-> Shapes: n images of circles, squares, triangles, stars and crosses in six colours over real photo textures.
+    """-> Shapes: n images of circles, squares, triangles, stars and crosses in six colours over real photo
+    textures.
 
-    Each image holds between objects[0] and objects[1] of them, no two of the same shape and colour, each whole within
-    the image and at least half of it to be seen. Edges are anti-aliased; a pixel is in the mask of the topmost object
-    that covers at least half of it. A caption with two objects tells how they lie, by the centres of their boxes,
-    along the axis on which these are farther apart.
+    Each image holds between objects[0] and objects[1] of them, no two of the same shape and colour, each
+    whole within the image and at least half of it to be seen. Edges are anti-aliased; a pixel is in the mask
+    of the topmost object that covers at least half of it. A caption with two objects tells how they lie, by
+    the centres of their boxes, along the axis on which these are farther apart.
 
-    The i-th image depends on `seed`, `size`, `objects` and i alone. Raises ValueError for n < 0, size < 16, seed < 0,
-    or numbers of objects outside 1 ≤ least ≤ most ≤ 10.
+    The i-th image depends on `seed`, `size`, `objects` and i alone. Raises ValueError for n < 0, size < 16,
+    seed < 0, or numbers of objects outside 1 ≤ least ≤ most ≤ 10.
     """
     check_request("shapes", n, size, seed)
     least, most = objects
@@ -67,7 +77,9 @@ def shapes(n, *, size=64, seed=0, objects=(1, 3)):
 
 
 def tight_box(mask):
-    """(H, W) bool -> (4,) float32: the smallest box xyxy in pixels that holds the mask, all zero for an empty one."""
+    """(H, W) bool -> (4,) float32: the smallest box xyxy in pixels that holds the mask, all zero for an empty
+    one.
+    """
     rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
     if len(rows) == 0:
         return torch.zeros(4)
@@ -89,8 +101,10 @@ def _draw(rng, size, least, most):
 
 
 def _place(rng, names, size):
-    """-> (k, size, size) float32: the cover of each shape, where each is seen well enough under those above it."""
-    largest = 0.22 * size * min(1, math.sqrt(4 / len(names)))          # many objects are smaller ones
+    """-> (k, size, size) float32: the cover of each shape, where each is seen well enough under those above
+    it.
+    """
+    largest = 0.22 * size * min(1, math.sqrt(4 / len(names)))  # many objects are smaller ones
     covers = []
     for name in names:
         for _ in range(TRIES):
@@ -106,8 +120,10 @@ def _place(rng, names, size):
 
 
 def cover_of(name, radius, angle, x, y, size):
-    """-> (size, size) float32: the part of each pixel that the shape covers, counted on FINE × FINE points."""
-    fine, offset = (size * FINE, size * FINE), -0.5                    # point j of a row lies at (j + 1/2) / FINE
+    """-> (size, size) float32: the part of each pixel that the shape covers, counted on FINE × FINE
+    points.
+    """
+    fine, offset = (size * FINE, size * FINE), -0.5  # point j of a row lies at (j + 1/2) / FINE
     if name == "circle":
         row, column = disk((y * FINE + offset, x * FINE + offset), radius * FINE, shape=fine)
     else:
@@ -118,14 +134,16 @@ def cover_of(name, radius, angle, x, y, size):
 
 
 def _outline(name, angle):
-    """-> (vertices, 2): a polygon's corners (x, y), y downwards, in the unit circle, turned by `angle` radians."""
+    """-> (vertices, 2): a polygon's corners (x, y), y downwards, in the unit circle, turned by `angle`
+    radians.
+    """
     if name == "cross":
         arm = 0.33
-        corner = [(arm, -0.94), (arm, -arm), (0.94, -arm)]             # of one quarter; the others by turning
+        corner = [(arm, -0.94), (arm, -arm), (0.94, -arm)]  # of one quarter; the others by turning
         points = np.array([_turn(corner, quarter * math.pi / 2) for quarter in range(4)]).reshape(-1, 2)
         return _turn(points, angle)
     vertices = {"square": 4, "triangle": 3, "star": 10}[name]
-    start = -math.pi / 2 + (math.pi / 4 if name == "square" else 0)    # a corner on top, the square's beside it
+    start = -math.pi / 2 + (math.pi / 4 if name == "square" else 0)  # a corner on top, the square's beside it
     directions = start + 2 * math.pi * np.arange(vertices) / vertices
     reach = np.where(np.arange(vertices) % 2, 0.45, 1) if name == "star" else 1
     return _turn(np.stack([np.cos(directions), np.sin(directions)], 1) * np.reshape(reach, (-1, 1)), angle)
@@ -137,9 +155,11 @@ def _turn(points, angle):
 
 
 def seen_of(covers):
-    """(k, H, W) -> (k, H, W) bool: each pixel belongs to the topmost object that covers at least half of it."""
+    """(k, H, W) -> (k, H, W) bool: each pixel belongs to the topmost object that covers at least half of
+    it.
+    """
     full = np.stack(covers) >= 0.5
-    hidden = np.cumsum(full[::-1], axis=0)[::-1] - full > 0            # by an object drawn later
+    hidden = np.cumsum(full[::-1], axis=0)[::-1] - full > 0  # by an object drawn later
     return full & ~hidden
 
 
@@ -149,8 +169,10 @@ def all_seen(covers):
 
 
 def _caption(labels, colours, boxes):
-    names = [f"{list(COLOURS)[colour]} {SHAPES[shape]}"
-             for shape, colour in zip(labels.tolist(), colours.tolist(), strict=True)]
+    names = [
+        f"{list(COLOURS)[colour]} {SHAPES[shape]}"
+        for shape, colour in zip(labels.tolist(), colours.tolist(), strict=True)
+    ]
     names = [f"{'an' if name[0] in 'aeiou' else 'a'} {name}" for name in names]
     if len(names) == 2:
         return f"{names[0]} {_relation(*boxes)} {names[1]}"

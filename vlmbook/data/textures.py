@@ -11,24 +11,27 @@ from torch.nn import functional as F
 from vlmbook.data.bundled import photo
 
 GROUNDS = ("brick", "grass", "gravel")
-FILLINGS = ("cat", "tissue")     # what a horse is filled with: never a texture of the ground
+FILLINGS = ("cat", "tissue")  # what a horse is filled with: never a texture of the ground
 
 
 class CutOut(NamedTuple):
     """An object cut from a photograph: how far each pixel belongs to it, and what it shows there."""
-    alpha: torch.Tensor               # (h, w) in [0, 1]
-    pixels: torch.Tensor | None       # (h, w) in [0, 1]; None for a silhouette, to be filled
-    spans: tuple[float, float]        # least and greatest length of its longer side, as a part of the image's
-    turn: float                       # it is rotated by up to this, radians
+
+    alpha: torch.Tensor  # (h, w) in [0, 1]
+    pixels: torch.Tensor | None  # (h, w) in [0, 1]; None for a silhouette, to be filled
+    spans: tuple[float, float]  # least and greatest length of its longer side, as a part of the image's
+    turn: float  # it is rotated by up to this, radians
 
 
 def textures(n, *, size=64, seed=0):
-    """-> (n, 3, size, size) float32 in [0, 1], (n, 1, size, size) float32 in {0, 1}: images and masks of their objects.
+    """-> (n, 3, size, size) float32 in [0, 1], (n, 1, size, size) float32 in {0, 1}: images and masks of
+    their objects.
 
-    On brick, grass or gravel lie one horse, filled with cat's fur or stained tissue, or one to three of 24 coins, or
-    all of these. Ground and objects get mean, contrast and tint from the same distributions, so neither brightness
-    nor colour tells which is which: texture and outline do. A pixel is in the mask where an object covers at least
-    half of it; the image blends object and ground by what is covered. Horse and coins are scikit-image's.
+    On brick, grass or gravel lie one horse, filled with cat's fur or stained tissue, or one to three of 24
+    coins, or all of these. Ground and objects get mean, contrast and tint from the same distributions, so
+    neither brightness nor colour tells which is which: texture and outline do. A pixel is in the mask where
+    an object covers at least half of it; the image blends object and ground by what is covered. Horse and
+    coins are scikit-image's.
 
     The i-th image depends on `seed`, `size` and i alone. Raises ValueError for n < 0, size < 16 or seed < 0.
     """
@@ -54,13 +57,17 @@ def check_request(name, n, size, seed):
 
 
 def texture_crop(rng, names, size, *, channels=1):
-    """-> (size, size), or (3, size, size) where channels=3: a square somewhere in one of the photos, at some scale."""
+    """-> (size, size), or (3, size, size) where channels=3: a square somewhere in one of the photos, at some
+    scale.
+    """
     picture = _texture(names[rng.integers(len(names))])
     height, width = picture.shape[1:]
     side = int(min(height, width, size * rng.uniform(1, 2.5)))
     top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
-    crop = picture[None, :, top:top + side, left:left + side]
-    crop = F.interpolate(crop, size=(size, size), mode="bilinear", align_corners=False, antialias=side > size)[0]
+    crop = picture[None, :, top : top + side, left : left + side]
+    crop = F.interpolate(
+        crop, size=(size, size), mode="bilinear", align_corners=False, antialias=side > size
+    )[0]
     crop = crop.flip(-1) if rng.integers(2) else crop
     return crop.mean(0) if channels == 1 else crop.clamp(0, 1)
 
@@ -83,24 +90,32 @@ def _texture(name):
 @functools.cache
 def _cut_outs():
     """-> CutOut of the horse, list of CutOut of the 24 coins."""
-    silhouette = 1 - photo("horse")[None, :1]                          # black on white
-    silhouette = F.interpolate(silhouette, scale_factor=0.4, mode="bilinear", antialias=True)[0, 0].clamp(0, 1)
+    silhouette = 1 - photo("horse")[None, :1]  # black on white
+    silhouette = F.interpolate(silhouette, scale_factor=0.4, mode="bilinear", antialias=True)[0, 0].clamp(
+        0, 1
+    )
     return CutOut(silhouette, None, (0.6, 0.95), 0.3), _coins()
 
 
 def _coins():
-    """Watershed on the edges, from what is surely background and surely coin [scikit-image gallery, coins]."""
+    """Watershed on the edges, from what is surely background and surely coin [scikit-image gallery,
+    coins].
+    """
     from scipy.ndimage import binary_fill_holes  # here, since they take a third of a second
     from skimage.filters import sobel
     from skimage.measure import label, regionprops
     from skimage.segmentation import watershed
+
     grey = photo("coins")[0].numpy()
     markers = np.where(grey > 150 / 255, 2, np.where(grey < 30 / 255, 1, 0))
     regions = label(binary_fill_holes(watershed(sobel(grey), markers) == 2))
     found = []
     for region in regionprops(regions):
-        if region.area > 100:                                          # one speck is no coin
-            window = (slice(region.bbox[0] - 2, region.bbox[2] + 2), slice(region.bbox[1] - 2, region.bbox[3] + 2))
+        if region.area > 100:  # one speck is no coin
+            window = (
+                slice(region.bbox[0] - 2, region.bbox[2] + 2),
+                slice(region.bbox[1] - 2, region.bbox[3] + 2),
+            )
             alpha = torch.from_numpy(regions[window] == region.label).float()
             found.append(CutOut(alpha, torch.from_numpy(grey[window].copy()), (0.28, 0.48), math.pi))
     return found
@@ -114,14 +129,15 @@ def _choose(rng):
 
 
 def _placed(cut_out, size, rng):
-    """-> (size, size) alpha and (size, size) pixels or None: the cut-out scaled, turned, perhaps mirrored, put down.
+    """-> (size, size) alpha and (size, size) pixels or None: the cut-out scaled, turned, perhaps mirrored,
+    put down.
 
     The affine map is sampled twice as fine in both directions and averaged, which smooths the edge.
     """
     height, width = cut_out.alpha.shape
     span, angle = rng.uniform(*cut_out.spans), rng.uniform(-cut_out.turn, cut_out.turn)
-    shift = rng.uniform(-0.9, 0.9, size=2) * (1 - span)                # from the middle, in halves of the image
-    zoom = max(height, width) / span / np.array([width, height])       # output -> input, both from -1 to 1
+    shift = rng.uniform(-0.9, 0.9, size=2) * (1 - span)  # from the middle, in halves of the image
+    zoom = max(height, width) / span / np.array([width, height])  # output -> input, both from -1 to 1
     mirror = rng.choice([-1.0, 1.0])
     rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     linear = np.diag(zoom * [mirror, 1]) @ rotation

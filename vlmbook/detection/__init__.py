@@ -1,9 +1,9 @@
-"""Object detection: boxes, anchors, suppression, pooling of regions, average precision, and two detectors made of these
-[Ren et al. 2015, arXiv:1506.01497; Redmon et al. 2016, arXiv:1506.02640] [chapter 5a].
+"""Object detection: boxes, anchors, suppression, pooling of regions, average precision, and two detectors
+made of these [Ren et al. 2015, arXiv:1506.01497; Redmon et al. 2016, arXiv:1506.02640] [chapter 5a].
 
-Boxes are (N, 4) floating, x1 y1 x2 y2 in pixels: the edges of an area, so x2 − x1 is its width. Where torchvision.ops
-has a function of the same name, the arguments are its; `…_loops` is the slow twin that spells the definition out. In
-the detectors label 0 is the background, objects count from 1.
+Boxes are (N, 4) floating, x1 y1 x2 y2 in pixels: the edges of an area, so x2 − x1 is its width. Where
+torchvision.ops has a function of the same name, the arguments are its; `…_loops` is the slow twin that spells
+the definition out. In the detectors label 0 is the background, objects count from 1.
 """
 
 import math
@@ -19,11 +19,12 @@ from torch.nn import functional as F
 
 from vlmbook.checks import check_counts, check_images
 
-LARGEST_LOG = math.log(1000 / 16)      # of a size over its anchor's, as torchvision bounds it: exp() stays finite
-RECALLS = torch.from_numpy(np.linspace(0, 1, 101))     # COCO's, bit for bit: a recall that is met exactly counts
+LARGEST_LOG = math.log(1000 / 16)  # of a size over its anchor's, as torchvision bounds it: exp() stays finite
+RECALLS = torch.from_numpy(np.linspace(0, 1, 101))  # COCO's, bit for bit: a recall that is met exactly counts
 
 
-# --- two boxes -------------------------------------------------------------------------------------------------------
+# --- two boxes ----------------------------------------------------------------------------------------------
+
 
 def box_iou(boxes1, boxes2):
     """(N, 4), (M, 4) -> (N, M): intersection over union, |A ∩ B| / |A ∪ B|; NaN for two boxes without area.
@@ -64,15 +65,16 @@ def check_boxes(boxes, name):
         raise ValueError(f"{name} wants the shape (N, 4), x1 y1 x2 y2, got {tuple(boxes.shape)}")
 
 
-# --- suppression -----------------------------------------------------------------------------------------------------
+# --- suppression --------------------------------------------------------------------------------------------
+
 
 def nms(boxes, scores, iou_threshold):
     """(N, 4), (N,), float -> (K,) int64: the boxes kept by non-maximum suppression, best first.
 
-    A box is dropped if a better one that is kept overlaps it with an IoU above the threshold; of equal scores the
-    earlier is the better. Blocks of sorted boxes are settled in turn: an (N, N) matrix would be too large for many.
-    Raises TypeError or ValueError for what are no boxes, no score a box, or a threshold outside [0, 1].
-    [torchvision.ops.nms]
+    A box is dropped if a better one that is kept overlaps it with an IoU above the threshold; of equal scores
+    the earlier is the better. Blocks of sorted boxes are settled in turn: an (N, N) matrix would be too large
+    for many. Raises TypeError or ValueError for what are no boxes, no score a box, or a threshold outside [0,
+    1]. [torchvision.ops.nms]
     """
     _check_scored(boxes, scores, iou_threshold)
     order = scores.sort(descending=True, stable=True).indices
@@ -81,7 +83,7 @@ def nms(boxes, scores, iou_threshold):
         block, rest = rest[:BLOCK], rest[BLOCK:]
         above = (box_iou(boxes[block], boxes[block]) > iou_threshold).triu(1)
         alive, before = torch.ones(len(block), dtype=torch.bool, device=boxes.device), None
-        while before is None or not torch.equal(alive, before):          # after k rounds the first k are settled
+        while before is None or not torch.equal(alive, before):  # after k rounds the first k are settled
             before, alive = alive, ~(above & alive[:, None]).any(0)
         kept.append(block[alive])
         if len(rest):
@@ -93,9 +95,14 @@ BLOCK = 256
 
 
 def nms_loops(boxes, scores, iou_threshold):
-    """(N, 4), (N,), float -> (K,) int64: as `nms`: take the best that is left, drop what overlaps it, repeat."""
+    """(N, 4), (N,), float -> (K,) int64: as `nms`: take the best that is left, drop what overlaps it,
+    repeat.
+    """
     _check_scored(boxes, scores, iou_threshold)
-    left, kept = sorted(range(len(scores)), key=lambda i: -scores[i].item()), []       # sorted() keeps ties in order
+    left, kept = (
+        sorted(range(len(scores)), key=lambda i: -scores[i].item()),
+        [],
+    )  # sorted() keeps ties in order
     while left:
         best, *others = left
         kept.append(best)
@@ -112,14 +119,16 @@ def _check_scored(boxes, scores, iou_threshold):
         raise ValueError(f"iou_threshold wants a number from 0 to 1, got {iou_threshold!r}")
 
 
-# --- anchors, and offsets from them ----------------------------------------------------------------------------------
+# --- anchors, and offsets from them -------------------------------------------------------------------------
+
 
 def generate_anchors(grid, stride, sizes, ratios):
     """(H, W), (sy, sx), S sizes, R ratios -> (H·W·R·S, 4): boxes around the upper left corner of every cell.
 
-    A size is √area in pixels, a ratio height / width. Row by row; at a place ratio by ratio, and size by size in each.
-    Corners are rounded to whole pixels as torchvision's are. `grid` is the feature map's, `stride` pixels a cell.
-    Raises ValueError for a size or ratio that is not above 0. [Ren et al. 2015, §3.1.1; torchvision AnchorGenerator]
+    A size is √area in pixels, a ratio height / width. Row by row; at a place ratio by ratio, and size by size
+    in each. Corners are rounded to whole pixels as torchvision's are. `grid` is the feature map's, `stride`
+    pixels a cell. Raises ValueError for a size or ratio that is not above 0. [Ren et al. 2015, §3.1.1;
+    torchvision AnchorGenerator]
     """
     _check_anchors(grid, stride, sizes, ratios)
     sizes, ratios = (torch.as_tensor(each, dtype=torch.float32) for each in (sizes, ratios))
@@ -158,8 +167,8 @@ def _check_anchors(grid, stride, sizes, ratios):
 def encode_boxes(boxes, anchors, weights=(1.0, 1.0, 1.0, 1.0)):
     """(N, 4), (N, 4) -> (N, 4): t = (x − x_a)/w_a, (y − y_a)/h_a, log w/w_a, log h/h_a, times the weights.
 
-    x, y are centres. A box without area has no finite offset. Raises TypeError or ValueError for what are no boxes or
-    not as many. [Girshick et al. 2014, app. C; Ren et al. 2015, eq. 2]
+    x, y are centres. A box without area has no finite offset. Raises TypeError or ValueError for what are no
+    boxes or not as many. [Girshick et al. 2014, app. C; Ren et al. 2015, eq. 2]
     """
     _check_pair(boxes, anchors, "boxes", 4)
     (x, y, w, h), (xa, ya, wa, ha) = _centres(boxes), _centres(anchors)
@@ -180,10 +189,11 @@ def encode_boxes_loops(boxes, anchors, weights=(1.0, 1.0, 1.0, 1.0)):
 
 
 def decode_boxes(offsets, anchors, weights=(1.0, 1.0, 1.0, 1.0)):
-    """(N, 4·K), (N, 4) -> (N, 4·K): the boxes that have these offsets from the anchors; K sets of them, one a class.
+    """(N, 4·K), (N, 4) -> (N, 4·K): the boxes that have these offsets from the anchors; K sets of them, one a
+    class.
 
-    A log of sizes counts up to log(1000/16), as in torchvision. Raises TypeError or ValueError for what are no boxes or
-    not as many. [the inverse of `encode_boxes`]
+    A log of sizes counts up to log(1000/16), as in torchvision. Raises TypeError or ValueError for what are
+    no boxes or not as many. [the inverse of `encode_boxes`]
     """
     _check_pair(offsets, anchors, "offsets", None)
     tx, ty, tw, th = (offsets.unflatten(1, (-1, 4)) / offsets.new_tensor(weights)).unbind(-1)
@@ -217,27 +227,32 @@ def _check_pair(values, anchors, name, columns):
     check_boxes(anchors, "anchors")
     if columns == 4:
         check_boxes(values, name)
-    elif not isinstance(values, torch.Tensor) or values.ndim != 2 or values.shape[1] % 4 or not values.shape[1]:
+    elif (
+        not isinstance(values, torch.Tensor) or values.ndim != 2 or values.shape[1] % 4 or not values.shape[1]
+    ):
         got = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
         raise ValueError(f"{name} wants the shape (N, 4·K), got {got}")
     if len(values) != len(anchors):
         raise ValueError(f"{name} wants one anchor each, got {len(values)} and {len(anchors)}")
 
 
-# --- pooling of regions ----------------------------------------------------------------------------------------------
+# --- pooling of regions -------------------------------------------------------------------------------------
+
 
 def roi_pool(input, boxes, output_size, spatial_scale=1.0):
     """(B, C, H, W), (K, 5) or B × (L, 4) -> (K, C, h, w): the maximum in each of h × w bins of every box.
 
-    A row of (K, 5) begins with the number of its image. Boxes are rounded to whole cells of the map, bins outwards; an
-    empty bin gives 0. There is no gradient for the boxes. Raises TypeError or ValueError for input or boxes that it
-    cannot use. [Girshick 2015, §2.1; torchvision.ops.roi_pool]
+    A row of (K, 5) begins with the number of its image. Boxes are rounded to whole cells of the map, bins
+    outwards; an empty bin gives 0. There is no gradient for the boxes. Raises TypeError or ValueError for
+    input or boxes that it cannot use. [Girshick 2015, §2.1; torchvision.ops.roi_pool]
     """
     regions, (h, w) = _regions(input, boxes), _pair(output_size)
     pooled = []
     for image, box in zip(regions[:, 0].long().tolist(), regions[:, 1:] * spatial_scale, strict=True):
-        rows, columns = (_bins(box[[axis, axis + 2]], n, size) for axis, n, size in
-                         ((1, h, input.shape[2]), (0, w, input.shape[3])))
+        rows, columns = (
+            _bins(box[[axis, axis + 2]], n, size)
+            for axis, n, size in ((1, h, input.shape[2]), (0, w, input.shape[3]))
+        )
         x = torch.stack([_peak(input[image, :, :, start:end], 2) for start, end in columns], dim=-1)
         pooled.append(torch.stack([_peak(x[:, start:end], 1) for start, end in rows], dim=1))
     return torch.stack(pooled) if pooled else input.new_zeros(0, input.shape[1], h, w) + 0 * input.sum()
@@ -252,17 +267,27 @@ def roi_pool_loops(input, boxes, output_size, spatial_scale=1.0):
         height, width = max(y2 - y1 + 1, 1) / h, max(x2 - x1 + 1, 1) / w
         for i in range(h):
             for j in range(w):
-                top, left = (min(max(start + math.floor(n * size), 0), most) for start, n, size, most in
-                             ((y1, i, height, input.shape[2]), (x1, j, width, input.shape[3])))
-                end, right = (min(max(start + math.ceil((n + 1) * size), 0), most) for start, n, size, most in
-                              ((y1, i, height, input.shape[2]), (x1, j, width, input.shape[3])))
+                top, left = (
+                    min(max(start + math.floor(n * size), 0), most)
+                    for start, n, size, most in (
+                        (y1, i, height, input.shape[2]),
+                        (x1, j, width, input.shape[3]),
+                    )
+                )
+                end, right = (
+                    min(max(start + math.ceil((n + 1) * size), 0), most)
+                    for start, n, size, most in (
+                        (y1, i, height, input.shape[2]),
+                        (x1, j, width, input.shape[3]),
+                    )
+                )
                 if end > top and right > left:
                     pooled[k, :, i, j] = input[int(image), :, top:end, left:right].amax((1, 2))
     return pooled
 
 
 def _rounded(x):
-    return math.floor(abs(x) + 0.5) * (1 if x >= 0 else -1)             # halves away from zero, as in C
+    return math.floor(abs(x) + 0.5) * (1 if x >= 0 else -1)  # halves away from zero, as in C
 
 
 def _bins(ends, n, size):
@@ -274,25 +299,34 @@ def _bins(ends, n, size):
 
 
 def _peak(x, dim):
-    """The maximum along an axis; 0 where it is empty. Of equal ones the first gets the gradient, as in torchvision."""
+    """The maximum along an axis; 0 where it is empty. Of equal ones the first gets the gradient, as in
+    torchvision.
+    """
     return x.max(dim).values if x.shape[dim] else x.sum(dim)
 
 
 def roi_align(input, boxes, output_size, spatial_scale=1.0, sampling_ratio=-1, aligned=False):
     """(B, C, H, W), (K, 5) or B × (L, 4) -> (K, C, h, w): the mean of bilinear samples in each of h × w bins.
 
-    sampling_ratio² samples a bin; −1 takes ⌈bin size⌉ of them a side. `aligned` shifts the boxes by half a cell, so
-    that a cell's value stands at its centre. Bilinear weights are products of one for the row and one for the column,
-    so a bin is A x Bᵀ with two small matrices. There is no gradient for the boxes. Raises TypeError or ValueError for
-    input or boxes that it cannot use. [He et al. 2017, arXiv:1703.06870, §3; torchvision.ops.roi_align]
+    sampling_ratio² samples a bin; −1 takes ⌈bin size⌉ of them a side. `aligned` shifts the boxes by half a
+    cell, so that a cell's value stands at its centre. Bilinear weights are products of one for the row and
+    one for the column, so a bin is A x Bᵀ with two small matrices. There is no gradient for the boxes. Raises
+    TypeError or ValueError for input or boxes that it cannot use. [He et al. 2017, arXiv:1703.06870, §3;
+    torchvision.ops.roi_align]
     """
     regions, (h, w) = _regions(input, boxes), _pair(output_size)
     scaled = regions[:, 1:] * spatial_scale - (0.5 if aligned else 0)
     least = -math.inf if aligned else 1.0
-    A, B = (_shares(scaled[:, axis], (scaled[:, axis + 2] - scaled[:, axis]).clamp(min=least), n, size, sampling_ratio)
-            for axis, n, size in ((1, h, input.shape[2]), (0, w, input.shape[3])))       # (K, h, H), (K, w, W)
+    A, B = (
+        _shares(
+            scaled[:, axis], (scaled[:, axis + 2] - scaled[:, axis]).clamp(min=least), n, size, sampling_ratio
+        )
+        for axis, n, size in ((1, h, input.shape[2]), (0, w, input.shape[3]))
+    )  # (K, h, H), (K, w, W)
     pooled = []
-    for image, a, b, rows, columns in zip(regions[:, 0].long().tolist(), A, B, _used(A), _used(B), strict=True):
+    for image, a, b, rows, columns in zip(
+        regions[:, 0].long().tolist(), A, B, _used(A), _used(B), strict=True
+    ):
         pooled.append(a[:, rows] @ input[image, :, rows, columns] @ b[:, columns].T)
     return torch.stack(pooled) if pooled else input.new_zeros(0, input.shape[1], h, w) + 0 * input.sum()
 
@@ -310,8 +344,10 @@ def _shares(start, length, bins, size, sampling_ratio):
     samples = torch.full_like(step, sampling_ratio) if sampling_ratio > 0 else step.ceil()
     i = torch.arange(max(1, int(samples.max()) if len(samples) else 1), device=start.device)
     within = (i + 0.5) / samples.clamp(min=1)[:, None]
-    at = start[:, None, None] + (torch.arange(bins, device=start.device)[:, None] + within[:, None]) * step[:, None,
-                                                                                                            None]
+    at = (
+        start[:, None, None]
+        + (torch.arange(bins, device=start.device)[:, None] + within[:, None]) * step[:, None, None]
+    )
     counts = (i < samples[:, None])[:, None] & (at >= -1) & (at <= size)
     at = at.clamp(0, size - 1)[..., None]
     hats = (1 - (at - torch.arange(size, device=start.device)).abs()).clamp(min=0)
@@ -325,12 +361,17 @@ def roi_align_loops(input, boxes, output_size, spatial_scale=1.0, sampling_ratio
     for k, (image, *box) in enumerate(regions.tolist()):
         x1, y1, x2, y2 = (each * spatial_scale - 0.5 * aligned for each in box)
         width, height = ((x2 - x1), (y2 - y1)) if aligned else (max(x2 - x1, 1), max(y2 - y1, 1))
-        down, across = (sampling_ratio if sampling_ratio > 0 else math.ceil(each) for each in (height / h, width / w))
+        down, across = (
+            sampling_ratio if sampling_ratio > 0 else math.ceil(each) for each in (height / h, width / w)
+        )
         for i in range(h):
             for j in range(w):
                 for a in range(down):
                     for b in range(across):
-                        y, x = y1 + height / h * (i + (a + 0.5) / down), x1 + width / w * (j + (b + 0.5) / across)
+                        y, x = (
+                            y1 + height / h * (i + (a + 0.5) / down),
+                            x1 + width / w * (j + (b + 0.5) / across),
+                        )
                         pooled[k, :, i, j] += _bilinear(input[int(image)], y, x) / (down * across)
     return pooled
 
@@ -344,12 +385,18 @@ def _bilinear(x, y, column):
     top, left = min(int(y), height - 1), min(int(column), width - 1)
     down, right = min(top + 1, height - 1), min(left + 1, width - 1)
     dy, dx = y - top, column - left
-    return ((1 - dy) * (1 - dx) * x[:, top, left] + (1 - dy) * dx * x[:, top, right]
-            + dy * (1 - dx) * x[:, down, left] + dy * dx * x[:, down, right])
+    return (
+        (1 - dy) * (1 - dx) * x[:, top, left]
+        + (1 - dy) * dx * x[:, top, right]
+        + dy * (1 - dx) * x[:, down, left]
+        + dy * dx * x[:, down, right]
+    )
 
 
 def _regions(input, boxes):
-    """-> (K, 5), detached: the image of each box, and the box. Raises TypeError or ValueError for anything else."""
+    """-> (K, 5), detached: the image of each box, and the box. Raises TypeError or ValueError for anything
+    else.
+    """
     check_images(input, "input", "(B, C, H, W)")
     if isinstance(boxes, (list, tuple)):
         if len(boxes) != len(input):
@@ -360,7 +407,9 @@ def _regions(input, boxes):
         boxes = torch.cat(parts) if parts else input.new_zeros(0, 5)
     if not isinstance(boxes, torch.Tensor) or boxes.ndim != 2 or boxes.shape[1] != 5:
         got = tuple(boxes.shape) if isinstance(boxes, torch.Tensor) else type(boxes).__name__
-        raise ValueError(f"boxes wants (K, 5), the image's number and the box, or a list of (L, 4), got {got}")
+        raise ValueError(
+            f"boxes wants (K, 5), the image's number and the box, or a list of (L, 4), got {got}"
+        )
     if boxes.dtype != input.dtype:
         raise TypeError(f"boxes wants the dtype of input, {input.dtype}, got {boxes.dtype}")
     if len(boxes) and not 0 <= boxes[:, 0].min() <= boxes[:, 0].max() < len(input):
@@ -375,18 +424,21 @@ def _pair(output_size):
     return size
 
 
-# --- how good are detections -----------------------------------------------------------------------------------------
+# --- how good are detections --------------------------------------------------------------------------------
+
 
 def match_detections(predictions, targets, label, iou_threshold=0.5):
-    """n × {boxes, scores, labels}, n × {boxes, labels} -> (D,) scores, (D,) bool hits, int: for one class, best first.
+    """n × {boxes, scores, labels}, n × {boxes, labels} -> (D,) scores, (D,) bool hits, int: for one class,
+    best first.
 
-    In each image, best first, up to its 100 best: a detection takes the object that it overlaps most among those not
-    taken yet, and is a hit if that IoU reaches the threshold. The int is how many objects there are.
-    Raises ValueError for lists of different lengths. [COCO's evaluation]
+    In each image, best first, up to its 100 best: a detection takes the object that it overlaps most among
+    those not taken yet, and is a hit if that IoU reaches the threshold. The int is how many objects there
+    are. Raises ValueError for lists of different lengths. [COCO's evaluation]
     """
     if len(predictions) != len(targets):
-        raise ValueError(f"one prediction and one target an image are wanted, got {len(predictions)} and "
-                         f"{len(targets)}")
+        raise ValueError(
+            f"one prediction and one target an image are wanted, got {len(predictions)} and {len(targets)}"
+        )
     scores, hits, objects = [], [], 0
     for said, true in zip(predictions, targets, strict=True):
         mine, truth = said["labels"] == label, true["boxes"][true["labels"] == label]
@@ -407,14 +459,17 @@ def match_detections(predictions, targets, label, iou_threshold=0.5):
 
 
 def precision_recall_curve(hits, objects):
-    """(D,) bool, best first, int -> (D,), (D,) float64: precision and recall of the best 1, 2, … D detections."""
+    """(D,) bool, best first, int -> (D,), (D,) float64: precision and recall of the best 1, 2, … D
+    detections.
+    """
     right = hits.double().cumsum(0)
     said = torch.arange(1, len(hits) + 1, dtype=torch.float64, device=hits.device)
     return right / said, right / objects
 
 
 def average_precision(hits, objects):
-    """(D,) bool, best first, int -> float: the mean over recall 0, 0.01, … 1 of the best precision from there on.
+    """(D,) bool, best first, int -> float: the mean over recall 0, 0.01, … 1 of the best precision from there
+    on.
 
     NaN where there is no object. [COCO's 101 points, after Everingham et al. 2010]
     """
@@ -438,25 +493,30 @@ def average_precision_loops(hits, objects):
 
 
 def mean_average_precision(predictions, targets, iou_threshold=0.5):
-    """n × {boxes, scores, labels}, n × {boxes, labels} -> float, dict: mAP, and the AP of each label in the targets."""
+    """n × {boxes, scores, labels}, n × {boxes, labels} -> float, dict: mAP, and the AP of each label in the
+    targets.
+    """
     labels = torch.cat([each["labels"] for each in targets]).unique().tolist() if targets else []
-    found = {label: average_precision(*match_detections(predictions, targets, label, iou_threshold)[1:])
-             for label in labels}
+    found = {
+        label: average_precision(*match_detections(predictions, targets, label, iou_threshold)[1:])
+        for label in labels
+    }
     return sum(found.values()) / len(found) if found else math.nan, found
 
 
-# --- which anchor answers for which object ---------------------------------------------------------------------------
+# --- which anchor answers for which object ------------------------------------------------------------------
 
 BACKGROUND, NEITHER = -1, -2
 
 
 def assign(iou, high, low, *, rescue):
-    """(M, N) IoU of M objects and N boxes -> (N,) int64: the object each box answers for, BACKGROUND or NEITHER.
+    """(M, N) IoU of M objects and N boxes -> (N,) int64: the object each box answers for, BACKGROUND or
+    NEITHER.
 
-    From `high` on a box answers for the object that it overlaps most; below `low` it is background; between, neither.
-    With `rescue` the boxes that overlap an object more than all others do answer too, however little it is: for the
-    object that *they* overlap most, so that an object can still go without.
-    [Ren et al. 2015, §3.1.2; torchvision's Matcher]
+    From `high` on a box answers for the object that it overlaps most; below `low` it is background; between,
+    neither. With `rescue` the boxes that overlap an object more than all others do answer too, however little
+    it is: for the object that *they* overlap most, so that an object can still go without. [Ren et al. 2015,
+    §3.1.2; torchvision's Matcher]
     """
     if not len(iou):
         return torch.full(iou.shape[1:], BACKGROUND, dtype=torch.int64, device=iou.device)
@@ -469,21 +529,27 @@ def assign(iou, high, low, *, rescue):
 
 
 def sampled(assigned, count, share):
-    """(N,) as from `assign`, int, share -> (P,), (Q,) indices: at most count · share objects, background to fill it."""
+    """(N,) as from `assign`, int, share -> (P,), (Q,) indices: at most count · share objects, background to
+    fill it.
+    """
     objects, background = (assigned >= 0).nonzero()[:, 0], (assigned == BACKGROUND).nonzero()[:, 0]
     many = min(len(objects), int(count * share))
     few = min(len(background), count - many)
-    return (objects[torch.randperm(len(objects), device=objects.device)[:many]],
-            background[torch.randperm(len(background), device=objects.device)[:few]])
+    return (
+        objects[torch.randperm(len(objects), device=objects.device)[:many]],
+        background[torch.randperm(len(background), device=objects.device)[:few]],
+    )
 
 
-# --- two stages ------------------------------------------------------------------------------------------------------
+# --- two stages ---------------------------------------------------------------------------------------------
 
-RPN_WEIGHTS, HEAD_WEIGHTS = (1.0, 1.0, 1.0, 1.0), (10.0, 10.0, 5.0, 5.0)     # of offsets, as in torchvision
+RPN_WEIGHTS, HEAD_WEIGHTS = (1.0, 1.0, 1.0, 1.0), (10.0, 10.0, 5.0, 5.0)  # of offsets, as in torchvision
 
 
 class RPNHead(nn.Module):
-    """(B, C, H, W) -> (B, H·W·A), (B, H·W·A, 4): for each anchor one logit, object or not, and four offsets."""
+    """(B, C, H, W) -> (B, H·W·A), (B, H·W·A, 4): for each anchor one logit, object or not, and four
+    offsets.
+    """
 
     def __init__(self, channels, anchors):
         super().__init__()
@@ -503,16 +569,18 @@ class RPNHead(nn.Module):
 
 class Proposed(NamedTuple):
     """What the region proposal network says of a batch."""
-    anchors: torch.Tensor          # (N, 4)
-    logits: torch.Tensor           # (B, N)
-    offsets: torch.Tensor          # (B, N, 4)
-    before: list                   # B × (K, 4): the boxes of the highest logits, best first, before suppression
-    boxes: list                    # B × (L, 4): the proposals
-    scores: list                   # B × (L,): their probability of holding an object
+
+    anchors: torch.Tensor  # (N, 4)
+    logits: torch.Tensor  # (B, N)
+    offsets: torch.Tensor  # (B, N, 4)
+    before: list  # B × (K, 4): the boxes of the highest logits, best first, before suppression
+    boxes: list  # B × (L, 4): the proposals
+    scores: list  # B × (L,): their probability of holding an object
 
 
 class RegionProposalNetwork(nn.Module):
-    """(B, C, H, W), (height, width) of the images -> Proposed: every anchor scored, shifted, the best ones kept.
+    """(B, C, H, W), (height, width) of the images -> Proposed: every anchor scored, shifted, the best ones
+    kept.
 
     The `before` best of an image are clipped to it; suppression at an IoU of 0.7 leaves at most `after`.
     [Ren et al. 2015, §3.1]
@@ -527,8 +595,10 @@ class RegionProposalNetwork(nn.Module):
         logits, offsets = self.head(x)
         stride = [image // cells for image, cells in zip(image_size, x.shape[2:], strict=True)]
         anchors = generate_anchors(x.shape[2:], stride, self.sizes, self.ratios).to(x)
-        found = [self.keep(each, decode_boxes(t, anchors, RPN_WEIGHTS), image_size)
-                 for each, t in zip(logits.detach(), offsets.detach(), strict=True)]
+        found = [
+            self.keep(each, decode_boxes(t, anchors, RPN_WEIGHTS), image_size)
+            for each, t in zip(logits.detach(), offsets.detach(), strict=True)
+        ]
         return Proposed(anchors, logits, offsets, *map(list, zip(*found, strict=True)))
 
     def keep(self, logits, boxes, image_size):
@@ -537,11 +607,13 @@ class RegionProposalNetwork(nn.Module):
         scores, before = logits[best].sigmoid(), clipped(boxes[best], image_size)
         large = torchvision.ops.remove_small_boxes(before, 1e-3)
         scores, boxes = scores[large], before[large]
-        kept = torchvision.ops.nms(boxes, scores, 0.7)[:self.after]
+        kept = torchvision.ops.nms(boxes, scores, 0.7)[: self.after]
         return before, boxes[kept], scores[kept]
 
     def losses(self, proposed, truths):
-        """Proposed, B × (k, 4) -> dict: cross-entropy over sampled anchors, smooth L1 over those of objects."""
+        """Proposed, B × (k, 4) -> dict: cross-entropy over sampled anchors, smooth L1 over those of
+        objects.
+        """
         logits, wanted, moves, offsets = [], [], [], []
         for i, truth in enumerate(truths):
             owner = self.assign(proposed.anchors, truth)
@@ -551,8 +623,10 @@ class RegionProposalNetwork(nn.Module):
             moves.append(proposed.offsets[i, objects])
             offsets.append(encode_boxes(truth[owner[objects]], proposed.anchors[objects], RPN_WEIGHTS))
         wanted = torch.cat(wanted)
-        return {"objectness": F.binary_cross_entropy_with_logits(torch.cat(logits), wanted),
-                "anchor offsets": _smooth_l1(moves, offsets) / len(wanted)}
+        return {
+            "objectness": F.binary_cross_entropy_with_logits(torch.cat(logits), wanted),
+            "anchor offsets": _smooth_l1(moves, offsets) / len(wanted),
+        }
 
     @staticmethod
     def assign(anchors, truth):
@@ -585,7 +659,8 @@ class BoxPredictor(nn.Module):
 
 
 class RoIHeads(nn.Module):
-    """(B, C, H, W), B × (L, 4), scale -> (K, C, 7, 7), (K, num_classes), (K, 4·num_classes): each region judged.
+    """(B, C, H, W), B × (L, 4), scale -> (K, C, 7, 7), (K, num_classes), (K, 4·num_classes): each region
+    judged.
 
     [Girshick 2015, arXiv:1504.08083; the pooling is He et al. 2017]
     """
@@ -601,41 +676,61 @@ class RoIHeads(nn.Module):
         return pooled, *self.box_predictor(self.box_head(pooled))
 
     def select(self, boxes, truths, labels):
-        """B × (L, 4), B × (k, 4), B × (k,) -> the same lists for the regions to learn from: boxes, classes, offsets."""
+        """B × (L, 4), B × (k, 4), B × (k,) -> the same lists for the regions to learn from: boxes, classes,
+        offsets.
+        """
         chosen, classes, offsets = [], [], []
         for each, truth, label in zip(boxes, truths, labels, strict=True):
-            each = torch.cat([each, truth])                            # the true boxes are good examples
+            each = torch.cat([each, truth])  # the true boxes are good examples
             owner = assign(box_iou(truth, each), 0.5, 0.5, rescue=False)
             mine = torch.cat(sampled(owner, self.samples, 0.25)).sort().values
             each, owner = each[mine], owner[mine]
             of = owner.clamp(min=0)
             chosen.append(each)
             classes.append(torch.where(owner >= 0, label[of], 0) if len(truth) else torch.zeros_like(owner))
-            offsets.append(encode_boxes(truth[of], each, HEAD_WEIGHTS) if len(truth) else torch.zeros_like(each))
+            offsets.append(
+                encode_boxes(truth[of], each, HEAD_WEIGHTS) if len(truth) else torch.zeros_like(each)
+            )
         return chosen, classes, offsets
 
     @staticmethod
     def losses(logits, moves, classes, offsets):
-        """(K, num_classes), (K, 4·num_classes), lists of (k,), (k, 4) -> dict: of classes, and offsets of objects."""
+        """(K, num_classes), (K, 4·num_classes), lists of (k,), (k, 4) -> dict: of classes, and offsets of
+        objects.
+        """
         classes, offsets = torch.cat(classes), torch.cat(offsets)
         objects = (classes > 0).nonzero()[:, 0]
         mine = moves.unflatten(1, (-1, 4))[objects, classes[objects]]
-        many = max(len(classes), 1)                            # no proposal and no truth: nothing to learn, not 0/0
-        return {"classes": F.cross_entropy(logits, classes, reduction="sum") / many,
-                "box offsets": _smooth_l1([mine], [offsets[objects]]) / many}
+        many = max(len(classes), 1)  # no proposal and no truth: nothing to learn, not 0/0
+        return {
+            "classes": F.cross_entropy(logits, classes, reduction="sum") / many,
+            "box offsets": _smooth_l1([mine], [offsets[objects]]) / many,
+        }
 
 
 class FasterRCNN(nn.Module):
-    """(B, 3, H, W) -> B × {boxes, scores, labels}; with true boxes (B, k, 4) and labels (B, k) -> dict of four losses.
+    """(B, 3, H, W) -> B × {boxes, scores, labels}; with true boxes (B, k, 4) and labels (B, k) -> dict of
+    four losses.
 
-    `backbone(images)` gives one map (B, C, h, w) and has C as `out_channels`. `num_classes` counts the background, 0;
-    true labels are 1 … num_classes − 1, and 0 where an image has fewer than k objects. `sizes` and `ratios` are the
-    anchors'. Parameters carry torchvision's names, so that its `FasterRCNN` on the same backbone takes them.
-    Images are not normalised here, nor resized. [Ren et al. 2015, arXiv:1506.01497, fig. 2]
+    `backbone(images)` gives one map (B, C, h, w) and has C as `out_channels`. `num_classes` counts the
+    background, 0; true labels are 1 … num_classes − 1, and 0 where an image has fewer than k objects. `sizes`
+    and `ratios` are the anchors'. Parameters carry torchvision's names, so that its `FasterRCNN` on the same
+    backbone takes them. Images are not normalised here, nor resized. [Ren et al. 2015, arXiv:1506.01497, fig.
+    2]
     """
 
-    def __init__(self, backbone, num_classes, *, sizes, ratios=(0.5, 1.0, 2.0), width=1024, before=1000, after=300,
-                 samples=(256, 512)):
+    def __init__(
+        self,
+        backbone,
+        num_classes,
+        *,
+        sizes,
+        ratios=(0.5, 1.0, 2.0),
+        width=1024,
+        before=1000,
+        after=300,
+        samples=(256, 512),
+    ):
         super().__init__()
         check_counts(self, num_classes=num_classes, width=width, before=before, after=after)
         _check_classes(self, num_classes)
@@ -643,7 +738,9 @@ class FasterRCNN(nn.Module):
         _check_anchors((1, 1), (1, 1), sizes, ratios)
         channels = backbone.out_channels
         self.backbone, self.num_classes = backbone, num_classes
-        self.rpn = RegionProposalNetwork(channels, sizes, ratios, before=before, after=after, samples=samples[0])
+        self.rpn = RegionProposalNetwork(
+            channels, sizes, ratios, before=before, after=after, samples=samples[0]
+        )
         self.roi_heads = RoIHeads(channels, num_classes, width, samples[1])
 
     def forward(self, images, boxes=None, labels=None):
@@ -660,16 +757,27 @@ class FasterRCNN(nn.Module):
         return losses | self.roi_heads.losses(logits, moves, classes, offsets)
 
     def stages(self, images):
-        """(B, 3, H, W) -> dict: the map, the RPN's Proposed, pooled regions, their logits and offsets, detections."""
+        """(B, 3, H, W) -> dict: the map, the RPN's Proposed, pooled regions, their logits and offsets,
+        detections.
+        """
         check_images(images, "images", "(B, C, H, W)")
         x, size = self.backbone(images), images.shape[2:]
         proposed = self.rpn(x, size)
         pooled, logits, moves = self.roi_heads(x, proposed.boxes, _scale(x, size))
         lengths = [len(each) for each in proposed.boxes]
-        judged = [(z.softmax(-1), decode_boxes(t, boxes, HEAD_WEIGHTS)) for boxes, z, t in
-                  zip(proposed.boxes, logits.split(lengths), moves.split(lengths), strict=True)]
-        return {"map": x, "proposed": proposed, "pooled": pooled, "logits": logits, "offsets": moves, "judged": judged,
-                "detections": [decided(*each, size) for each in judged]}
+        judged = [
+            (z.softmax(-1), decode_boxes(t, boxes, HEAD_WEIGHTS))
+            for boxes, z, t in zip(proposed.boxes, logits.split(lengths), moves.split(lengths), strict=True)
+        ]
+        return {
+            "map": x,
+            "proposed": proposed,
+            "pooled": pooled,
+            "logits": logits,
+            "offsets": moves,
+            "judged": judged,
+            "detections": [decided(*each, size) for each in judged],
+        }
 
     def judged(self, images):
         """(B, 3, H, W) -> B × ((L, num_classes), (L, 4·num_classes)): what `decided` decides on."""
@@ -677,9 +785,11 @@ class FasterRCNN(nn.Module):
 
 
 def decided(p, boxes, image_size, *, least=0.05, iou_threshold=0.5, most=100):
-    """(L, num_classes), (L, 4·num_classes) or (L, 4) -> {boxes, scores, labels}: what is said in the end, best first.
+    """(L, num_classes), (L, 4·num_classes) or (L, 4) -> {boxes, scores, labels}: what is said in the end,
+    best first.
 
-    Each class by itself: boxes clipped to the image, those above `least` probable, suppression; then the best of all.
+    Each class by itself: boxes clipped to the image, those above `least` probable, suppression; then the best
+    of all.
     """
     classes = p.shape[1]
     boxes = boxes.unflatten(1, (-1, 4)).expand(-1, classes, -1)
@@ -714,31 +824,47 @@ def as_torchvision(model, image_size):
     """
     from torchvision.models.detection import faster_rcnn
     from torchvision.models.detection.anchor_utils import AnchorGenerator
+
     rpn, heads = model.rpn, model.roi_heads
-    keep = {f"rpn_{which}_nms_top_n_{mode}": most for mode in ("train", "test")
-            for which, most in (("pre", rpn.before), ("post", rpn.after))}
+    keep = {
+        f"rpn_{which}_nms_top_n_{mode}": most
+        for mode in ("train", "test")
+        for which, most in (("pre", rpn.before), ("post", rpn.after))
+    }
     width = heads.box_head.fc7.out_features
-    as_they_are = {"min_size": min(image_size), "max_size": max(image_size), "size_divisible": 1,
-                   "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}
+    as_they_are = {
+        "min_size": min(image_size),
+        "max_size": max(image_size),
+        "size_divisible": 1,
+        "image_mean": [0, 0, 0],
+        "image_std": [1, 1, 1],
+    }
     twin = faster_rcnn.FasterRCNN(
-        deepcopy(model.backbone), **as_they_are, **keep,
+        deepcopy(model.backbone),
+        **as_they_are,
+        **keep,
         rpn_anchor_generator=AnchorGenerator((tuple(rpn.sizes),), (tuple(rpn.ratios),)),
         box_roi_pool=torchvision.ops.MultiScaleRoIAlign(["0"], 7, 2),
         box_head=faster_rcnn.TwoMLPHead(heads.box_head.fc6.in_features, width),
         box_predictor=faster_rcnn.FastRCNNPredictor(width, model.num_classes),
-        rpn_batch_size_per_image=rpn.samples, box_batch_size_per_image=heads.samples)
+        rpn_batch_size_per_image=rpn.samples,
+        box_batch_size_per_image=heads.samples,
+    )
     twin.load_state_dict(model.state_dict())
     return twin.train(model.training)
 
 
-# --- one stage -------------------------------------------------------------------------------------------------------
+# --- one stage ----------------------------------------------------------------------------------------------
+
 
 class GridDetector(nn.Module):
-    """(B, 3, H, W) -> B × {boxes, scores, labels}; with true boxes (B, k, 4) and labels (B, k) -> dict of three losses.
+    """(B, 3, H, W) -> B × {boxes, scores, labels}; with true boxes (B, k, 4) and labels (B, k) -> dict of
+    three losses.
 
-    Each cell of the map says whether a centre lies in it, where in the cell, how large the box is, and what it holds:
-    boxes and classes in one pass, no proposals. `size` is a typical side in pixels, from which sizes are counted.
-    Arguments are those of `FasterRCNN`. [after Redmon et al. 2016, arXiv:1506.02640; sizes as in its version 2]
+    Each cell of the map says whether a centre lies in it, where in the cell, how large the box is, and what
+    it holds: boxes and classes in one pass, no proposals. `size` is a typical side in pixels, from which
+    sizes are counted. Arguments are those of `FasterRCNN`. [after Redmon et al. 2016, arXiv:1506.02640; sizes
+    as in its version 2]
     """
 
     def __init__(self, backbone, num_classes, *, size, width=64):
@@ -748,9 +874,12 @@ class GridDetector(nn.Module):
         if isinstance(size, bool) or not isinstance(size, Real) or not 0 < size < math.inf:
             raise ValueError(f"GridDetector wants a size above 0 pixels, got {size!r}")
         self.backbone, self.num_classes, self.size = backbone, num_classes, size
-        self.head = nn.Sequential(nn.Conv2d(backbone.out_channels, width, 3, padding=1), nn.ReLU(),
-                                  nn.Conv2d(width, 5 + num_classes - 1, 1))
-        nn.init.constant_(self.head[-1].bias[:1], -4.0)        # few cells hold a centre
+        self.head = nn.Sequential(
+            nn.Conv2d(backbone.out_channels, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, 5 + num_classes - 1, 1),
+        )
+        nn.init.constant_(self.head[-1].bias[:1], -4.0)  # few cells hold a centre
 
     def forward(self, images, boxes=None, labels=None):
         if boxes is not None:
@@ -759,18 +888,24 @@ class GridDetector(nn.Module):
         return [decided(*each, images.shape[2:]) for each in self.judged(images)]
 
     def judged(self, images):
-        """(B, 3, H, W) -> B × ((h·w, num_classes), (h·w, 4)): what `decided` decides on; a chance times a class's."""
+        """(B, 3, H, W) -> B × ((h·w, num_classes), (h·w, 4)): what `decided` decides on; a chance times a
+        class's.
+        """
         chance, boxes, p = self.read(self.said(images), images.shape[2:])
-        p = torch.cat([1 - chance[..., None], chance[..., None] * p], dim=-1)                    # 0 is the background
+        p = torch.cat([1 - chance[..., None], chance[..., None] * p], dim=-1)  # 0 is the background
         return list(zip(p, boxes, strict=True))
 
     def said(self, images):
-        """(B, 3, H, W) -> (B, h, w, 5 + classes): logit of a centre, x, y, log width, log height, logits of classes."""
+        """(B, 3, H, W) -> (B, h, w, 5 + classes): logit of a centre, x, y, log width, log height, logits of
+        classes.
+        """
         check_images(images, "images", "(B, C, H, W)")
         return self.head(self.backbone(images)).permute(0, 2, 3, 1)
 
     def read(self, said, image_size):
-        """(B, h, w, 5 + classes) -> (B, h·w), (B, h·w, 4), (B, h·w, classes): chance of a centre, box, classes."""
+        """(B, h, w, 5 + classes) -> (B, h·w), (B, h·w, 4), (B, h·w, classes): chance of a centre, box,
+        classes.
+        """
         chance, x, y, log_w, log_h = said[..., :5].unbind(-1)
         rows, columns = (torch.arange(n, device=said.device) for n in said.shape[1:3])
         stride = image_size[0] / said.shape[1]
@@ -784,23 +919,31 @@ class GridDetector(nn.Module):
         number = torch.cat([torch.full_like(each, i) for i, each in enumerate(labels)])
         truth, label = torch.cat(truths), torch.cat(labels)
         x, y, w, h = _centres(truth)
-        row, column = (each.div(stride).long().clamp(0, n - 1) for each, n in ((y, said.shape[1]), (x, said.shape[2])))
+        row, column = (
+            each.div(stride).long().clamp(0, n - 1) for each, n in ((y, said.shape[1]), (x, said.shape[2]))
+        )
         wanted = torch.zeros_like(said[..., 0])
         wanted[number, row, column] = 1
         mine, many = said[number, row, column], max(len(label), 1)
         places = torch.stack([mine[:, 1].sigmoid(), mine[:, 2].sigmoid(), mine[:, 3], mine[:, 4]], dim=1)
-        goals = torch.stack([x / stride - column, y / stride - row, (w / self.size).log(), (h / self.size).log()], 1)
-        return {"centres": F.binary_cross_entropy_with_logits(said[..., 0], wanted, reduction="sum") / many,
-                "boxes": F.smooth_l1_loss(places, goals, beta=0.1, reduction="sum") / many,
-                "classes": F.cross_entropy(mine[:, 5:], label - 1, reduction="sum") / many}
+        goals = torch.stack(
+            [x / stride - column, y / stride - row, (w / self.size).log(), (h / self.size).log()], 1
+        )
+        return {
+            "centres": F.binary_cross_entropy_with_logits(said[..., 0], wanted, reduction="sum") / many,
+            "boxes": F.smooth_l1_loss(places, goals, beta=0.1, reduction="sum") / many,
+            "classes": F.cross_entropy(mine[:, 5:], label - 1, reduction="sum") / many,
+        }
 
 
-# --- what both need --------------------------------------------------------------------------------------------------
+# --- what both need -----------------------------------------------------------------------------------------
+
 
 class SmallBackbone(nn.Sequential):
     """(B, 3, H, W) -> (B, C, H/8, W/8): three halvings, each a 3×3 convolution with stride, then one without.
 
-    `widths` are the channels after each halving, C the last. Raises ValueError for others than three whole numbers.
+    `widths` are the channels after each halving, C the last. Raises ValueError for others than three whole
+    numbers.
     """
 
     def __init__(self, widths=(24, 48, 48)):
@@ -811,20 +954,24 @@ class SmallBackbone(nn.Sequential):
         channels = 3
         for number, width in enumerate(widths):
             self.append(_convolution(channels, width, 2))
-            if number:                                         # the full size is dear
+            if number:  # the full size is dear
                 self.append(_convolution(width, width, 1))
             channels = width
         self.out_channels = channels
 
 
 def _convolution(channels, out, stride):
-    return nn.Sequential(nn.Conv2d(channels, out, 3, stride, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU())
+    return nn.Sequential(
+        nn.Conv2d(channels, out, 3, stride, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()
+    )
 
 
 def _check_classes(detector, num_classes):
     if num_classes < 2:
-        raise ValueError(f"{type(detector).__name__} wants num_classes of at least 2, background and one more, got "
-                         f"{num_classes}")
+        raise ValueError(
+            f"{type(detector).__name__} wants num_classes of at least 2, background and one more, got "
+            f"{num_classes}"
+        )
 
 
 def detection_loss(model, images, boxes, labels):
@@ -839,26 +986,29 @@ def mirrored(images, boxes):
 
 
 def padded(targets):
-    """n × {boxes (k, 4), labels (k,) from 0} -> (n, K, 4), (n, K) from 1: as tensors, label 0 where none is left.
+    """n × {boxes (k, 4), labels (k,) from 0} -> (n, K, 4), (n, K) from 1: as tensors, label 0 where none is
+    left.
 
     Raises ValueError for an image that has not one label for each box, and for a label below 0.
     """
     for i, each in enumerate(targets):
         if each["boxes"].shape != (len(each["labels"]), 4) or (each["labels"] < 0).any():
-            raise ValueError(f"image {i} wants boxes (k, 4) and k labels from 0 on, got {tuple(each['boxes'].shape)} "
-                             f"and {each['labels'].tolist()}")
+            raise ValueError(
+                f"image {i} wants boxes (k, 4) and k labels from 0 on, got {tuple(each['boxes'].shape)} "
+                f"and {each['labels'].tolist()}"
+            )
     many = max((len(each["labels"]) for each in targets), default=0)
     boxes, labels = torch.zeros(len(targets), many, 4), torch.zeros(len(targets), many, dtype=torch.int64)
     for i, each in enumerate(targets):
-        boxes[i, :len(each["boxes"])], labels[i, :len(each["labels"])] = each["boxes"], each["labels"] + 1
+        boxes[i, : len(each["boxes"])], labels[i, : len(each["labels"])] = each["boxes"], each["labels"] + 1
     return boxes, labels
 
 
 def unpadded(images, boxes, labels, num_classes):
     """(B, 3, H, W), (B, K, 4), (B, K) -> B × (k, 4), B × (k,): without the rows of label 0.
 
-    Raises TypeError or ValueError for what is no batch of images with its boxes, in their dtype, and int64 labels; for
-    a label that there is not, a box without area, and one whose centre lies outside the image.
+    Raises TypeError or ValueError for what is no batch of images with its boxes, in their dtype, and int64
+    labels; for a label that there is not, a box without area, and one whose centre lies outside the image.
     """
     check_images(images, "images", "(B, C, H, W)")
     for name, each, dtype in (("boxes", boxes, images.dtype), ("labels", labels, torch.int64)):
@@ -867,7 +1017,9 @@ def unpadded(images, boxes, labels, num_classes):
             raise TypeError(f"{name} want a tensor of {dtype}, got {kind}; `padded` makes them of lists")
     if labels is None or boxes.shape != (len(images), *labels.shape[1:], 4) or labels.ndim != 2:
         shapes = [None if each is None else tuple(each.shape) for each in (boxes, labels)]
-        raise ValueError(f"{len(images)} images want boxes (B, K, 4) and labels (B, K), got {shapes[0]}, {shapes[1]}")
+        raise ValueError(
+            f"{len(images)} images want boxes (B, K, 4) and labels (B, K), got {shapes[0]}, {shapes[1]}"
+        )
     if labels.numel() and not 0 <= labels.min() <= labels.max() < num_classes:
         raise ValueError(f"labels want 0 (none) to {num_classes - 1}, got {labels.min()} to {labels.max()}")
     there = labels > 0

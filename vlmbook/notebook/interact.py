@@ -15,27 +15,37 @@ from vlmbook import plot
 
 
 def live(draw, *, figsize=(7.0, 3.0), **controls):
-    """draw(figure, **values), a control for each value -> Live: shown in a notebook, it redraws when a control moves.
+    """draw(figure, **values), a control for each value -> Live: shown in a notebook, it redraws when a
+    control moves.
 
-    A control is one of ipywidgets' abbreviations ((1, 9) a slider, [a, b] or {"name": a} a menu, True a box), which
-    starts at draw's default for that name, or a widget. `figsize` is in inches at 100 dots an inch. Raises ValueError
-    where controls and draw's parameters differ, and whatever draw raises for the first values.
+    A control is one of ipywidgets' abbreviations ((1, 9) a slider, [a, b] or {"name": a} a menu, True a box),
+    which starts at draw's default for that name, or a widget. `figsize` is in inches at 100 dots an inch.
+    Raises ValueError where controls and draw's parameters differ, and whatever draw raises for the first
+    values.
     """
     defaults = {p.name: p.default for p in list(signature(draw).parameters.values())[1:]}
     missing = {name for name, default in defaults.items() if default is Parameter.empty} - controls.keys()
     unknown = controls.keys() - defaults.keys()
     if missing or unknown:
         wanted = ", ".join(defaults)
-        raise ValueError(f"{_title(draw)} takes the values {wanted}; the controls are {', '.join(controls) or 'none'}")
-    return Live(draw, figsize, {name: _control(name, spec, defaults[name]) for name, spec in controls.items()})
+        raise ValueError(
+            f"{_title(draw)} takes the values {wanted}; the controls are {', '.join(controls) or 'none'}"
+        )
+    return Live(
+        draw, figsize, {name: _control(name, spec, defaults[name]) for name, spec in controls.items()}
+    )
 
 
 class Live(widgets.VBox):
-    """Controls over one Image widget that is fed PNG bytes; where no kernel runs, the first picture stays visible."""
+    """Controls over one Image widget that is fed PNG bytes; where no kernel runs, the first picture stays
+    visible.
+    """
 
     def __init__(self, draw, figsize, controls):
         self.draw, self.figsize, self.controls = draw, figsize, controls
-        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%", object_fit="contain"))
+        self.picture = widgets.Image(
+            format="png", layout=widgets.Layout(max_width="100%", object_fit="contain")
+        )
         self.trouble = widgets.HTML()
         self.picture.value = self.first = render(draw, figsize, **self.values())
         for control in controls.values():
@@ -51,7 +61,7 @@ class Live(widgets.VBox):
     def _redraw(self, _change):
         try:
             self.picture.value, self.trouble.value = render(self.draw, self.figsize, **self.values()), ""
-        except Exception as error:   # a traceback in a callback goes to the log, where no reader looks
+        except Exception as error:  # a traceback in a callback goes to the log, where no reader looks
             self.trouble.value = f"<b>{type(error).__name__}</b>: {html.escape(str(error))}"
 
     def _repr_mimebundle_(self, **kwargs):
@@ -75,7 +85,7 @@ class MatrixEditor(widgets.VBox):
         self.menu.observe(self._choose, "value")
         for box in chain(*self.boxes):
             box.observe(self._type, "value")
-        under_menu = widgets.Layout(margin="0 0 0 88px")        # as wide as the menu's description
+        under_menu = widgets.Layout(margin="0 0 0 88px")  # as wide as the menu's description
         super().__init__([self.menu, *(widgets.HBox(row, layout=under_menu) for row in self.boxes)])
 
     def _read(self):
@@ -98,17 +108,21 @@ class MatrixEditor(widgets.VBox):
 
 
 def render(draw, figsize=(7.0, 3.0), **values):
-    """draw, inches, its values -> bytes: the PNG of draw(figure, **values) on a fresh figure in the house style."""
+    """draw, inches, its values -> bytes: the PNG of draw(figure, **values) on a fresh figure in the house
+    style.
+    """
     with plot.style():
         figure = Figure(figsize=figsize, dpi=100, layout="constrained")
         draw(figure, **values)
         buffer = io.BytesIO()
-        FigureCanvasAgg(figure).print_png(buffer, pil_kwargs={"compress_level": 1})   # near browser: speed before size
+        FigureCanvasAgg(figure).print_png(
+            buffer, pil_kwargs={"compress_level": 1}
+        )  # near browser: speed before size
     return buffer.getvalue()
 
 
 def _title(draw):
-    draw = getattr(draw, "func", draw)                            # what a functools.partial holds
+    draw = getattr(draw, "func", draw)  # what a functools.partial holds
     return getattr(draw, "__name__", type(draw).__name__)
 
 
@@ -118,8 +132,12 @@ def _control(name, spec, default):
         return spec
     control = widgets.interactive.widget_from_abbrev(spec, default)
     if not isinstance(control, widgets.Widget):
-        raise ValueError(f"the control {name}={spec!r} is none of ipywidgets' abbreviations, nor a widget with a value")
+        raise ValueError(
+            f"the control {name}={spec!r} is none of ipywidgets' abbreviations, nor a widget with a value"
+        )
     if default is not Parameter.empty and control.value != default:
-        raise ValueError(f"the control {name}={spec!r} starts at {control.value!r}, not at the default {default!r}")
+        raise ValueError(
+            f"the control {name}={spec!r} starts at {control.value!r}, not at the default {default!r}"
+        )
     control.description = control.description or name.replace("_", " ")
     return control

@@ -19,43 +19,62 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 
 from vlmbook.notebook.exercises import MIME
 
-PATIENCE = 10       # seconds for a kernel to come back after an interrupt
+PATIENCE = 10  # seconds for a kernel to come back after an interrupt
 
 
 @dataclass
 class Run:
     """One execution of a notebook: what came out, what it cost, what it proved."""
 
-    notebook: nbformat.NotebookNode          # with outputs as far as it came
+    notebook: nbformat.NotebookNode  # with outputs as far as it came
     seconds: float = 0.0
-    device: str = ""                         # this and the next where it ran to its end without `keep_going`
+    device: str = ""  # this and the next where it ran to its end without `keep_going`
     peak_memory_bytes: dict = field(default_factory=dict)
-    claims: int = 0                          # assertions in the notebook
-    claims_held: int = 0                     # those in cells that ran to their end
-    exercises: dict = field(default_factory=dict)   # "ch03a.1" -> "passed", "failed" or "unanswered"
-    error: str = ""                          # why it stopped, "" when it ran to its end
+    claims: int = 0  # assertions in the notebook
+    claims_held: int = 0  # those in cells that ran to their end
+    exercises: dict = field(default_factory=dict)  # "ch03a.1" -> "passed", "failed" or "unanswered"
+    error: str = ""  # why it stopped, "" when it ran to its end
 
 
-def execute(notebook, *, folder, profile="quick", timeout=None, keep_going=False,
-            on_cell: Callable | None = None, after: Callable | None = None):
-    """NotebookNode -> Run: execute every cell in a fresh kernel whose working folder and output folder is `folder`.
+def execute(
+    notebook,
+    *,
+    folder,
+    profile="quick",
+    timeout=None,
+    keep_going=False,
+    on_cell: Callable | None = None,
+    after: Callable | None = None,
+):
+    """NotebookNode -> Run: execute every cell in a fresh kernel whose working folder and output folder is
+    `folder`.
 
-    The notebook is changed in place; its old outputs go first, so that all it shows afterwards is of this run. A cell
-    that fails or runs over `timeout` seconds ends the run, its reason in `error`; with `keep_going` the cells after it
-    run too. `on_cell(index, cell)` is called before each code cell, `after(client, run)` once after the last, while the
-    kernel still lives. Ctrl-C passes through when the kernel is gone.
+    The notebook is changed in place; its old outputs go first, so that all it shows afterwards is of this
+    run. A cell that fails or runs over `timeout` seconds ends the run, its reason in `error`; with
+    `keep_going` the cells after it run too. `on_cell(index, cell)` is called before each code cell,
+    `after(client, run)` once after the last, while the kernel still lives. Ctrl-C passes through when the
+    kernel is gone.
     """
     folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     cells = [(index, cell) for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
     for _, cell in cells:
         cell.outputs, cell.execution_count = [], None
-    # With no folders to look for kernels in, "python3" is this interpreter's and not one that another project set up.
+    # With no folders to look for kernels in, "python3" is this interpreter's and not one that another project
+    # set up.
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     client = _Client(
-        notebook, manager, timeout=timeout, record_timing=False, store_widget_state=False,
-        allow_errors=keep_going, shell_timeout_interval=1, resources={"metadata": {"path": str(folder)}},
-        extra_arguments=["--log-level=ERROR"],   # ipykernel warns of TCP without encryption, which is loopback here
+        notebook,
+        manager,
+        timeout=timeout,
+        record_timing=False,
+        store_widget_state=False,
+        allow_errors=keep_going,
+        shell_timeout_interval=1,
+        resources={"metadata": {"path": str(folder)}},
+        extra_arguments=[
+            "--log-level=ERROR"
+        ],  # ipykernel warns of TCP without encryption, which is loopback here
     )
     run = Run(notebook, claims=sum(_claims(cell) for _, cell in cells))
     began = time.perf_counter()
@@ -68,7 +87,9 @@ def execute(notebook, *, folder, profile="quick", timeout=None, keep_going=False
                 if not any(output.output_type == "error" for output in cell.outputs):
                     run.claims_held += _claims(cell)
             run.seconds = time.perf_counter() - began
-            if not keep_going:      # who wants to know all that fails does not ask what it cost, and waits for no torch
+            if (
+                not keep_going
+            ):  # who wants to know all that fails does not ask what it cost, and waits for no torch
                 here = '__import__("vlmbook.runtime").runtime'
                 run.device = _ask(client, f"{here}.device_name()") or ""
                 run.peak_memory_bytes = _ask(client, f"{here}.peak_memory()") or {}
@@ -81,9 +102,16 @@ def execute(notebook, *, folder, profile="quick", timeout=None, keep_going=False
 
 
 def outcomes(notebook):
-    """NotebookNode -> dict "ch03a.1" -> "passed", "failed" or "unanswered", from the outputs that `check` left."""
-    said = (output.data.get(MIME) for cell in notebook.cells if cell.cell_type == "code"
-            for output in cell.outputs if output.output_type == "display_data")
+    """NotebookNode -> dict "ch03a.1" -> "passed", "failed" or "unanswered", from the outputs that `check`
+    left.
+    """
+    said = (
+        output.data.get(MIME)
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if output.output_type == "display_data"
+    )
     return {str(one.get("exercise")): one.get("outcome") for one in said if isinstance(one, dict)}
 
 
@@ -92,7 +120,9 @@ class Stopped(Exception):
 
 
 class _Client(NotebookClient):
-    """nbclient that keeps the first million printed characters of a cell: an endless loop prints 20 MB a second."""
+    """nbclient that keeps the first million printed characters of a cell: an endless loop prints 20 MB a
+    second.
+    """
 
     def output(self, outs, msg, display_id, cell_index):
         if msg["msg_type"] == "stream" and sum(len(out.get("text", "")) for out in outs) > 1_000_000:
@@ -111,7 +141,7 @@ def _kernel(client, env):
         with ExitStack() as stack:
             try:
                 stack.enter_context(client.setup_kernel(env=env, cleanup_kc=True))
-            except RuntimeError as reason:      # from jupyter_client: it died, or did not answer
+            except RuntimeError as reason:  # from jupyter_client: it died, or did not answer
                 raise Stopped(f"no Jupyter kernel started ({reason}); `vlmbook doctor` looks why") from None
             try:
                 yield
@@ -124,7 +154,9 @@ def _kernel(client, env):
 
 
 def _kill(manager):
-    """End a kernel and its children at once. Asked to end, a busy one would first print a traceback of its own."""
+    """End a kernel and its children at once. Asked to end, a busy one would first print a traceback of its
+    own.
+    """
     kernel = getattr(manager.provisioner, "process", None)
     if kernel is None or kernel.poll() is not None:
         return
@@ -146,7 +178,9 @@ def _step(client, index, cell, keep_going, where):
     except CellTimeoutError:
         free = keep_going and _interrupt(client)
         slow = f"ran longer than {client.timeout} s"
-        cell.outputs.append(nbformat.v4.new_output("error", ename="TimeoutError", evalue=slow, traceback=[slow]))
+        cell.outputs.append(
+            nbformat.v4.new_output("error", ename="TimeoutError", evalue=slow, traceback=[slow])
+        )
         if not free:
             _kill(client.km)
             raise Stopped(f"{where} {slow}") from None
@@ -166,7 +200,9 @@ def _interrupt(client):
 @run_sync
 async def _settle(patience):
     """End what nbclient left running: after a timeout it still reads outputs, and would take those of the next cell."""
-    left = {task for task in asyncio.all_tasks() if task.get_coro().__qualname__.startswith("NotebookClient.")}
+    left = {
+        task for task in asyncio.all_tasks() if task.get_coro().__qualname__.startswith("NotebookClient.")
+    }
     if left:
         _, endless = await asyncio.wait(left, timeout=patience)
         for task in endless:
@@ -194,8 +230,10 @@ def _claims(cell):
         return 0
     try:
         tree = ast.parse(cell.source)
-    except SyntaxError:      # an IPython magic, or a reader's typo
+    except SyntaxError:  # an IPython magic, or a reader's typo
         return 0
     calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
     named = (getattr(f, "attr", getattr(f, "id", "")) for f in calls)
-    return sum(isinstance(node, ast.Assert) for node in ast.walk(tree)) + sum(n.startswith("assert_") for n in named)
+    return sum(isinstance(node, ast.Assert) for node in ast.walk(tree)) + sum(
+        n.startswith("assert_") for n in named
+    )

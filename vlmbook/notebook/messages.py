@@ -1,7 +1,8 @@
 """The sentences that a reader gets from `check` and `hint`, in the reader's language.
 
-A sentence is a template with named fields, "{batch} images? There are two.", so that a catalogue can translate it.
-`VLMBOOK_LANG=zh` looks it up in `vlmbook/locale/zh/LC_MESSAGES/vlmbook.mo`; what is not there stays English.
+A sentence is a template with named fields, "{batch} images? There are two.", so that a catalogue can
+translate it. `VLMBOOK_LANG=zh` looks it up in `vlmbook/locale/zh/LC_MESSAGES/vlmbook.mo`; what is not there
+stays English.
 """
 
 import gettext

@@ -1,4 +1,6 @@
-"""What a run of a chapter measured: written by the notebook's last cell, shown in its first, tabled in the README."""
+"""What a run of a chapter measured: written by the notebook's last cell, shown in its first, tabled in the
+README.
+"""
 
 import json
 import math
@@ -17,16 +19,20 @@ RESULTS = runtime.BOOK / "results"
 
 
 def output_folder():
-    """-> Path: where this run records; `$VLMBOOK_OUTPUT`, else the user's cache folder (never the project's tree)."""
+    """-> Path: where this run records; `$VLMBOOK_OUTPUT`, else the user's cache folder (never the project's
+    tree).
+    """
     default = Path(platformdirs.user_cache_dir("vlmbook", appauthor=False)) / "runs"
-    return Path(os.environ.get("VLMBOOK_OUTPUT") or default)      # an empty variable is none
+    return Path(os.environ.get("VLMBOOK_OUTPUT") or default)  # an empty variable is none
 
 
 def record(chapter, *, seed, **figures):
-    """str -> Path of `{chapter}.{profile}.json`: device, peak memory, versions, seed and the figures of merit.
+    """str -> Path of `{chapter}.{profile}.json`: device, peak memory, versions, seed and the figures of
+    merit.
 
-    A figure is a number, a list of numbers (one a seed) or a dict of these. Raises TypeError for anything else, and
-    ValueError for NaN and infinity, which JSON cannot hold, and for a chapter that is no plain file name.
+    A figure is a number, a list of numbers (one a seed) or a dict of these. Raises TypeError for anything
+    else, and ValueError for NaN and infinity, which JSON cannot hold, and for a chapter that is no plain file
+    name.
     """
     entry = {
         "chapter": chapter,
@@ -57,7 +63,9 @@ def add_seconds(path, seconds):
 
 
 def load(chapter, profile, folder=None):
-    """str, str -> dict or None: the record of that run in `folder` (default: the ones published with the book)."""
+    """str, str -> dict or None: the record of that run in `folder` (default: the ones published with the
+    book).
+    """
     path = Path(folder or RESULTS) / f"{chapter}.{profile}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
@@ -65,8 +73,10 @@ def load(chapter, profile, folder=None):
 def cost(entry):
     """dict -> str: "24 s, 0.9 GB, CPU, 2 threads"; without seconds where nobody timed the run."""
     seconds = f"{entry['seconds']:.0f} s, " if "seconds" in entry else ""
-    memory = ", ".join(f"{n / 1e9:.1f} GB{' on the GPU' if kind == 'gpu' else ''}"
-                       for kind, n in entry["peak_memory_bytes"].items())
+    memory = ", ".join(
+        f"{n / 1e9:.1f} GB{' on the GPU' if kind == 'gpu' else ''}"
+        for kind, n in entry["peak_memory_bytes"].items()
+    )
     return f"{seconds}{memory}, {entry['device']}"
 
 
@@ -111,7 +121,7 @@ def _plain(value, name):
         return {str(key): _plain(v, f"{name}[{key!r}]") for key, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(v, name) for v in value]
-    number = value.item() if getattr(value, "ndim", None) == 0 else value      # NumPy's and PyTorch's scalars
+    number = value.item() if getattr(value, "ndim", None) == 0 else value  # NumPy's and PyTorch's scalars
     if isinstance(number, bool) or not isinstance(number, (int, float)):
         raise TypeError(f"record wants numbers, lists and dicts of them; {name} is a {type(value).__name__}")
     if isinstance(number, int):
@@ -123,7 +133,7 @@ def _plain(value, name):
 
 def _write(path, entry):
     text = json.dumps(entry, indent=1, ensure_ascii=False)
-    spread = r"\[\n\s+([^\[\]{}]*?)\n\s+\]"                                     # a list over many lines
+    spread = r"\[\n\s+([^\[\]{}]*?)\n\s+\]"  # a list over many lines
     text = re.sub(spread, lambda m: "[" + re.sub(r"\n\s+", " ", m[1]) + "]", text)
     partial = path.with_suffix(".partial")
     partial.write_text(text + "\n", encoding="utf-8")

@@ -1,6 +1,8 @@
-"""One training loop on Hugging Face Accelerate, and a checkpoint from which it goes on as if nothing had happened.
+"""One training loop on Hugging Face Accelerate, and a checkpoint from which it goes on as if nothing had
+happened.
 
-The same call runs on a CPU, on one accelerator, and under `torchrun` or `accelerate launch` on several GPUs or hosts.
+The same call runs on a CPU, on one accelerator, and under `torchrun` or `accelerate launch` on several GPUs
+or hosts.
 """
 
 import atexit
@@ -33,34 +35,57 @@ from vlmbook.runtime import device
 
 @dataclass
 class History:
-    """What a run did, over all its interruptions: a loss and a learning rate a step, an evaluation an epoch."""
+    """What a run did, over all its interruptions: a loss and a learning rate a step, an evaluation an
+    epoch.
+    """
 
     losses: list = field(default_factory=list)
     lrs: list = field(default_factory=list)
-    evaluations: list = field(default_factory=list)      # dicts of numbers; empty without `evaluate`
+    evaluations: list = field(default_factory=list)  # dicts of numbers; empty without `evaluate`
     seconds: float = 0.0
 
 
-def fit(model, data, *, loss_fn, epochs, batch_size, lr, evaluate=None, checkpoint=None, checkpoint_every=None,
-        resume=False, seed=0, optimizer=torch.optim.AdamW, weight_decay=0.0, warmup=0, clip=None, precision=None,
-        workers=0, progress=True):
-    """Train `model` in place -> History. It comes back on the device it was trained on, in the mode it came in.
+def fit(
+    model,
+    data,
+    *,
+    loss_fn,
+    epochs,
+    batch_size,
+    lr,
+    evaluate=None,
+    checkpoint=None,
+    checkpoint_every=None,
+    resume=False,
+    seed=0,
+    optimizer=torch.optim.AdamW,
+    weight_decay=0.0,
+    warmup=0,
+    clip=None,
+    precision=None,
+    workers=0,
+    progress=True,
+):
+    """Train `model` in place -> History. It comes back on the device it was trained on, in the mode it came
+    in.
 
-    data: a tuple of tensors with the samples in dim 0, moved to the device once and batched by index; or a Dataset,
-      read by a DataLoader with `workers` processes.
-    loss_fn(model, *batch) -> scalar, the mean over the batch; it calls `model(…)` itself, which may be wrapped.
-    evaluate(model) -> dict of numbers, after each epoch, in eval mode and without gradients.
-    batch_size: samples a step over all processes. lr: after `warmup` steps; it then falls to 0 along a cosine.
-    optimizer(parameters, lr=…, weight_decay=…) makes it. clip: the largest norm of all gradients together.
-    seed: of the order of the samples only; the caller seeds the global generators.
-    precision: None or "bf16" (autocast), fixed per process: another one later raises ValueError.
-    checkpoint: a file, written every `checkpoint_every` steps (default: each epoch) and at the end; `resume=True` goes
-      on from it, on a CPU bit for bit as if never stopped (same thread count; random augmentation in this process).
+    data: a tuple of tensors with the samples in dim 0, moved to the device once and batched by index; or a
+      Dataset, read by a DataLoader with `workers` processes.
+    loss_fn(model, *batch) -> scalar, the mean over the batch; it calls `model(…)` itself, which may be
+    wrapped. evaluate(model) -> dict of numbers, after each epoch, in eval mode and without gradients.
+    batch_size: samples a step over all processes. lr: after `warmup` steps; it then falls to 0 along a
+    cosine. optimizer(parameters, lr=…, weight_decay=…) makes it. clip: the largest norm of all gradients
+    together. seed: of the order of the samples only; the caller seeds the global generators. precision: None
+    or "bf16" (autocast), fixed per process: another one later raises ValueError. checkpoint: a file, written
+    every `checkpoint_every` steps (default: each epoch) and at the end; `resume=True` goes
+      on from it, on a CPU bit for bit as if never stopped (same thread count; random augmentation in this
+      process).
 
-    Interrupted (Ctrl-C, a notebook's stop button), it ends its step, writes the checkpoint and returns; a second
-    interrupt stops at once. Raises TypeError or ValueError for arguments it cannot use and for a checkpoint that is
-    damaged, of another model or of other settings; FileExistsError for a checkpoint with resume=False, and
-    FloatingPointError at a loss or weights that are not finite; the checkpoint is then one from before.
+    Interrupted (Ctrl-C, a notebook's stop button), it ends its step, writes the checkpoint and returns; a
+    second interrupt stops at once. Raises TypeError or ValueError for arguments it cannot use and for a
+    checkpoint that is damaged, of another model or of other settings; FileExistsError for a checkpoint with
+    resume=False, and FloatingPointError at a loss or weights that are not finite; the checkpoint is then one
+    from before.
     """
     samples = _check(**locals())
     accelerator = _accelerator(precision)
@@ -71,16 +96,43 @@ def fit(model, data, *, loss_fn, epochs, batch_size, lr, evaluate=None, checkpoi
     say = print if accelerator.is_main_process else (lambda text: None)
 
     with _lent(model, accelerator, optimizer, lr, weight_decay) as (wrapped, optimizer):
-        run = _Run(checkpoint, model, optimizer, accelerator, settings={
-            "epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed, "weight_decay": weight_decay,
-            "warmup": warmup, "clip": clip, "precision": accelerator.mixed_precision, "samples": samples,
-            "processes": accelerator.num_processes, **_plain_settings(optimizer)})
+        run = _Run(
+            checkpoint,
+            model,
+            optimizer,
+            accelerator,
+            settings={
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "lr": lr,
+                "seed": seed,
+                "weight_decay": weight_decay,
+                "warmup": warmup,
+                "clip": clip,
+                "precision": accelerator.mixed_precision,
+                "samples": samples,
+                "processes": accelerator.num_processes,
+                **_plain_settings(optimizer),
+            },
+        )
         start, history = run.resume(say) if resume else (0, History())
         began = time.perf_counter() - history.seconds
-        todo = batches(data, batch_size, epochs, seed=seed, start=start, rank=accelerator.process_index,
-                       processes=accelerator.num_processes, device=accelerator.device, workers=workers)
+        todo = batches(
+            data,
+            batch_size,
+            epochs,
+            seed=seed,
+            start=start,
+            rank=accelerator.process_index,
+            processes=accelerator.num_processes,
+            device=accelerator.device,
+            workers=workers,
+        )
         hidden = not (progress and accelerator.is_main_process)
-        with _interruptible(accelerator) as interrupted, tqdm(total=steps, initial=start, disable=hidden) as bar:
+        with (
+            _interruptible(accelerator) as interrupted,
+            tqdm(total=steps, initial=start, disable=hidden) as bar,
+        ):
             for step, batch, share in todo:
                 rate = learning_rate(step, steps, lr, warmup)
                 for group in optimizer.param_groups:
@@ -89,8 +141,10 @@ def fit(model, data, *, loss_fn, epochs, batch_size, lr, evaluate=None, checkpoi
                 loss = _scalar(loss_fn(wrapped, *batch)) * share
                 mean = accelerator.reduce(loss.detach(), "mean").item()
                 if not math.isfinite(mean):
-                    raise FloatingPointError(f"the loss is {mean} at step {step} (lr {rate:.3g}); the weights are as "
-                                             "they were before that step")
+                    raise FloatingPointError(
+                        f"the loss is {mean} at step {step} (lr {rate:.3g}); the weights are as "
+                        "they were before that step"
+                    )
                 accelerator.backward(loss)
                 if clip is not None:
                     accelerator.clip_grad_norm_(wrapped.parameters(), clip)
@@ -104,16 +158,22 @@ def fit(model, data, *, loss_fn, epochs, batch_size, lr, evaluate=None, checkpoi
                 bar.set_postfix(loss=f"{mean:.4g}", refresh=False)
                 bar.update()
                 stop = interrupted.is_set()
-                if checkpoint and (stop or step + 1 == steps or (step + 1) % (checkpoint_every or per_epoch) == 0):
+                if checkpoint and (
+                    stop or step + 1 == steps or (step + 1) % (checkpoint_every or per_epoch) == 0
+                ):
                     run.save(step + 1, history)
                 if stop:
-                    say(f"fit: interrupted after {step + 1} of {steps} steps; model and history are those of that step")
+                    say(
+                        f"fit: interrupted after {step + 1} of {steps} steps; model and history are those of that step"
+                    )
                     break
     return history
 
 
 def learning_rate(step, steps, lr, warmup=0):
-    """int -> float: rises linearly over `warmup` steps to `lr`, then falls to 0 at `steps` along half a cosine."""
+    """int -> float: rises linearly over `warmup` steps to `lr`, then falls to 0 at `steps` along half a
+    cosine.
+    """
     if step < warmup:
         return lr * (step + 1) / (warmup + 1)
     return lr * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
@@ -122,8 +182,8 @@ def learning_rate(step, steps, lr, warmup=0):
 def batches(data, batch_size, epochs, *, seed, start=0, rank=0, processes=1, device="cpu", workers=0):
     """-> iterator of (step, batch, share) from step `start` on: all epochs, in one order for all processes.
 
-    Each process takes every `processes`-th sample of a batch. `share` is what its mean loss counts in the mean over
-    the processes, 1 where all hold equally many; without a sample it takes one along that counts 0.
+    Each process takes every `processes`-th sample of a batch. `share` is what its mean loss counts in the
+    mean over the processes, 1 where all hold equally many; without a sample it takes one along that counts 0.
     """
     shuffle = torch.Generator().manual_seed(seed)
     small = isinstance(data, (tuple, list))
@@ -133,13 +193,17 @@ def batches(data, batch_size, epochs, *, seed, start=0, rank=0, processes=1, dev
     shares = [len(range(rank, size, processes)) * processes / size for size in sizes]
     for epoch in range(epochs):
         first = max(start, epoch * len(sizes))
-        order = torch.randperm(samples, generator=shuffle)      # drawn for finished epochs too: the next ones follow
+        order = torch.randperm(
+            samples, generator=shuffle
+        )  # drawn for finished epochs too: the next ones follow
         done = first - epoch * len(sizes)
         if done >= len(sizes):
             continue
         whole = (order.to(device) if small else order).split(batch_size)[done:]
-        mine = [batch[rank::processes] if share else batch[:1]
-                for batch, share in zip(whole, shares[done:], strict=True)]
+        mine = [
+            batch[rank::processes] if share else batch[:1]
+            for batch, share in zip(whole, shares[done:], strict=True)
+        ]
         if small:
             loaded = (tuple(tensor.index_select(0, index) for tensor in data) for index in mine)
         else:
@@ -150,9 +214,16 @@ def batches(data, batch_size, epochs, *, seed, start=0, rank=0, processes=1, dev
 
 def _load(dataset, indices, device, workers, seed):
     """Dataset, lists of int -> iterator of tuples of tensors on the device."""
-    # Without a generator of its own a DataLoader draws from the global one, and a resumed run would draw once more.
-    loader = DataLoader(dataset, batch_sampler=indices, num_workers=workers, pin_memory=device.type == "cuda",
-                        worker_init_fn=_ignore_interrupts, generator=torch.Generator().manual_seed(seed))
+    # Without a generator of its own a DataLoader draws from the global one, and a resumed run would draw once
+    # more.
+    loader = DataLoader(
+        dataset,
+        batch_sampler=indices,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=_ignore_interrupts,
+        generator=torch.Generator().manual_seed(seed),
+    )
     for batch in loader:
         batch = send_to_device(batch, device, non_blocking=True)
         yield tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
@@ -164,7 +235,9 @@ def _ignore_interrupts(worker):
 
 
 def _evaluate(evaluate, model):
-    """-> dict of float, of the bare model: processes that hold it whole need not wait for one another here."""
+    """-> dict of float, of the bare model: processes that hold it whole need not wait for one another
+    here.
+    """
     model.eval()
     with torch.no_grad():
         figures = evaluate(model)
@@ -181,11 +254,33 @@ def _scalar(loss):
     return loss
 
 
-# --- around the loop -------------------------------------------------------------------------------------------------
+# --- around the loop ----------------------------------------------------------------------------------------
 
-def _check(*, model, data, loss_fn, epochs, batch_size, lr, evaluate, checkpoint, checkpoint_every, resume, seed,
-           optimizer, weight_decay, warmup, clip, precision, workers, progress):
-    """The arguments of `fit` -> int: how many samples there are. Raises for the first one that it cannot use."""
+
+def _check(
+    *,
+    model,
+    data,
+    loss_fn,
+    epochs,
+    batch_size,
+    lr,
+    evaluate,
+    checkpoint,
+    checkpoint_every,
+    resume,
+    seed,
+    optimizer,
+    weight_decay,
+    warmup,
+    clip,
+    precision,
+    workers,
+    progress,
+):
+    """The arguments of `fit` -> int: how many samples there are. Raises for the first one that it cannot
+    use.
+    """
     if not isinstance(model, nn.Module):
         raise TypeError(f"fit wants a torch.nn.Module, got {type(model).__name__}")
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -193,8 +288,14 @@ def _check(*, model, data, loss_fn, epochs, batch_size, lr, evaluate, checkpoint
     for name, function in {"loss_fn": loss_fn, "optimizer": optimizer, "evaluate": evaluate or fit}.items():
         if not callable(function):
             raise TypeError(f"fit wants a function as {name}, got {type(function).__name__}")
-    whole = {"epochs": (epochs, 1), "batch_size": (batch_size, 1), "seed": (seed, 0), "warmup": (warmup, 0),
-             "workers": (workers, 0), "checkpoint_every": (1 if checkpoint_every is None else checkpoint_every, 1)}
+    whole = {
+        "epochs": (epochs, 1),
+        "batch_size": (batch_size, 1),
+        "seed": (seed, 0),
+        "warmup": (warmup, 0),
+        "workers": (workers, 0),
+        "checkpoint_every": (1 if checkpoint_every is None else checkpoint_every, 1),
+    }
     for name, (value, least) in whole.items():
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"fit wants an int as {name}, got {value!r}")
@@ -208,7 +309,9 @@ def _check(*, model, data, loss_fn, epochs, batch_size, lr, evaluate, checkpoint
     if checkpoint is None and (resume or checkpoint_every is not None):
         raise ValueError("fit wants a file as checkpoint with resume=True or checkpoint_every, got none")
     if checkpoint is not None and Path(checkpoint).exists() and not resume:
-        raise FileExistsError(f"{checkpoint} exists; go on from it with resume=True, or delete it to start over")
+        raise FileExistsError(
+            f"{checkpoint} exists; go on from it with resume=True, or delete it to start over"
+        )
     return _samples(data)
 
 
@@ -216,13 +319,19 @@ def _samples(data):
     """tuple of tensors or Dataset -> int: how many samples it holds."""
     if isinstance(data, (tuple, list)):
         if not data or not all(isinstance(tensor, torch.Tensor) and tensor.ndim for tensor in data):
-            raise TypeError("fit wants data as a tuple of tensors, such as (images, labels), got "
-                            f"({', '.join(type(part).__name__ for part in data)})")
+            raise TypeError(
+                "fit wants data as a tuple of tensors, such as (images, labels), got "
+                f"({', '.join(type(part).__name__ for part in data)})"
+            )
         if len({len(tensor) for tensor in data}) > 1:
-            raise ValueError(f"fit wants tensors of one length, got {' and '.join(str(len(t)) for t in data)} samples")
+            raise ValueError(
+                f"fit wants tensors of one length, got {' and '.join(str(len(t)) for t in data)} samples"
+            )
         data = data[0]
     elif isinstance(data, (torch.Tensor, str, dict, IterableDataset)) or not hasattr(data, "__getitem__"):
-        raise TypeError(f"fit wants data as a tuple of tensors or a Dataset with a length, got {type(data).__name__}")
+        raise TypeError(
+            f"fit wants data as a tuple of tensors or a Dataset with a length, got {type(data).__name__}"
+        )
     if not len(data):
         raise ValueError("fit wants data, got 0 samples")
     return len(data)
@@ -233,44 +342,60 @@ def _accelerator(precision):
     precision = precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if precision not in ("no", "bf16"):
         raise ValueError(f'fit wants precision "no" or "bf16" from accelerate launch, got {precision!r}')
-    on_cpu = device().type == "cpu"      # unless told, Accelerate lets each of several processes on CPUs train alone
+    on_cpu = (
+        device().type == "cpu"
+    )  # unless told, Accelerate lets each of several processes on CPUs train alone
     try:
         accelerator = Accelerator(mixed_precision=precision, cpu=on_cpu)
     except ValueError as reason:
         if "already been initialized" not in str(reason):
             raise
         now = Accelerator().mixed_precision
-        raise ValueError(f"precision is fixed per process: it has been {now!r} since the first fit, got "
-                         f"{precision!r}; restart the process or kernel to change it") from None
+        raise ValueError(
+            f"precision is fixed per process: it has been {now!r} since the first fit, got "
+            f"{precision!r}; restart the process or kernel to change it"
+        ) from None
     if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", 1)):
-        raise RuntimeError(f"{os.environ['WORLD_SIZE']} processes were started, but Accelerate sees "
-                           f"{accelerator.num_processes}: each would train alone")
+        raise RuntimeError(
+            f"{os.environ['WORLD_SIZE']} processes were started, but Accelerate sees "
+            f"{accelerator.num_processes}: each would train alone"
+        )
     atexit.unregister(_part)
     atexit.register(_part)
     return accelerator
 
 
 def _part():
-    """Ends the process group while the interpreter is whole, and lets gloo's threads drop their last tensors: one that
-    does so later aborts a finished run [pytorch#190489; destroying alone is not enough after DDP, whose threads stay].
+    """Ends the process group while the interpreter is whole, and lets gloo's threads drop their last tensors:
+    one that does so later aborts a finished run [pytorch#190489; destroying alone is not enough after DDP,
+    whose threads stay].
 
-    After an exception the group stays: the other processes may still wait in it, and parting would wait for them.
+    After an exception the group stays: the other processes may still wait in it, and parting would wait for
+    them.
     """
-    if torch.distributed.is_available() and torch.distributed.is_initialized() and not hasattr(sys, "last_value"):
+    if (
+        torch.distributed.is_available()
+        and torch.distributed.is_initialized()
+        and not hasattr(sys, "last_value")
+    ):
         torch.distributed.destroy_process_group()
         time.sleep(0.2)
 
 
 @contextmanager
 def _lent(model, accelerator, optimizer, lr, weight_decay):
-    """-> (wrapped model, optimizer) while the block runs; after it the model is bare and in its modes again."""
+    """-> (wrapped model, optimizer) while the block runs; after it the model is bare and in its modes
+    again.
+    """
     modes = [(module, module.training) for module in model.modules()]
     # What Accelerate leaves on a model: with the mark, the next Accelerator would neither move nor wrap it.
     marks = ("forward", "_original_forward", "_is_accelerate_prepared")
     before = {name: vars(model)[name] for name in marks if name in vars(model)}
     try:
         model.train()
-        optimizer = optimizer([p for p in model.parameters() if p.requires_grad], lr=lr, weight_decay=weight_decay)
+        optimizer = optimizer(
+            [p for p in model.parameters() if p.requires_grad], lr=lr, weight_decay=weight_decay
+        )
         yield accelerator.prepare(model, optimizer)
     finally:
         for name in marks:
@@ -289,8 +414,11 @@ def _interruptible(accelerator):
     """
     asked = threading.Event()
     before = signal.getsignal(signal.SIGINT)
-    ours = (threading.current_thread() is threading.main_thread() and callable(before)
-            and accelerator.num_processes == 1)
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and callable(before)
+        and accelerator.num_processes == 1
+    )
 
     def ask(number, frame):
         signal.signal(signal.SIGINT, before)
@@ -305,7 +433,7 @@ def _interruptible(accelerator):
             signal.signal(signal.SIGINT, before)
 
 
-# --- checkpoint: the file --------------------------------------------------------------------------------------------
+# --- checkpoint: the file -----------------------------------------------------------------------------------
 
 DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 FORMAT = 1
@@ -328,7 +456,7 @@ def write_checkpoint(path, tensors, notes):
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
-    if os.name == "posix":      # the new name itself outlives a power cut only when its folder is on the disk
+    if os.name == "posix":  # the new name itself outlives a power cut only when its folder is on the disk
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -337,7 +465,8 @@ def write_checkpoint(path, tensors, notes):
 
 
 def read_checkpoint(path):
-    """-> (dict of tensors, notes). Raises ValueError for a file that is not as `write_checkpoint` wrote it, to the bit.
+    """-> (dict of tensors, notes). Raises ValueError for a file that is not as `write_checkpoint` wrote it,
+    to the bit.
 
     Nothing in the file is executed: it is compared with its digest, then read by safetensors.
     """
@@ -345,11 +474,11 @@ def read_checkpoint(path):
     parts = _around_digest(whole)
     if parts is None:
         raise ValueError(f"{path} is no checkpoint of fit, or its beginning is damaged; it was not loaded")
-    if _digest(*parts) != whole[len(parts[0]):-len(parts[1]) or None]:
+    if _digest(*parts) != whole[len(parts[0]) : -len(parts[1]) or None]:
         raise ValueError(f"{path} is damaged: its contents do not have the SHA-256 they were written with")
     header = int.from_bytes(whole[:8], "little")
     try:
-        notes = json.loads(json.loads(whole[8:8 + header])["__metadata__"]["notes"])
+        notes = json.loads(json.loads(whole[8 : 8 + header])["__metadata__"]["notes"])
         return safetensors.torch.load(whole), notes
     except (safetensors.SafetensorError, ValueError, LookupError, TypeError) as reason:
         raise ValueError(f"{path} is no checkpoint of fit: {reason}") from None
@@ -358,7 +487,7 @@ def read_checkpoint(path):
 def _around_digest(whole):
     """bytes -> what stands before and after the digest in the header, None where there is none."""
     found = DIGEST.search(whole, 8, 8 + int.from_bytes(whole[:8], "little"))
-    return found and (memoryview(whole)[:found.start(1)], memoryview(whole)[found.end(1):])
+    return found and (memoryview(whole)[: found.start(1)], memoryview(whole)[found.end(1) :])
 
 
 def _digest(before, after):
@@ -368,54 +497,89 @@ def _digest(before, after):
     return digest.hexdigest().encode()
 
 
-# --- checkpoint: what is in it ---------------------------------------------------------------------------------------
+# --- checkpoint: what is in it ------------------------------------------------------------------------------
+
 
 class _Run:
     """All that the next step depends on, with the file it is kept in."""
 
     def __init__(self, path, model, optimizer, accelerator, settings):
         self.path, self.model, self.optimizer, self.accelerator = path, model, optimizer, accelerator
-        self.settings = json.loads(json.dumps(settings))        # as they come back: a tuple is a list
+        self.settings = json.loads(json.dumps(settings))  # as they come back: a tuple is a list
         self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def save(self, step, history):
         """int, History -> None. Every process gives its random state, the main one writes."""
         for name, parameter in self.model.named_parameters():
-            if not parameter.isfinite().all():      # written, it would replace the last checkpoint that is good
-                raise FloatingPointError(f"{name} is not finite after step {step - 1}; no checkpoint was written of it")
+            if not parameter.isfinite().all():  # written, it would replace the last checkpoint that is good
+                raise FloatingPointError(
+                    f"{name} is not finite after step {step - 1}; no checkpoint was written of it"
+                )
         states = self.optimizer.state_dict()["state"]
-        flat = {f"optimizer.{i}.{name}": value for i, state in states.items() for name, value in state.items()}
+        flat = {
+            f"optimizer.{i}.{name}": value for i, state in states.items() for name, value in state.items()
+        }
         tensors = {
             **{f"model.{name}": tensor for name, tensor in weights(self.model).items()},
             **{name: value for name, value in flat.items() if isinstance(value, torch.Tensor)},
-            **{f"random.{name}": self._of_all(state) for name, state in _random_states(self.accelerator.device)},
+            **{
+                f"random.{name}": self._of_all(state)
+                for name, state in _random_states(self.accelerator.device)
+            },
             "history.losses": torch.tensor(history.losses, dtype=torch.float64),
             "history.lrs": torch.tensor(history.lrs, dtype=torch.float64),
         }
         if self.accelerator.is_main_process:
             # safetensors takes contiguous tensors only, each with memory of its own.
-            alone = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-                     for name, tensor in tensors.items()}
-            write_checkpoint(self.path, alone, {
-                "format": FORMAT, "step": step, "settings": self.settings, "layers": _layers(self.model),
-                "optimizer": {name: value for name, value in flat.items() if not isinstance(value, torch.Tensor)},
-                "evaluations": history.evaluations, "seconds": history.seconds})
+            alone = {
+                name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+                for name, tensor in tensors.items()
+            }
+            write_checkpoint(
+                self.path,
+                alone,
+                {
+                    "format": FORMAT,
+                    "step": step,
+                    "settings": self.settings,
+                    "layers": _layers(self.model),
+                    "optimizer": {
+                        name: value for name, value in flat.items() if not isinstance(value, torch.Tensor)
+                    },
+                    "evaluations": history.evaluations,
+                    "seconds": history.seconds,
+                },
+            )
 
     def resume(self, say):
-        """-> (next step, History), (0, History()) where there is no file yet. Raises before it changes anything."""
+        """-> (next step, History), (0, History()) where there is no file yet. Raises before it changes
+        anything.
+        """
         found = Path(self.path).exists()
         step, history = 0, History()
         if found:
             tensors, notes = read_checkpoint(self.path)
             self._compare(tensors, notes)
-            step, history = notes["step"], History(tensors["history.losses"].tolist(), tensors["history.lrs"].tolist(),
-                                                   notes["evaluations"], notes["seconds"])
+            step, history = (
+                notes["step"],
+                History(
+                    tensors["history.losses"].tolist(),
+                    tensors["history.lrs"].tolist(),
+                    notes["evaluations"],
+                    notes["seconds"],
+                ),
+            )
         if len(set(self._of_all(torch.tensor([step])).flatten().tolist())) > 1:
-            raise ValueError(f"{self.path} is not the same for all processes: it wants a folder that all hosts share")
+            raise ValueError(
+                f"{self.path} is not the same for all processes: it wants a folder that all hosts share"
+            )
         if found:
             self._take(tensors, notes)
-        say(f"fit: goes on from {self.path} after step {step}" if found else
-            f"fit: there is no checkpoint {self.path} yet, it starts at step 0")
+        say(
+            f"fit: goes on from {self.path} after step {step}"
+            if found
+            else f"fit: there is no checkpoint {self.path} yet, it starts at step 0"
+        )
         return step, history
 
     def _compare(self, tensors, notes):
@@ -425,13 +589,19 @@ class _Run:
         ours = {f"model.{name}": _kind(tensor) for name, tensor in weights(self.model).items()}
         for name in [*ours, *theirs]:
             if ours.get(name) != theirs.get(name):
-                raise ValueError(f"{self.path} is of another model: {name.removeprefix('model.')} is "
-                                 f"{theirs.get(name, 'missing')} there and {ours.get(name, 'missing')} here")
+                raise ValueError(
+                    f"{self.path} is of another model: {name.removeprefix('model.')} is "
+                    f"{theirs.get(name, 'missing')} there and {ours.get(name, 'missing')} here"
+                )
         if notes["layers"] != _layers(self.model):
-            raise ValueError(f"{self.path} is of another model: the weights have the same shapes, the layers differ")
-        changed = [f"{name} {notes['settings'].get(name)!r} there, {self.settings.get(name)!r} here"
-                   for name in {**self.settings, **notes["settings"]}
-                   if notes["settings"].get(name) != self.settings.get(name)]
+            raise ValueError(
+                f"{self.path} is of another model: the weights have the same shapes, the layers differ"
+            )
+        changed = [
+            f"{name} {notes['settings'].get(name)!r} there, {self.settings.get(name)!r} here"
+            for name in {**self.settings, **notes["settings"]}
+            if notes["settings"].get(name) != self.settings.get(name)
+        ]
         if changed:
             raise ValueError(f"{self.path} is of a run with other settings: {'; '.join(changed)}")
 
@@ -445,9 +615,15 @@ class _Run:
                 _, index, key = name.split(".", 2)
                 states.setdefault(int(index), {})[key] = self._laid_out(value, self.parameters[int(index)])
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})
-        rank = self.accelerator.process_index      # its row, copied: torch.set_rng_state crashes on a view
-        _set_random_states({name.removeprefix("random."): tensor[rank].clone() for name, tensor in tensors.items()
-                            if name.startswith("random.")}, self.accelerator.device)
+        rank = self.accelerator.process_index  # its row, copied: torch.set_rng_state crashes on a view
+        _set_random_states(
+            {
+                name.removeprefix("random."): tensor[rank].clone()
+                for name, tensor in tensors.items()
+                if name.startswith("random.")
+            },
+            self.accelerator.device,
+        )
 
     def _of_all(self, tensor):
         """(…) -> (processes, …)"""
@@ -457,7 +633,9 @@ class _Run:
 
     @staticmethod
     def _laid_out(value, parameter):
-        """A moment lies in memory as its parameter does: in another order, the same sums may round otherwise."""
+        """A moment lies in memory as its parameter does: in another order, the same sums may round
+        otherwise.
+        """
         same = isinstance(value, torch.Tensor) and value.shape == parameter.shape
         return torch.empty_like(parameter, dtype=value.dtype).copy_(value) if same else value
 
@@ -472,7 +650,9 @@ def _kind(tensor):
 
 
 def _layers(model):
-    """Module -> str: a hash of what it prints as, which tells apart what has no weights (ReLU, GELU, Dropout)."""
+    """Module -> str: a hash of what it prints as, which tells apart what has no weights (ReLU, GELU,
+    Dropout).
+    """
     return hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", repr(model)).encode()).hexdigest()
 
 
@@ -481,15 +661,19 @@ def _plain_settings(optimizer):
     inner = getattr(optimizer, "optimizer", optimizer)
     plain = (bool, int, float, str, tuple, type(None))
     return {"optimizer": type(inner).__name__} | {
-        f"optimizer {name}": value for name, value in inner.defaults.items()
-        if isinstance(value, plain) and name not in ("lr", "weight_decay")}
+        f"optimizer {name}": value
+        for name, value in inner.defaults.items()
+        if isinstance(value, plain) and name not in ("lr", "weight_decay")
+    }
 
 
 def _random_states(device):
-    """-> pairs of name and tensor: the global generators of Python, NumPy and PyTorch. float64 holds 32-bit words."""
+    """-> pairs of name and tensor: the global generators of Python, NumPy and PyTorch. float64 holds 32-bit
+    words.
+    """
     _, words, gauss = random.getstate()
     yield "python", torch.tensor([*words, math.inf if gauss is None else gauss], dtype=torch.float64)
-    _, words, *rest = np.random.get_state()   # noqa: NPY002  the global generator is what augmentations draw from
+    _, words, *rest = np.random.get_state()  # noqa: NPY002
     yield "numpy", torch.tensor([*words.tolist(), *rest], dtype=torch.float64)
     yield "torch", torch.get_rng_state()
     if device.type != "cpu":
@@ -500,7 +684,7 @@ def _set_random_states(states, device):
     *words, gauss = states["python"].tolist()
     random.setstate((3, tuple(map(int, words)), None if math.isinf(gauss) else gauss))
     *words, place, has_gauss, gauss = states["numpy"].tolist()
-    np.random.set_state(("MT19937", np.array(words, np.uint32), int(place), int(has_gauss), gauss))   # noqa: NPY002
+    np.random.set_state(("MT19937", np.array(words, np.uint32), int(place), int(has_gauss), gauss))  # noqa: NPY002
     torch.set_rng_state(states["torch"])
     if device.type in states:
         torch.get_device_module(device).set_rng_state(states[device.type])

@@ -8,28 +8,34 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from tests.support.drawings import drawn, every_end, pictures
-from vlmbook.data import photo_names
 from vlmbook.chapters.ch03a import figures
+from vlmbook.data import photo_names
 
-WINDOW = {"n": (1, 7, 16), "kernel": (1, 3, 7), "stride": (1, 2, 5), "padding": (0, 1, 4), "dilation": (1, 4),
-          "window": (0, 99)}
+WINDOW = {
+    "n": (1, 7, 16),
+    "kernel": (1, 3, 7),
+    "stride": (1, 2, 5),
+    "padding": (0, 1, 4),
+    "dilation": (1, 4),
+    "window": (0, 99),
+}
 POOLING = {"kind": ("max", "average"), "window": (1, 4, 8), "shift": (0, 1, 8)}
 ODD = [0, -1, 1e-40, 100, 1e38, -1e38, 1e300, float("nan"), float("inf")]
 
 
 @pytest.mark.parametrize("photo", photo_names())
 def test_each_photo_in_each_drawing(photo):
-    drawn(ch03a.draw_kernel, (7, 2.8), photo=photo)
-    drawn(ch03a.draw_pooling, (7, 2.6), photo=photo)
-    drawn(ch03a.draw_checkerboard, (7, 2.7), photo=photo)
-    drawn(ch03a.draw_examples, (7, 3.1), photo=photo)
-    assert ch03a.grey(photo).shape == (1, 1, 192, 192) and ch03a.grey(photo).std() > 0.02
+    drawn(figures.draw_kernel, (7, 2.8), photo=photo)
+    drawn(figures.draw_pooling, (7, 2.6), photo=photo)
+    drawn(figures.draw_checkerboard, (7, 2.7), photo=photo)
+    drawn(figures.draw_examples, (7, 3.1), photo=photo)
+    assert figures.grey(photo).shape == (1, 1, 192, 192) and figures.grey(photo).std() > 0.02
 
 
 @pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize("kernel", [*ch03a.KERNELS.values(), *([[n] * 3] * 3 for n in ODD)], ids=str)
+@pytest.mark.parametrize("kernel", [*figures.KERNELS.values(), *([[n] * 3] * 3 for n in ODD)], ids=str)
 def test_kernel_editor(kernel, flip):
-    figure = drawn(ch03a.draw_kernel, (7, 2.8), kernel=kernel, flip=flip)
+    figure = drawn(figures.draw_kernel, (7, 2.8), kernel=kernel, flip=flip)
     before, weight, after = pictures(figure)
     expected = torch.tensor(kernel, dtype=torch.float32)
     expected = expected.rot90(2) if flip else expected
@@ -41,16 +47,18 @@ def test_kernel_editor(kernel, flip):
 
 
 def test_kernels_are_presets_of_one_shape_that_keep_brightness_or_find_edges():
-    kernels = torch.tensor(list(ch03a.KERNELS.values()))
+    kernels = torch.tensor(list(figures.KERNELS.values()))
     assert kernels.shape[1:] == (3, 3)
     assert_close(kernels.sum((1, 2)).round(decimals=6).abs() % 1, torch.zeros(len(kernels)))
-    assert tuple(ch03a.KERNELS["identity"]) == ((0, 0, 0), (0, 1, 0), (0, 0, 0))
+    assert tuple(figures.KERNELS["identity"]) == ((0, 0, 0), (0, 1, 0), (0, 0, 0))
 
 
 @pytest.mark.parametrize("values", every_end(WINDOW), ids=str)
 def test_window_calculator(values):
-    """What it marks is what the gradient of a convolution reaches, from that output pixel and from all of them."""
-    figure = drawn(ch03a.draw_window, (7, 3.5), **values)
+    """What it marks is what the gradient of a convolution reaches, from that output pixel and from all of
+    them.
+    """
+    figure = drawn(figures.draw_window, (7, 3.5), **values)
     given = {"n": 7, "kernel": 3, "stride": 2, "padding": 1, "dilation": 1, "window": 5} | values
     n, padding, said = given["n"], given["padding"], figure.axes[1].get_title(loc="left")
     x = F.pad(torch.zeros(1, 1, n, n), (padding,) * 4).requires_grad_()
@@ -63,32 +71,32 @@ def test_window_calculator(values):
     window = given["window"] % y.numel()
     assert said.startswith(f"output {y.shape[2]}×{y.shape[2]}, window {window + 1} of {y.numel()}\n")
     assert said.endswith(f"= {y.shape[2]}")
-    touched, = torch.autograd.grad(y.flatten()[window], x, retain_graph=True)
-    reached, = torch.autograd.grad(y.sum(), x)
+    (touched,) = torch.autograd.grad(y.flatten()[window], x, retain_graph=True)
+    (reached,) = torch.autograd.grad(y.sum(), x)
     cells, out = pictures(figure)
-    assert torch.equal(cells == ch03a.TOUCHED, touched[0, 0] > 0)
-    assert (out == ch03a.TOUCHED).flatten().nonzero().tolist() == [[window]]
-    assert torch.equal(cells == ch03a.MISSED, reached[0, 0] == 0)
+    assert torch.equal(cells == figures.TOUCHED, touched[0, 0] > 0)
+    assert (out == figures.TOUCHED).flatten().nonzero().tolist() == [[window]]
+    assert torch.equal(cells == figures.MISSED, reached[0, 0] == 0)
     image = F.pad(torch.ones(n, n), (padding,) * 4) > 0
-    assert torch.equal(cells == ch03a.PADDING, ~image & (reached[0, 0] > 0) & (touched[0, 0] == 0))
+    assert torch.equal(cells == figures.PADDING, ~image & (reached[0, 0] > 0) & (touched[0, 0] == 0))
     said_so = any("no window comes here" in text.get_text() for text in figure.axes[0].texts)
     assert said_so == bool((reached == 0).any())
 
 
 def test_a_window_beyond_the_last_starts_again():
-    near, far = (drawn(ch03a.draw_window, (7, 3.5), window=window) for window in (3, 3 + 16 * 10**6))
+    near, far = (drawn(figures.draw_window, (7, 3.5), window=window) for window in (3, 3 + 16 * 10**6))
     assert torch.equal(pictures(near)[0], pictures(far)[0])
 
 
 @pytest.mark.parametrize("values", every_end(POOLING), ids=str)
 def test_pooling_under_a_shift(values):
-    figure = drawn(ch03a.draw_pooling, (7, 2.6), **values)
+    figure = drawn(figures.draw_pooling, (7, 2.6), **values)
     given = {"kind": "max", "window": 4, "shift": 1} | values
     x, before, after, difference = pictures(figure)
     pool = F.max_pool2d if given["kind"] == "max" else F.avg_pool2d
     assert_close(before, pool(x[None], given["window"])[0])
     shift, window = given["shift"], given["window"]
-    first = -(-shift // window)                                          # windows that only old pixels fill
+    first = -(-shift // window)  # windows that only old pixels fill
     moved = pool(x[None].roll(shift, -1), window)[0]
     assert_close(after[:, first:], moved[:, first:])
     assert_close(difference, (after - before))
@@ -99,8 +107,8 @@ def test_pooling_under_a_shift(values):
 
 @pytest.mark.parametrize("kernel, stride", list(product(range(1, 9), range(1, 5))))
 def test_checkerboard(kernel, stride):
-    figure = drawn(ch03a.draw_checkerboard, (7, 2.7), kernel=kernel, stride=stride)
-    low, high = (kernel // stride) ** 2, (-(-kernel // stride)) ** 2   # an axis: floor and ceiling of k/s
+    figure = drawn(figures.draw_checkerboard, (7, 2.7), kernel=kernel, stride=stride)
+    low, high = (kernel // stride) ** 2, (-(-kernel // stride)) ** 2  # an axis: floor and ceiling of k/s
     assert figure.axes[1].get_title(loc="left") == f"stamps a pixel gets: {low} to {high}"
     small, cover, y = pictures(figure)
     stamps = torch.ones(1, 1, 10, 10), torch.ones(1, 1, kernel, kernel)
@@ -113,7 +121,7 @@ def test_checkerboard(kernel, stride):
 
 def test_drawings_leave_the_kept_photographs_as_they_are():
     names = [("cat", 192), ("camera", 176), ("rocket", 48)]
-    kept = [ch03a.grey(*name).clone() for name in names]
-    for draw in (ch03a.draw_kernel, ch03a.draw_pooling, ch03a.draw_checkerboard, ch03a.draw_examples):
+    kept = [figures.grey(*name).clone() for name in names]
+    for draw in (figures.draw_kernel, figures.draw_pooling, figures.draw_checkerboard, figures.draw_examples):
         drawn(draw, (7, 3))
-    assert_close([ch03a.grey(*name) for name in names], kept, rtol=0, atol=0)
+    assert_close([figures.grey(*name) for name in names], kept, rtol=0, atol=0)

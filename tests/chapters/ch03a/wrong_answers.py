@@ -1,4 +1,4 @@
-"""Chapter 3a: two or more slips for each exercise, and what the message has to say about them."""
+"""Chapter 3a: two or more wrong answers for each exercise, and what the message has to say about them."""
 
 import torch
 from torch.nn import functional as F
@@ -8,7 +8,7 @@ def half(n, kernel):
     return kernel // 2
 
 
-SLIPS = [
+WRONG_ANSWERS = [
     ("ch03a.1", (1, 64, 55, 55), "right after the convolution"),
     ("ch03a.1", (1, 64, 26, 26), "228"),
     ("ch03a.1", (1, 3, 27, 27), "as many channels as it has filters"),
@@ -27,7 +27,11 @@ SLIPS = [
     ("ch03a.2", 3, "TypeError"),
     ("ch03a.3", lambda x, k: k * F.avg_pool2d(x, k), "too large"),
     ("ch03a.3", lambda x, k: k * k * F.avg_pool2d(x, k), "sum of each"),
-    ("ch03a.3", lambda x, k: F.conv2d(x, torch.ones(len(x[0]), len(x[0]), k, k) / k**2 / len(x[0]), stride=k), "mixed"),
+    (
+        "ch03a.3",
+        lambda x, k: F.conv2d(x, torch.ones(len(x[0]), len(x[0]), k, k) / k**2 / len(x[0]), stride=k),
+        "mixed",
+    ),
     ("ch03a.3", lambda x, k: F.conv2d(x, torch.ones(len(x[0]), len(x[0]), k, k) / k**2, stride=k), "mixed"),
     ("ch03a.3", lambda x, k: F.avg_pool2d(x, k, stride=1), "shape"),
     ("ch03a.3", F.max_pool2d, "values are off"),
@@ -36,6 +40,10 @@ SLIPS = [
     ("ch03a.4", lambda x, w, s: F.interpolate(x, scale_factor=s), "shape"),
     ("ch03a.4", lambda x, w, s: F.conv_transpose2d(x, 2 * w, stride=s), "off by up to"),
     ("ch03a.4", lambda x, w, s: print(end=""), "return"),
-    ("ch03a.4", lambda x, w, s: F.pad(F.conv_transpose2d(x, w, stride=s), [0, s - 1] * 2), "zeros after the last"),
+    (
+        "ch03a.4",
+        lambda x, w, s: F.pad(F.conv_transpose2d(x, w, stride=s), [0, s - 1] * 2),
+        "zeros after the last",
+    ),
     ("ch03a.4", lambda x, w, s: 1 / 0, "ZeroDivisionError"),
 ]

@@ -1,4 +1,4 @@
-"""Chapter 3b: two or more slips for each exercise, and what the message has to say about them."""
+"""Chapter 3b: two or more wrong answers for each exercise, and what the message has to say about them."""
 
 import torch
 from torch.nn import functional as F
@@ -8,7 +8,7 @@ def every(x, stride):
     return x[:, :, ::stride, ::stride]
 
 
-SLIPS = [
+WRONG_ANSWERS = [
     ("ch03b.1", (1, 256, 12, 18), "rounded down"),
     ("ch03b.1", (1, 256, 25, 38), "four halvings"),
     ("ch03b.1", (1, 256, 7, 10), "after layer4"),
@@ -34,17 +34,41 @@ SLIPS = [
     ("ch03b.2", lambda start, blocks: [start], "a list"),
     ("ch03b.3", lambda block, x: block(x), "block of 2015"),
     ("ch03b.3", lambda block, x: block.residual(x) + x, "without its last ReLU"),
-    ("ch03b.3", lambda block, x: block.conv2(block.bn2(block.conv1(block.bn1(x).relu())).relu()), "not added"),
-    ("ch03b.3", lambda block, x: (block.conv2(block.bn2(block.conv1(block.bn1(x).relu())).relu()) + x).relu(),
-     "Nothing follows the addition"),
-    ("ch03b.3", lambda block, x: block.conv2(block.bn2(block.conv1(block.bn1(x).relu())).relu()) + block.bn1(x).relu(),
-     "as it came in"),
-    ("ch03b.3", lambda block, x: block.conv2(block.bn1(block.conv1(block.bn2(x).relu())).relu()) + x, "exchanged"),
+    (
+        "ch03b.3",
+        lambda block, x: block.conv2(block.bn2(block.conv1(block.bn1(x).relu())).relu()),
+        "not added",
+    ),
+    (
+        "ch03b.3",
+        lambda block, x: (block.conv2(block.bn2(block.conv1(block.bn1(x).relu())).relu()) + x).relu(),
+        "Nothing follows the addition",
+    ),
+    (
+        "ch03b.3",
+        lambda block, x: (
+            block.conv2(block.bn2(block.conv1(block.bn1(x).relu())).relu()) + block.bn1(x).relu()
+        ),
+        "as it came in",
+    ),
+    (
+        "ch03b.3",
+        lambda block, x: block.conv2(block.bn1(block.conv1(block.bn2(x).relu())).relu()) + x,
+        "exchanged",
+    ),
     ("ch03b.3", lambda block, x: block.conv2(block.bn2(block.conv1(block.bn1(x)))) + x, "Both ReLUs"),
     ("ch03b.3", lambda block, x: block.conv2(block.bn2(block.conv1(block.bn1(x))).relu()) + x, "first ReLU"),
     ("ch03b.3", lambda block, x: block.conv2(block.bn2(block.conv1(block.bn1(x).relu()))) + x, "second ReLU"),
-    ("ch03b.3", lambda block, x: block.conv2(block.bn1(block.conv1(block.bn1(x).relu())).relu()) + x, "used twice"),
-    ("ch03b.3", lambda block, x: block.conv1(block.bn2(block.conv2(block.bn1(x).relu())).relu()) + x, "exchanged"),
+    (
+        "ch03b.3",
+        lambda block, x: block.conv2(block.bn1(block.conv1(block.bn1(x).relu())).relu()) + x,
+        "used twice",
+    ),
+    (
+        "ch03b.3",
+        lambda block, x: block.conv1(block.bn2(block.conv2(block.bn1(x).relu())).relu()) + x,
+        "exchanged",
+    ),
     ("ch03b.3", lambda block, x: x + 1, "off by up to"),
     ("ch03b.3", lambda block, x: x[:, :1], "shape"),
     ("ch03b.3", lambda block, x: print(end=""), "return"),
@@ -52,13 +76,28 @@ SLIPS = [
     ("ch03b.4", lambda x, channels, stride: every(x, stride), "shape"),
     ("ch03b.4", lambda x, channels, stride: every(x[:, :, 1:, 1:], stride), "begin with row 0"),
     ("ch03b.4", lambda x, channels, stride: torch.cat([every(x, stride)] * 16, 1)[:, :channels], "not zero"),
-    ("ch03b.4", lambda x, channels, stride: F.pad(every(x, stride), (0, 0, 0, 0, channels - x.shape[1], 0)),
-     "before the old"),
-    ("ch03b.4", lambda x, channels, stride: F.pad(F.avg_pool2d(x, stride, ceil_mode=True),
-                                                  (0, 0, 0, 0, 0, channels - x.shape[1])), "means"),
-    ("ch03b.4", lambda x, channels, stride: every(x, stride).repeat(1, 16, 1, 1)[:, :channels] + 1, "not zero"),
-    ("ch03b.4", lambda x, channels, stride: F.pad(every(x.flip(2), stride), (0, 0, 0, 0, 0, channels - x.shape[1])),
-     "first row"),
+    (
+        "ch03b.4",
+        lambda x, channels, stride: F.pad(every(x, stride), (0, 0, 0, 0, channels - x.shape[1], 0)),
+        "before the old",
+    ),
+    (
+        "ch03b.4",
+        lambda x, channels, stride: F.pad(
+            F.avg_pool2d(x, stride, ceil_mode=True), (0, 0, 0, 0, 0, channels - x.shape[1])
+        ),
+        "means",
+    ),
+    (
+        "ch03b.4",
+        lambda x, channels, stride: every(x, stride).repeat(1, 16, 1, 1)[:, :channels] + 1,
+        "not zero",
+    ),
+    (
+        "ch03b.4",
+        lambda x, channels, stride: F.pad(every(x.flip(2), stride), (0, 0, 0, 0, 0, channels - x.shape[1])),
+        "first row",
+    ),
     ("ch03b.4", lambda x, channels, stride: torch.zeros(1), "shape"),
     ("ch03b.4", lambda x, channels, stride: x.tolist(), "list"),
 ]

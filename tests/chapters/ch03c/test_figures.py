@@ -7,12 +7,19 @@ from tests.support.drawings import drawn, every_end, pictures
 from vlmbook.chapters.ch03c import figures
 from vlmbook.unet import UNet, iou
 
-U = {"height": (16, 64, 100, 256), "width": (16, 64, 255, 256), "first": (4, 8, 64), "depth": (1, 4, 5),
-     "skip": (True, False)}
+U = {
+    "height": (16, 64, 100, 256),
+    "width": (16, 64, 255, 256),
+    "first": (4, 8, 64),
+    "depth": (1, 4, 5),
+    "skip": (True, False),
+}
 
 
 def scene(classes=2, n=20, size=32):
-    """-> images, truth, a prediction that is right but for some pixels: every image and all classes are there."""
+    """-> images, truth, a prediction that is right but for some pixels: every image and all classes are
+    there.
+    """
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(n, 3, size, size, generator=generator)
     truth = torch.zeros(n, size, size, dtype=torch.long)
@@ -28,7 +35,7 @@ def said(figure):
 
 @pytest.mark.parametrize("values", every_end(U), ids=str)
 def test_the_u_says_what_the_network_has(values):
-    figure = drawn(ch03c.draw_u, (7, 3.2), **values)
+    figure = drawn(figures.draw_u, (7, 3.2), **values)
     given = {"height": 64, "width": 64, "first": 8, "depth": 4, "skip": True} | values
     with torch.device("meta"):
         net = UNet(3, 2, width=given["first"], depth=given["depth"], skip=given["skip"]).eval()
@@ -44,18 +51,23 @@ def test_the_u_says_what_the_network_has(values):
 
 def test_errors_have_a_colour_each():
     truth, prediction = torch.tensor([[0, 0, 1, 1]]), torch.tensor([[0, 1, 0, 1]])
-    right_out, much, missed, right_in = ch03c.errors(prediction, truth)[:, 0].T
+    right_out, much, missed, right_in = figures.errors(prediction, truth)[:, 0].T
     assert right_out.sum() == 0 and right_in.sum() == 3
     assert much.argmax() == 0 and missed.argmax() == 2
 
 
 def test_rows_of_predictions():
     images, truth, guess = scene(n=4)
-    figure = drawn(ch03c.draw_rows, (7, 6.2), images=images, truth=truth,
-                   predictions={"threshold": guess, "random forest": truth, "U-Net": guess})
+    figure = drawn(
+        figures.draw_rows,
+        (7, 6.2),
+        images=images,
+        truth=truth,
+        predictions={"threshold": guess, "random forest": truth, "U-Net": guess},
+    )
     shown = pictures(figure)
     assert len(shown) == 20
-    right = ch03c.errors(truth[0], truth[0])
+    right = figures.errors(truth[0], truth[0])
     assert torch.equal(shown[3].movedim(-1, 0), right) and not torch.equal(shown[4].movedim(-1, 0), right)
 
 
@@ -64,7 +76,7 @@ def test_rows_of_predictions():
 def test_skips_on_and_off(classes, values):
     images, truth, guess = scene(classes)
     predictions = {"with skips": truth, "without skips": guess}
-    figure = drawn(ch03c.draw_skip, (7, 3.0), images=images, truth=truth, predictions=predictions, **values)
+    figure = drawn(figures.draw_skip, (7, 3.0), images=images, truth=truth, predictions=predictions, **values)
     given = {"image": 0, "errors_only": False} | values
     for each, shown, axes in zip(predictions.values(), pictures(figure)[2:], figure.axes[2:], strict=True):
         chosen, target = each[given["image"]], truth[given["image"]]
@@ -79,7 +91,9 @@ def test_skips_on_and_off(classes, values):
 def test_threshold(values):
     images, truth, guess = scene()
     probability = (0.2 + 0.6 * guess + 0.19 * images[:, 0]).clamp(0, 1)
-    figure = drawn(ch03c.draw_threshold, (7, 2.3), images=images, probability=probability, truth=truth, **values)
+    figure = drawn(
+        figures.draw_threshold, (7, 2.3), images=images, probability=probability, truth=truth, **values
+    )
     given = {"image": 0, "threshold": 0.5} | values
     score = iou((probability > given["threshold"]).long(), truth, 2)[1]
     assert figure.axes[3].get_title(loc="left") == f"IoU {score:.3f}"
@@ -87,8 +101,8 @@ def test_threshold(values):
 
 def test_the_curve_is_the_iou_at_each_threshold():
     _, truth, guess = scene()
-    probability = (0.3 * guess + 0.65 * torch.rand(truth.shape, generator=torch.Generator().manual_seed(1)))
-    places, scores = ch03c.iou_by_threshold(probability, truth)
+    probability = 0.3 * guess + 0.65 * torch.rand(truth.shape, generator=torch.Generator().manual_seed(1))
+    places, scores = figures.iou_by_threshold(probability, truth)
     for place, score in zip(places, scores, strict=True):
         if place < 0.94:
             assert score == pytest.approx(iou((probability >= place).long(), truth, 2)[1].item(), abs=2e-3)
@@ -99,8 +113,15 @@ def test_levels(values):
     images, truth, guess = scene()
     with torch.no_grad():
         maps = UNet(3, 2, width=4, depth=3).eval().encode(images)[:-1]
-    figure = drawn(ch03c.draw_level, (7, 2.7), images=images, maps=maps, silenced=[guess, truth, guess], truth=truth,
-                   **values)
+    figure = drawn(
+        figures.draw_level,
+        (7, 2.7),
+        images=images,
+        maps=maps,
+        silenced=[guess, truth, guess],
+        truth=truth,
+        **values,
+    )
     given = {"image": 0, "level": 0, "channel": 0} | values
     of = maps[given["level"]].shape[1]
     shown = pictures(figure)[1]
@@ -111,6 +132,6 @@ def test_levels(values):
 
 def test_pattern_on_one_scale():
     rough, flat = torch.arange(64.0).view(8, 8), torch.ones(8, 8)
-    figure = drawn(ch03c.draw_pattern, (5, 2.7), maps={"transposed": rough, "bilinear": flat})
+    figure = drawn(figures.draw_pattern, (5, 2.7), maps={"transposed": rough, "bilinear": flat})
     assert (pictures(figure)[1] == 0).all()
     assert len({axes.images[0].get_clim() for axes in figure.axes}) == 1

@@ -1,4 +1,4 @@
-"""Chapter 3c: two or more slips for each exercise, and what the message has to say about them."""
+"""Chapter 3c: two or more wrong answers for each exercise, and what the message has to say about them."""
 
 import torch
 from torch.nn import functional as F
@@ -8,7 +8,7 @@ FLIPS = [(), (-1,), (-2,), (-2, -1)]
 
 def middle(kept, x):
     top, left = ((a - b) // 2 for a, b in zip(kept.shape[2:], x.shape[2:], strict=True))
-    return kept[:, :, top:top + x.shape[2], left:left + x.shape[3]]
+    return kept[:, :, top : top + x.shape[2], left : left + x.shape[3]]
 
 
 def tile(up=4, bottom=4):
@@ -19,6 +19,7 @@ def tile(up=4, bottom=4):
         for _ in range(depth):
             m = 2 * m + up
         return m
+
     return size
 
 
@@ -26,7 +27,7 @@ def seen(model, x, axes):
     return model(x.flip(axes)).softmax(1).flip(axes)
 
 
-SLIPS = [
+WRONG_ANSWERS = [
     ("ch03c.1", (1, 64, 25, 15), "keeps both"),
     ("ch03c.1", (1, 192, 25, 15), "halves them"),
     ("ch03c.1", (1, 256, 25, 15), r"16·2\^l channels"),
@@ -58,10 +59,14 @@ SLIPS = [
     ("ch03c.3", lambda j: [j], "one number"),
     ("ch03c.3", lambda j: print(end=""), "return"),
     ("ch03c.4", lambda kept, x: torch.cat([x, middle(kept, x)], 1), "order is exchanged"),
-    ("ch03c.4", lambda kept, x: torch.cat([kept[:, :, :x.shape[2], :x.shape[3]], x], 1), "upper left"),
-    ("ch03c.4", lambda kept, x: torch.cat([kept[:, :, -x.shape[2]:, -x.shape[3]:], x], 1), "lower right"),
+    ("ch03c.4", lambda kept, x: torch.cat([kept[:, :, : x.shape[2], : x.shape[3]], x], 1), "upper left"),
+    ("ch03c.4", lambda kept, x: torch.cat([kept[:, :, -x.shape[2] :, -x.shape[3] :], x], 1), "lower right"),
     ("ch03c.4", lambda kept, x: torch.cat([F.interpolate(kept, size=x.shape[2:]), x], 1), "shrink"),
-    ("ch03c.4", lambda kept, x: torch.cat([kept, F.interpolate(x, size=kept.shape[2:])], 1), "size of `kept`"),
+    (
+        "ch03c.4",
+        lambda kept, x: torch.cat([kept, F.interpolate(x, size=kept.shape[2:])], 1),
+        "size of `kept`",
+    ),
     ("ch03c.4", lambda kept, x: middle(kept, x), "shape"),
     ("ch03c.4", lambda kept, x: torch.cat([middle(kept, x) * 2, x], 1), "off by up to"),
     ("ch03c.4", lambda kept, x: print(end=""), "return"),

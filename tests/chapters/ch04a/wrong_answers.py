@@ -1,4 +1,4 @@
-"""Chapter 4a: two or more slips for each exercise, and what the message has to say about them."""
+"""Chapter 4a: two or more wrong answers for each exercise, and what the message has to say about them."""
 
 import math
 
@@ -6,8 +6,19 @@ import torch
 from torch.nn import functional as F
 
 
-def penalty(*, swap=False, at=None, power=1, mean_first=False, plain=False, whole=False, average=False, graph=True,
-            total=False, absolute=False):
+def penalty(
+    *,
+    swap=False,
+    at=None,
+    power=1,
+    mean_first=False,
+    plain=False,
+    whole=False,
+    average=False,
+    graph=True,
+    total=False,
+    absolute=False,
+):
     def answer(D, real, fake, eps):
         x = eps * fake + (1 - eps) * real if swap else eps * real + (1 - eps) * fake
         x = {"real": real, "fake": fake, None: x}[at].detach().requires_grad_()
@@ -20,10 +31,11 @@ def penalty(*, swap=False, at=None, power=1, mean_first=False, plain=False, whol
             return (length.mean() - 1) ** 2
         apart = length - 1 if absolute else (length - 1) ** 2
         return apart.sum() if total else apart.mean()
+
     return answer
 
 
-SLIPS = [
+WRONG_ANSWERS = [
     ("ch04a.1", (5, 16, 64, 64), "the fourth"),
     ("ch04a.1", (5, 3, 64, 64), "This is the image"),
     ("ch04a.1", (16, 64, 16, 16), "5 noise vectors"),
@@ -51,7 +63,11 @@ SLIPS = [
     ("ch04a.3", lambda real, fake: -(real - fake).sigmoid().mean().log(), "for each pair"),
     ("ch04a.3", lambda real, fake: F.softplus(fake.mean() - real.mean()), "own partner"),
     ("ch04a.3", lambda real, fake: F.softplus(-real).mean() + F.softplus(fake).mean(), "each image alone"),
-    ("ch04a.3", lambda real, fake: -(real.sigmoid() - fake.sigmoid()).sigmoid().log().mean(), "not their sigmoids"),
+    (
+        "ch04a.3",
+        lambda real, fake: -(real.sigmoid() - fake.sigmoid()).sigmoid().log().mean(),
+        "not their sigmoids",
+    ),
     ("ch04a.3", lambda real, fake: (fake - real).mean(), "only subtracts"),
     ("ch04a.3", lambda real, fake: -(real - fake).sigmoid().log().mean(), "rounded"),
     ("ch04a.3", lambda real, fake: F.softplus(fake - real), "shape"),

@@ -25,24 +25,26 @@ def plane(n=60):
 @pytest.mark.parametrize("mu", [-2.0, 0.0, 1.3, 2.0])
 @pytest.mark.parametrize("sigma", [0.2, 0.6, 2.0])
 def test_elbo_and_gap_make_log_p(mu, sigma):
-    log_p, elbo, gap = ch04b.bound_of_toy(mu, sigma)
+    log_p, elbo, gap = figures.bound_of_toy(mu, sigma)
     assert elbo + gap == pytest.approx(log_p, abs=1e-4) and gap > 0
     torch.manual_seed(0)
     z = mu + sigma * torch.randn(200_000)
     kl = (mu**2 + sigma**2 - 1 - math.log(sigma**2)) / 2
-    draws = ch04b.log_p_of_toy(z)
+    draws = figures.log_p_of_toy(z)
     assert abs(draws.mean() - kl - elbo) < 5 * draws.std() / len(z) ** 0.5 + 1e-4
 
 
 def test_the_toy_images_have_the_probability_one_together():
     all_eight = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3)
-    assert sum(math.exp(ch04b.bound_of_toy(0.0, 1.0, x)[0]) for x in all_eight) == pytest.approx(1, abs=1e-5)
+    assert sum(math.exp(figures.bound_of_toy(0.0, 1.0, x)[0]) for x in all_eight) == pytest.approx(
+        1, abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("values", every_end({"mu": (-2.0, 0.0, 2.0), "sigma": (0.2, 1.0, 2.0)}), ids=str)
 def test_bound(values):
-    figure = drawn(ch04b.draw_bound, (7, 2.7), **values)
-    _, elbo, gap = ch04b.bound_of_toy(values.get("mu", 0.0), values.get("sigma", 1.0))
+    figure = drawn(figures.draw_bound, (7, 2.7), **values)
+    _, elbo, gap = figures.bound_of_toy(values.get("mu", 0.0), values.get("sigma", 1.0))
     bars = figure.axes[1]
     assert bars.get_title(loc="left") == f"gap {gap:.2f} nats"
     assert bars.patches[1].get_y() + bars.patches[1].get_height() == pytest.approx(elbo, abs=1e-5)
@@ -51,33 +53,50 @@ def test_bound(values):
 
 
 def test_gradients():
-    drawn(ch04b.draw_gradients, (7, 2.4), sizes=[1, 2, 4, 64],
-          variances={"score function": [5, 10, 90, 9e3], "centred": [2, 4, 9, 80], "reparameterised": [0.2] * 4})
+    drawn(
+        figures.draw_gradients,
+        (7, 2.4),
+        sizes=[1, 2, 4, 64],
+        variances={
+            "score function": [5, 10, 90, 9e3],
+            "centred": [2, 4, 9, 80],
+            "reparameterised": [0.2] * 4,
+        },
+    )
 
 
 def test_only_the_mended_diagram_has_a_node_that_noise_enters():
-    entering = [after for _, after in ch04b.EDGES]
+    entering = [after for _, after in figures.EDGES]
     assert [node for node in entering if entering.count(node) > 1] == ["z", "z"]
-    assert {before for before, after in ch04b.EDGES if after == "z"} == {"μ, log σ²", "ε"}
-    assert {node for edge in ch04b.EDGES for node in edge} == set(ch04b.NODES)
-    figure = drawn(ch04b.draw_diagrams, (7, 2.2))
+    assert {before for before, after in figures.EDGES if after == "z"} == {"μ, log σ²", "ε"}
+    assert {node for edge in figures.EDGES for node in edge} == set(figures.NODES)
+    figure = drawn(figures.draw_diagrams, (7, 2.2))
     written = [text.get_text() for text in figure.axes[0].texts if text.get_text()]
-    assert sorted(written) == sorted([*ch04b.PRINTED, *ch04b.NODES, "printed", "mended"])
+    assert sorted(written) == sorted([*figures.PRINTED, *figures.NODES, "printed", "mended"])
 
 
 def test_edges():
     edges = (torch.arange(16) >= torch.tensor([[3], [8], [12], [5]])).float()
-    drawn(ch04b.draw_edges, (7, 1.9), edges=edges, predictions={"best by L2": edges.mean(0), "best by L1": edges[1]})
+    drawn(
+        figures.draw_edges,
+        (7, 1.9),
+        edges=edges,
+        predictions={"best by L2": edges.mean(0), "best by L1": edges[1]},
+    )
 
 
 def test_learning_curves():
-    drawn(ch04b.draw_curves, (7, 2.3), curves=[[3.0, 2.2, 2.0], [3.1, 2.3, 2.1], [2.9, 2.2, 1.9]],
-          baselines={"histogram": 2.4, "Gaussian": 2.3})
+    drawn(
+        figures.draw_curves,
+        (7, 2.3),
+        curves=[[3.0, 2.2, 2.0], [3.1, 2.3, 2.1], [2.9, 2.2, 1.9]],
+        baselines={"histogram": 2.4, "Gaussian": 2.3},
+    )
 
 
 def test_rows_stand_side_by_side():
     rows = {"held out": images(5), "again": images(5, seed=1)}
-    shown = pictures(drawn(ch04b.draw_rows, (7, 1.5), rows=rows))
+    shown = pictures(drawn(figures.draw_rows, (7, 1.5), rows=rows))
     for each, x in zip(shown, rows.values(), strict=True):
         assert each.shape == (8, 5 * 8 + 4)
         assert torch.equal(each[:, 9:17].float(), x[1, 0]) and (each[:, 8] == 1).all()
@@ -85,18 +104,23 @@ def test_rows_stand_side_by_side():
 
 def test_plane_shows_what_each_place_decodes_to():
     net, codes, labels = plane()
-    figure = drawn(ch04b.draw_plane, (7, 3.6), net=net, codes=codes, labels=labels, side=5, reach=2.0)
+    figure = drawn(figures.draw_plane, (7, 3.6), net=net, codes=codes, labels=labels, side=5, reach=2.0)
     sheet = pictures(figure)[0].float()
-    for row, column, z in ((0, 0, (-2.0, 2.0)), (0, 4, (2.0, 2.0)), (3, 1, (-1.0, -1.0)), (4, 0, (-2.0, -2.0))):
+    for row, column, z in (
+        (0, 0, (-2.0, 2.0)),
+        (0, 4, (2.0, 2.0)),
+        (3, 1, (-1.0, -1.0)),
+        (4, 0, (-2.0, -2.0)),
+    ):
         with torch.no_grad():
             want = mean_image(net.decode(torch.tensor([z])))[0, 0]
-        torch.testing.assert_close(sheet[9 * row:9 * row + 8, 9 * column:9 * column + 8], want)
+        torch.testing.assert_close(sheet[9 * row : 9 * row + 8, 9 * column : 9 * column + 8], want)
 
 
 @pytest.mark.parametrize("values", every_end({"z1": (-3.0, 0.0, 3.0), "z2": (-3.0, 0.0, 3.0)}), ids=str)
 def test_pad(values):
     net, codes, labels = plane()
-    figure = drawn(ch04b.draw_pad, (7, 2.9), net=net, codes=codes, labels=labels, **values)
+    figure = drawn(figures.draw_pad, (7, 2.9), net=net, codes=codes, labels=labels, **values)
     z = torch.tensor([[values.get("z1", 0.0), values.get("z2", 0.0)]])
     with torch.no_grad():
         logits = net.decode(z)
@@ -113,25 +137,32 @@ def test_pad(values):
 
 
 def test_the_price_of_beta():
-    sweep = {0: [[1.57, 1.6, 16, 9], [1.6, 1.7, 15, 8]], 1: [[1.7, 0.3, 11, 7], [1.75, 0.28, 12, 6]],
-             16: [[2.45, 0.0, 0, 80], [2.46, 0.0, 1, 81]]}
-    figure = drawn(ch04b.draw_trade, (7, 2.6), sweep={beta: torch.tensor(x) for beta, x in sweep.items()})
+    sweep = {
+        0: [[1.57, 1.6, 16, 9], [1.6, 1.7, 15, 8]],
+        1: [[1.7, 0.3, 11, 7], [1.75, 0.28, 12, 6]],
+        16: [[2.45, 0.0, 0, 80], [2.46, 0.0, 1, 81]],
+    }
+    figure = drawn(figures.draw_trade, (7, 2.6), sweep={beta: torch.tensor(x) for beta, x in sweep.items()})
     assert [bar.get_height() for bar in figure.axes[1].patches] == [15.5, 11.5, 0.5]
 
 
 @pytest.mark.parametrize("beta", [0, 0.2, 1, 4, 16])
 def test_beta(beta):
     shown = {b: (images(6, seed=i), images(6, seed=10 + i)) for i, b in enumerate((0, 0.2, 1, 4, 16))}
-    figure = drawn(ch04b.draw_beta, (7, 2.1), images=images(6, seed=99), shown=shown, beta=beta)
+    figure = drawn(figures.draw_beta, (7, 2.1), images=images(6, seed=99), shown=shown, beta=beta)
     for each, x in zip(pictures(figure)[1:], shown[beta], strict=True):
-        assert torch.equal(each.float(), ch04b.side_by_side(x))
+        assert torch.equal(each.float(), figures.side_by_side(x))
     assert figure.axes[1].get_ylabel() == f"again, β = {beta:g}"
 
 
 def test_foreign():
     examples = {"digits": images(20), "blank": torch.zeros(9, 1, 8, 8), "bars": images(4, seed=2)}
-    bits = {"digits": torch.linspace(1.5, 2.5, 20), "blank": torch.full((9,), 1.8), "bars": torch.linspace(0.8, 16, 4)}
-    figure = drawn(ch04b.draw_foreign, (7, 3.2), examples=examples, bits=bits, known="digits")
+    bits = {
+        "digits": torch.linspace(1.5, 2.5, 20),
+        "blank": torch.full((9,), 1.8),
+        "bars": torch.linspace(0.8, 16, 4),
+    }
+    figure = drawn(figures.draw_foreign, (7, 3.2), examples=examples, bits=bits, known="digits")
     lines = figure.axes[1].lines
     for line, each in zip(lines, bits.values(), strict=True):
         assert np.array_equal(line.get_xdata(), each)

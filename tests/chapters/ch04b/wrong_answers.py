@@ -1,4 +1,4 @@
-"""Chapter 4b: two or more slips for each exercise, and what the message has to say about them."""
+"""Chapter 4b: two or more wrong answers for each exercise, and what the message has to say about them."""
 
 import math
 
@@ -11,7 +11,7 @@ def each(mu, logvar):
     return (mu.square() + logvar.exp() - 1 - logvar) / 2
 
 
-SLIPS = [
+WRONG_ANSWERS = [
     ("ch04b.1", (5 + 3 - 1 - math.log(9)) / 2, "where σ² stands"),
     ("ch04b.1", (5 + 9 - 1 - math.log(3)) / 2, "logarithm is of σ²"),
     ("ch04b.1", 10.80, "factor ½"),
@@ -31,19 +31,51 @@ SLIPS = [
     ("ch04b.2", lambda m, s, p, r: (((m - p) ** 2 + s**2) / r**2 - 1 - math.log(s / r)) / 2, "twice that"),
     ("ch04b.2", lambda m, s, p, r: 2 * kl_between(m, s, p, r), "factor ½"),
     ("ch04b.2", lambda m, s, p, r: ((m**2 + s**2) / r**2 - 1 - 2 * math.log(s / r)) / 2, "prior's mean"),
-    ("ch04b.2", lambda m, s, p, r: (((m - p) ** 2 + s**2) / r**2 - 1 + 2 * math.log(s / r)) / 2, "wrong sign"),
-    ("ch04b.2", lambda m, s, p, r: (((m - p) ** 2 + s**2) / r**2 - 2 * math.log(s / r)) / 2, "equal distributions"),
+    (
+        "ch04b.2",
+        lambda m, s, p, r: (((m - p) ** 2 + s**2) / r**2 - 1 + 2 * math.log(s / r)) / 2,
+        "wrong sign",
+    ),
+    (
+        "ch04b.2",
+        lambda m, s, p, r: (((m - p) ** 2 + s**2) / r**2 - 2 * math.log(s / r)) / 2,
+        "equal distributions",
+    ),
     ("ch04b.2", lambda m, s, p, r: -7.0, "never negative"),
     ("ch04b.2", lambda m, s, p, r: 123.0, "log q − log p"),
     ("ch04b.2", lambda m, s, p, r: print(end=""), "return"),
-    ("ch04b.3", lambda mu, logvar, floor: each(mu, logvar).clamp(min=floor).sum(1).mean(), "mean over the batch first"),
-    ("ch04b.3", lambda mu, logvar, floor: each(mu, logvar).sum(1).mean().clamp(min=floor), "each latent number|plain"),
+    (
+        "ch04b.3",
+        lambda mu, logvar, floor: each(mu, logvar).clamp(min=floor).sum(1).mean(),
+        "mean over the batch first",
+    ),
+    (
+        "ch04b.3",
+        lambda mu, logvar, floor: each(mu, logvar).sum(1).mean().clamp(min=floor),
+        "each latent number|plain",
+    ),
     ("ch04b.3", lambda mu, logvar, floor: each(mu, logvar).mean(0).clamp(max=floor).sum(), "smaller of both"),
-    ("ch04b.3", lambda mu, logvar, floor: (each(mu, logvar).mean(0) - floor).relu().sum(), "Nothing is charged"),
+    (
+        "ch04b.3",
+        lambda mu, logvar, floor: (each(mu, logvar).mean(0) - floor).relu().sum(),
+        "Nothing is charged",
+    ),
     ("ch04b.3", lambda mu, logvar, floor: each(mu, logvar).sum(1).mean() + 0 * floor, "plain KL|each latent"),
-    ("ch04b.3", lambda mu, logvar, floor: each(mu, logvar).mean(0).clamp(min=floor).mean(), "a sum, not a mean"),
-    ("ch04b.3", lambda mu, logvar, floor: each(mu, logvar).sum(0).clamp(min=floor).sum(), "a mean, not a sum"),
-    ("ch04b.3", lambda mu, logvar, floor: 2 * each(mu, logvar).mean(0).clamp(min=floor / 2).sum(), "factor ½"),
+    (
+        "ch04b.3",
+        lambda mu, logvar, floor: each(mu, logvar).mean(0).clamp(min=floor).mean(),
+        "a sum, not a mean",
+    ),
+    (
+        "ch04b.3",
+        lambda mu, logvar, floor: each(mu, logvar).sum(0).clamp(min=floor).sum(),
+        "a mean, not a sum",
+    ),
+    (
+        "ch04b.3",
+        lambda mu, logvar, floor: 2 * each(mu, logvar).mean(0).clamp(min=floor / 2).sum(),
+        "factor ½",
+    ),
     ("ch04b.3", lambda mu, logvar, floor: each(mu, logvar).sum(1), "One number"),
     ("ch04b.3", lambda mu, logvar, floor: print(end=""), "return"),
     ("ch04b.4", lambda fit, prior, q: (fit + prior - q).mean(0), "logarithm of the mean"),
@@ -51,7 +83,11 @@ SLIPS = [
     ("ch04b.4", lambda fit, prior, q: (fit + prior - q).exp().mean(0).log(), "logsumexp"),
     ("ch04b.4", lambda fit, prior, q: (fit + prior + q).logsumexp(0) - math.log(len(q)), "minus log q"),
     ("ch04b.4", lambda fit, prior, q: (fit - q).logsumexp(0) - math.log(len(q)), r"p\(z\) is missing"),
-    ("ch04b.4", lambda fit, prior, q: (fit + prior).logsumexp(0) - math.log(len(q)), r"q\(z \| x\) is missing"),
+    (
+        "ch04b.4",
+        lambda fit, prior, q: (fit + prior).logsumexp(0) - math.log(len(q)),
+        r"q\(z \| x\) is missing",
+    ),
     ("ch04b.4", lambda fit, prior, q: fit.logsumexp(0) - math.log(len(q)), "drawn from q"),
     ("ch04b.4", lambda fit, prior, q: (fit + prior - q).logsumexp(1) - math.log(len(q)), "shape"),
     ("ch04b.4", lambda fit, prior, q: (fit + prior - q).logsumexp(0) / len(q), "inside of the logarithm"),
@@ -60,9 +96,21 @@ SLIPS = [
     ("ch04b.4", lambda fit, prior, q: print(end=""), "return"),
     ("ch04b.1", 2.951, "σ for σ²"),
     ("ch04b.1", 6.023, "base 10"),
-    ("ch04b.2", lambda m, s, p, r: (((m - p) ** 2 + s) / r**2 - 1 - 2 * math.log(s / r)) / 2, "s is to be squared"),
-    ("ch04b.2", lambda m, s, p, r: (((m - p) ** 2 + s**2) / r - 1 - 2 * math.log(s / r)) / 2, "units of r², not"),
-    ("ch04b.3", lambda mu, logvar, floor: each(mu, logvar).mean(0).clamp(min=floor).sum().detach(), "no gradient"),
+    (
+        "ch04b.2",
+        lambda m, s, p, r: (((m - p) ** 2 + s) / r**2 - 1 - 2 * math.log(s / r)) / 2,
+        "s is to be squared",
+    ),
+    (
+        "ch04b.2",
+        lambda m, s, p, r: (((m - p) ** 2 + s**2) / r - 1 - 2 * math.log(s / r)) / 2,
+        "units of r², not",
+    ),
+    (
+        "ch04b.3",
+        lambda mu, logvar, floor: each(mu, logvar).mean(0).clamp(min=floor).sum().detach(),
+        "no gradient",
+    ),
     ("ch04b.3", lambda mu, logvar, floor: each(mu, logvar).mean(1).clamp(min=floor).sum(), "which axis"),
     ("ch04b.4", lambda fit, prior, q: (fit + prior - q).logsumexp(0) - math.log(fit.shape[1]), "first size"),
 ]

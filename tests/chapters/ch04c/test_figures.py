@@ -19,7 +19,7 @@ ATTENTION = {"image": (0, 9), "pixel": (1, 37, 64), "block": (0, 1), "head": (0,
 def network(seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return ch04c.loud(GPT(17, 64, 10, width=8, depth=2).eval())
+        return figures.loud(GPT(17, 64, 10, width=8, depth=2).eval())
 
 
 def scene(n=20):
@@ -41,7 +41,7 @@ def test_a_loud_network_is_frozen_and_far_from_even():
 
 def test_reach_tells_what_may_be_from_what_may_not():
     right = torch.ones(6, 6).tril(-1).bool()
-    figure = drawn(ch04c.draw_reach, (7, 2.5), reach={"ours": right, "ahead": right | torch.eye(6).bool()})
+    figure = drawn(figures.draw_reach, (7, 2.5), reach={"ours": right, "ahead": right | torch.eye(6).bool()})
     ours, leaking = pictures(figure)
     assert_close(ours[5, 0], torch.tensor([0.0, 0.45, 0.7]))
     assert torch.equal(ours[0, 5], ours[2, 2]) and not torch.equal(leaking[2, 2], ours[2, 2])
@@ -49,9 +49,12 @@ def test_reach_tells_what_may_be_from_what_may_not():
 
 
 def test_learning_with_the_lines_to_beat():
-    history = SimpleNamespace(losses=[2 - step / 100 for step in range(90)],
-                              evaluations=[{"nats": n} for n in (1.9, 1.5, 1.2)])
-    figure = drawn(ch04c.draw_learning, (7, 2.5), history=history, costs={"histogram": 1.7, "Gaussian": 1.6})
+    history = SimpleNamespace(
+        losses=[2 - step / 100 for step in range(90)], evaluations=[{"nats": n} for n in (1.9, 1.5, 1.2)]
+    )
+    figure = drawn(
+        figures.draw_learning, (7, 2.5), history=history, costs={"histogram": 1.7, "Gaussian": 1.6}
+    )
     training, validation, *lines = figure.axes[0].lines
     assert validation.get_xdata().tolist() == [30, 60, 90] and len(lines) == 2
     assert training.get_ydata()[0] == pytest.approx(sum(history.losses[:3]) / 3)
@@ -60,14 +63,14 @@ def test_learning_with_the_lines_to_beat():
 def test_dials_give_their_means():
     found = {"precision": {"cold": [0.5, 0.7], "hot": [0.1, 0.3]}, "frechet": {"cold": [3, 5], "hot": [8, 8]}}
     means = {}
-    figure = drawn(lambda figure: means.update(ch04c.draw_dials(figure, found)), (7, 2.4))
+    figure = drawn(lambda figure: means.update(figures.draw_dials(figure, found)), (7, 2.4))
     assert means == {"precision": pytest.approx({"cold": 0.6, "hot": 0.2}), "frechet": {"cold": 4, "hot": 8}}
     assert [axes.get_xlabel() for axes in figure.axes] == ["precision", "Fréchet"]
 
 
 def test_rows_of_samples():
     images, _ = scene(10)
-    figure = drawn(ch04c.draw_samples, (9, 2.2), rows={"real": images, "histogram": 1 - images})
+    figure = drawn(figures.draw_samples, (9, 2.2), rows={"real": images, "histogram": 1 - images})
     shown = pictures(figure)
     assert len(shown) == 20 and torch.equal(shown[13].float(), 1 - images[3, 0])
 
@@ -75,8 +78,8 @@ def test_rows_of_samples():
 @pytest.mark.parametrize("values", every_end(SAMPLING), ids=str)
 def test_sampling(values):
     net, (images, _) = network(), scene()
-    prefix = ch04c.tokens_before(images[0], 37, 17)
-    figure = drawn(ch04c.draw_sampling, (7, 2.8), model=net, prefix=prefix, size=(8, 8), **values)
+    prefix = figures.tokens_before(images[0], 37, 17)
+    figure = drawn(figures.draw_sampling, (7, 2.8), model=net, prefix=prefix, size=(8, 8), **values)
     given = {"label": 0, "temperature": 1.0, "top_k": 17, "top_p": 1.0} | values
     label = given.pop("label")
     bars = figure.axes[0].patches
@@ -86,12 +89,16 @@ def test_sampling(values):
     assert left <= given["top_k"] and figure.axes[0].get_title(loc="left") == f"{left} levels left"
     want = generate(net, torch.full((8,), label), generator=torch.Generator().manual_seed(0), **given)
     [shown] = pictures(figure)
-    tiles = [shown[9 * row:9 * row + 8, 9 * column:9 * column + 8] for row in range(2) for column in range(4)]
+    tiles = [
+        shown[9 * row : 9 * row + 8, 9 * column : 9 * column + 8] for row in range(2) for column in range(4)
+    ]
     assert_close(torch.stack(tiles).float(), to_images(want, 17, (8, 8))[:, 0])
 
 
 def test_sampling_starts_at_what_was_learned():
-    figure = drawn(ch04c.draw_sampling, (7, 2.8), model=network(), prefix=torch.zeros(5, dtype=torch.long), size=(8, 8))
+    figure = drawn(
+        figures.draw_sampling, (7, 2.8), model=network(), prefix=torch.zeros(5, dtype=torch.long), size=(8, 8)
+    )
     heights = torch.tensor([float(bar.get_height()) for bar in figure.axes[0].patches]).view(2, 17)
     assert_close(heights[0], heights[1])
 
@@ -99,7 +106,9 @@ def test_sampling_starts_at_what_was_learned():
 @pytest.mark.parametrize("values", every_end(COMPLETION), ids=str)
 def test_completion(values):
     net, (images, labels) = network(), scene()
-    figure = drawn(ch04c.draw_completion, (7, 1.7), model=net, judge=judge, images=images, labels=labels, **values)
+    figure = drawn(
+        figures.draw_completion, (7, 1.7), model=net, judge=judge, images=images, labels=labels, **values
+    )
     given = {"image": 0, "rows": 4, "told": "the truth"} | values
     true, rows = images[given["image"], 0], given["rows"]
     shown = pictures(figure)
@@ -116,18 +125,18 @@ def test_completion(values):
 def test_attention(values):
     net, (images, labels) = network(), scene()
     weights = net.attention(to_tokens(images, 17), labels)
-    figure = drawn(ch04c.draw_attention, (7, 2.7), images=images, weights=weights, **values)
+    figure = drawn(figures.draw_attention, (7, 2.7), images=images, weights=weights, **values)
     given = {"image": 0, "pixel": 37, "block": 0, "head": 0} | values
     row = weights[given["block"]][given["image"], given["head"], given["pixel"] - 1]
     shown = pictures(figure)[1].flatten()
-    assert shown[given["pixel"] - 1:].max() == 0                  # neither itself nor what comes after it
-    seen = row[1:given["pixel"]]
+    assert shown[given["pixel"] - 1 :].max() == 0  # neither itself nor what comes after it
+    seen = row[1 : given["pixel"]]
     if len(seen):
-        assert_close(shown[:len(seen)].float(), (seen / seen.max()).float())
+        assert_close(shown[: len(seen)].float(), (seen / seen.max()).float())
     assert figure.axes[1].get_xlabel() == f"on the class: {row[0]:.0%}"
     assert math.isclose(row.sum().item(), 1, abs_tol=1e-5)
 
 
 def test_tokens_before_a_pixel():
     images, _ = scene()
-    assert torch.equal(ch04c.tokens_before(images[0], 10, 17), to_tokens(images, 17)[0, :9])
+    assert torch.equal(figures.tokens_before(images[0], 10, 17), to_tokens(images, 17)[0, :9])

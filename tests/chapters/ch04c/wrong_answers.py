@@ -1,12 +1,16 @@
-"""Chapter 4c: two or more slips for each exercise, and what the message has to say about them."""
+"""Chapter 4c: two or more wrong answers for each exercise, and what the message has to say about them."""
 
 import torch
 
 
 def terms(model, tokens):
-    found = [model(tokens, torch.full_like(tokens[:, 0], label)).log_softmax(-1).gather(-1, tokens[:, :, None])[..., 0]
-             for label in range(model.num_classes)]
-    return torch.stack(found, 1)             # (B, K, N)
+    found = [
+        model(tokens, torch.full_like(tokens[:, 0], label))
+        .log_softmax(-1)
+        .gather(-1, tokens[:, :, None])[..., 0]
+        for label in range(model.num_classes)
+    ]
+    return torch.stack(found, 1)  # (B, K, N)
 
 
 def keep(logits, where):
@@ -17,7 +21,7 @@ def top(p):
     return p.amax(-1, keepdim=True)
 
 
-SLIPS = [
+WRONG_ANSWERS = [
     ("ch04c.1", (3, 4, 20, 16), "class stands at a place"),
     ("ch04c.1", (3, 4, 64, 16), "room for"),
     ("ch04c.1", (3, 4, 21, 64), "shared out"),
@@ -33,7 +37,11 @@ SLIPS = [
     ("ch04c.2", lambda n, cache: n * (n + 1) // 2 if cache else n * n, "a pass a pixel"),
     ("ch04c.2", lambda n, cache: n * (n + 1) // 2 if cache else n**3, "not n"),
     ("ch04c.2", lambda n, cache: n * (n - 1) // 2, "itself"),
-    ("ch04c.2", lambda n, cache: sum(t if cache else t * (t + 1) // 2 for t in range(1, n + 1)), "mask throws away"),
+    (
+        "ch04c.2",
+        lambda n, cache: sum(t if cache else t * (t + 1) // 2 for t in range(1, n + 1)),
+        "mask throws away",
+    ),
     ("ch04c.2", lambda n, cache: sum(t * t if cache else t for t in range(1, n + 1)), "exchanged"),
     ("ch04c.2", lambda n, cache: sum(t if cache else t * t for t in range(1, n + 2)), "drawn and not read"),
     ("ch04c.2", lambda n, cache: 7, "Pass t"),
@@ -41,7 +49,11 @@ SLIPS = [
     ("ch04c.3", lambda z, share: keep(z, z.softmax(-1) >= share), "times the largest"),
     ("ch04c.3", lambda z, share: keep(z, z >= share * top(z)), "softmax first"),
     ("ch04c.3", lambda z, share: keep(z, z.softmax(-1) < share * top(z.softmax(-1))), "keep the unlikely"),
-    ("ch04c.3", lambda z, share: z.softmax(-1) * (z.softmax(-1) >= share * top(z.softmax(-1))), "probabilities"),
+    (
+        "ch04c.3",
+        lambda z, share: z.softmax(-1) * (z.softmax(-1) >= share * top(z.softmax(-1))),
+        "probabilities",
+    ),
     ("ch04c.3", lambda z, share: keep(z, z.softmax(-1) >= share * z.softmax(-1).max()), "its own"),
     ("ch04c.3", lambda z, share: keep(z, z.softmax(-1) > share * top(z.softmax(-1))), ">=, not >"),
     ("ch04c.3", lambda z, share: keep(z, z.softmax(0) >= share * top(z.softmax(0))), "keeps"),
@@ -60,11 +72,15 @@ SLIPS = [
     ("ch04c.5", lambda m, x, known: terms(m, x)[..., :known].sum(-1), "Bayes"),
     ("ch04c.5", lambda m, x, known: terms(m, x)[..., :known].sum(-1).exp(), "do not sum to 1"),
     ("ch04c.5", lambda m, x, known: terms(m, x)[..., :known].sum(-1).softmax(0), "over the images"),
-    ("ch04c.5", lambda m, x, known: terms(m, x)[..., :known + 1].sum(-1).softmax(1), "you use 4"),
+    ("ch04c.5", lambda m, x, known: terms(m, x)[..., : known + 1].sum(-1).softmax(1), "you use 4"),
     ("ch04c.5", lambda m, x, known: terms(m, x)[..., known - 1].softmax(1), "last known token alone"),
     ("ch04c.5", lambda m, x, known: terms(m, x)[..., :known].sum(-1).argmax(1), "shape"),
     ("ch04c.5", lambda m, x, known: print(end=""), "return"),
     ("ch04c.1", (3, 21, 64), r"\(images, heads, places, size\); this has 3"),
     ("ch04c.2", lambda n, cache: n * (n + 1) if cache else n * (n + 1) * (2 * n + 1) // 3, "twice as many"),
-    ("ch04c.3", lambda z, share: z.masked_fill(z.softmax(-1) < share * top(z.softmax(-1)), -1e9), "needs −inf"),
+    (
+        "ch04c.3",
+        lambda z, share: z.masked_fill(z.softmax(-1) < share * top(z.softmax(-1)), -1e9),
+        "needs −inf",
+    ),
 ]

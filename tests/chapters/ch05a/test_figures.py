@@ -8,6 +8,7 @@ from matplotlib.patches import Rectangle
 from torch.testing import assert_close
 
 from tests.support.drawings import drawn, every_end, pictures
+from vlmbook.chapters.ch05a import figures
 from vlmbook.data import SCENE_NAMES, scenes
 from vlmbook.detection import (
     BACKGROUND,
@@ -20,11 +21,14 @@ from vlmbook.detection import (
     decided,
     generate_anchors,
 )
-from vlmbook.chapters.ch05a import figures
 
 ANCHORS = {"smallest": (8, 16, 96), "sizes": (1, 2, 4), "wide": (True, False), "stride": (4, 8, 16)}
-SUPPRESSION = {"detector": ("one stage", "two stages"), "image": (0, 3), "score": (0.05, 0.3, 0.95),
-               "iou": (0.0, 0.5, 1.0)}
+SUPPRESSION = {
+    "detector": ("one stage", "two stages"),
+    "image": (0, 3),
+    "score": (0.05, 0.3, 0.95),
+    "iou": (0.0, 0.5, 1.0),
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +38,14 @@ def scene():
 
 
 def perfect(truths, generator):
-    """-> what `decided` takes: every true box twice, a little moved, its class likely; and some that are nowhere."""
+    """-> what `decided` takes: every true box twice, a little moved, its class likely; and some that are
+    nowhere.
+    """
     found = []
     for each in truths:
-        near = torch.cat([each["boxes"], each["boxes"] + torch.randn(each["boxes"].shape, generator=generator)])
+        near = torch.cat(
+            [each["boxes"], each["boxes"] + torch.randn(each["boxes"].shape, generator=generator)]
+        )
         boxes = torch.cat([near, torch.tensor([[0.0, 0, 9, 9], [50, 50, 64, 64]])])
         p = torch.full((len(boxes), 7), 0.02)
         p[torch.arange(len(near)), each["labels"].repeat(2)] = torch.linspace(0.9, 0.4, len(near))
@@ -47,8 +55,13 @@ def perfect(truths, generator):
 
 
 def frames(axes, colour):
-    return [patch for patch in axes.patches if isinstance(patch, Rectangle)
-            and patch.get_edgecolor()[:3] == pytest.approx(tuple(int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)))]
+    return [
+        patch
+        for patch in axes.patches
+        if isinstance(patch, Rectangle)
+        and patch.get_edgecolor()[:3]
+        == pytest.approx(tuple(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)))
+    ]
 
 
 WHITE = "#ffffff"
@@ -56,7 +69,7 @@ WHITE = "#ffffff"
 
 def test_boxes_stand_at_their_pixels(scene):
     images, targets, _ = scene
-    figure = drawn(ch05a.draw_scenes, (7, 2.6), images=images, targets=targets, names=SCENE_NAMES)
+    figure = drawn(figures.draw_scenes, (7, 2.6), images=images, targets=targets, names=SCENE_NAMES)
     assert len(figure.axes) == 6
     for axes, each in zip(figure.axes, targets, strict=True):
         found = [[*p.get_xy(), p.get_width(), p.get_height()] for p in frames(axes, WHITE)]
@@ -70,7 +83,7 @@ def test_confusion_and_what_a_confidence_is_worth():
     for row, (said, confidence) in enumerate([(3, 0.95), (4, 0.97), (3, 1.0), (0, 0.33), (9, 0.35)]):
         p[row], p[row, said] = (1 - confidence) / 9, confidence
     y, found = torch.tensor([3, 4, 5, 0, 8]), []
-    figure = drawn(lambda figure: found.append(ch05a.draw_confusion(figure, p, y)), (7, 3.2))
+    figure = drawn(lambda figure: found.append(figures.draw_confusion(figure, p, y)), (7, 3.2))
     [counts] = found
     assert counts.sum() == 5 and counts.nonzero().tolist() == [[0, 0], [3, 3], [4, 4], [5, 3], [8, 9]]
     assert [bar.get_height() for bar in figure.axes[1].patches] == pytest.approx([1 / 2, 2 / 3])
@@ -79,16 +92,20 @@ def test_confusion_and_what_a_confidence_is_worth():
 
 
 def test_training_over_seconds():
-    histories = {"a": SimpleNamespace(losses=[5.0 - i / 50 for i in range(200)], seconds=20.0),
-                 "b": SimpleNamespace(losses=[2.0] * 80, seconds=8.0)}
-    figure = drawn(ch05a.draw_training, (6, 2.2), histories=histories)
+    histories = {
+        "a": SimpleNamespace(losses=[5.0 - i / 50 for i in range(200)], seconds=20.0),
+        "b": SimpleNamespace(losses=[2.0] * 80, seconds=8.0),
+    }
+    figure = drawn(figures.draw_training, (6, 2.2), histories=histories)
     a, b = figure.axes[0].lines
     assert a.get_xdata()[-1] == pytest.approx(20) and b.get_xdata()[-1] == pytest.approx(8)
     assert a.get_ydata()[0] == pytest.approx(sum(histories["a"].losses[:5]) / 5, rel=1e-5)
 
 
 def test_gradients_layer_by_layer():
-    figure = drawn(ch05a.draw_gradients, (5, 2.4), norms={"ReLU": [0.1, 0.2, 0.4], "sigmoid": [1e-6, 1e-3, 0.5]})
+    figure = drawn(
+        figures.draw_gradients, (5, 2.4), norms={"ReLU": [0.1, 0.2, 0.4], "sigmoid": [1e-6, 1e-3, 0.5]}
+    )
     assert [line.get_xdata().tolist() for line in figure.axes[0].lines] == [[1, 2, 3]] * 2
     assert figure.axes[0].get_yscale() == "log"
 
@@ -97,12 +114,14 @@ def test_gradients_layer_by_layer():
 def test_anchors(scene, values):
     images, targets, _ = scene
     truth = targets[0]["boxes"]
-    figure = drawn(ch05a.draw_anchors, (7, 2.6), image=images[0], truth=truth, **values)
+    figure = drawn(figures.draw_anchors, (7, 2.6), image=images[0], truth=truth, **values)
     given = {"smallest": 16, "sizes": 2, "wide": True, "stride": 8} | values
     each = given["sizes"] * (3 if given["wide"] else 1)
     stride = given["stride"]
     sizes = [given["smallest"] * 2 ** (i / 2) for i in range(given["sizes"])]
-    anchors = generate_anchors((64 // stride,) * 2, (stride,) * 2, sizes, (0.5, 1.0, 2.0) if given["wide"] else (1.0,))
+    anchors = generate_anchors(
+        (64 // stride,) * 2, (stride,) * 2, sizes, (0.5, 1.0, 2.0) if given["wide"] else (1.0,)
+    )
     assert len(frames(figure.axes[0], "#D55E00")) == each
     owner = assign(box_iou(truth, anchors), 0.7, 0.3, rescue=True)
     assert len(frames(figure.axes[1], "#0072B2")) == int((owner >= 0).sum()) > 0
@@ -116,7 +135,7 @@ def test_anchors(scene, values):
 def test_assignment_shows_every_anchor_once(scene):
     images, targets, _ = scene
     truth, anchors = targets[0]["boxes"], generate_anchors((8, 8), (8, 8), (22,), (1.0,))
-    figure = drawn(ch05a.draw_assignment, (7, 2.7), image=images[0], truth=truth, anchors=anchors)
+    figure = drawn(figures.draw_assignment, (7, 2.7), image=images[0], truth=truth, anchors=anchors)
     owner = assign(box_iou(truth, anchors), 0.7, 0.3, rescue=True)
     counts = [len(panel.patches) - len(truth) for panel in figure.axes]
     [points] = figure.axes[2].lines
@@ -127,11 +146,19 @@ def test_assignment_shows_every_anchor_once(scene):
 def test_stages_follow_one_image(scene):
     images, _, truths = scene
     torch.manual_seed(0)
-    net = FasterRCNN(SmallBackbone((4, 8, 8)), 7, sizes=(22,), ratios=(1.0,), width=16, before=60, after=20).eval()
+    net = FasterRCNN(
+        SmallBackbone((4, 8, 8)), 7, sizes=(22,), ratios=(1.0,), width=16, before=60, after=20
+    ).eval()
     with torch.no_grad():
         stages = net.stages(images[:1])
-    figure = drawn(ch05a.draw_stages, (7, 4.2), image=images[0], truth=truths[0]["boxes"], stages=stages,
-                   names=SCENE_NAMES)
+    figure = drawn(
+        figures.draw_stages,
+        (7, 4.2),
+        image=images[0],
+        truth=truths[0]["boxes"],
+        stages=stages,
+        names=SCENE_NAMES,
+    )
     shown = pictures(figure)
     assert shown[1].shape == (8, 8) and shown[5].shape == (16, 32) and shown[6].shape == (8, 7)
     assert_close(shown[6].float().sum(1), torch.ones(8))
@@ -143,8 +170,12 @@ def test_stages_follow_one_image(scene):
 def test_curves_name_the_average_precision(scene):
     _, _, truths = scene
     said = [decided(*each, (64, 64)) for each in perfect(truths, torch.Generator().manual_seed(0))]
-    figure = drawn(ch05a.draw_curves, (7, 2.8), found={"one": (said, truths), "two": (said[:1], truths[:1])},
-                   names=SCENE_NAMES)
+    figure = drawn(
+        figures.draw_curves,
+        (7, 2.8),
+        found={"one": (said, truths), "two": (said[:1], truths[:1])},
+        names=SCENE_NAMES,
+    )
     for axes in figure.axes:
         assert len(axes.lines) == 6
         for line in axes.lines:
@@ -154,7 +185,7 @@ def test_curves_name_the_average_precision(scene):
 
 def test_area_under_the_steps_is_nearly_the_average_precision():
     hits = torch.tensor([True, False, True, True, False, True])
-    figure = drawn(ch05a.draw_area, (4.2, 2.4), hits=hits, objects=5)
+    figure = drawn(figures.draw_area, (4.2, 2.4), hits=hits, objects=5)
     axes = figure.axes[0]
     area = 0.0
     for steps in axes.collections:
@@ -168,7 +199,9 @@ def test_area_under_the_steps_is_nearly_the_average_precision():
 def test_detections_are_blue_where_they_hit(scene):
     images, _, truths = scene
     said = [decided(*each, (64, 64), least=0.3) for each in perfect(truths, torch.Generator().manual_seed(0))]
-    figure = drawn(ch05a.draw_detections, (7, 2.6), images=images, predictions=said, truths=truths, names=SCENE_NAMES)
+    figure = drawn(
+        figures.draw_detections, (7, 2.6), images=images, predictions=said, truths=truths, names=SCENE_NAMES
+    )
     for axes, each, truth in zip(figure.axes, said, truths, strict=True):
         blue, orange = len(frames(axes, "#0072B2")), len(frames(axes, "#D55E00"))
         assert blue == len(truth["labels"]) == len(frames(axes, WHITE))
@@ -178,10 +211,19 @@ def test_detections_are_blue_where_they_hit(scene):
 @pytest.mark.parametrize("values", every_end(SUPPRESSION), ids=str)
 def test_suppression(scene, values):
     images, _, truths = scene
-    judged = {name: perfect(truths, torch.Generator().manual_seed(seed)) for seed, name in
-              enumerate(("one stage", "two stages"))}
-    figure = drawn(ch05a.draw_suppression, (7, 2.7), judged=judged, images=images, truths=truths, names=SCENE_NAMES,
-                   **values)
+    judged = {
+        name: perfect(truths, torch.Generator().manual_seed(seed))
+        for seed, name in enumerate(("one stage", "two stages"))
+    }
+    figure = drawn(
+        figures.draw_suppression,
+        (7, 2.7),
+        judged=judged,
+        images=images,
+        truths=truths,
+        names=SCENE_NAMES,
+        **values,
+    )
     given = {"detector": "one stage", "image": 0, "score": 0.3, "iou": 0.5} | values
     each = judged[given["detector"]][given["image"]]
     for axes, threshold in zip(figure.axes, (1.0, given["iou"]), strict=False):
@@ -194,7 +236,7 @@ def test_suppression(scene, values):
     elif given["iou"] == 0.5:
         assert recall == 1 and precision < 1
     elif given["iou"] == 1.0:
-        assert recall == 1 and precision < 0.6                         # all doubles stay
+        assert recall == 1 and precision < 0.6  # all doubles stay
 
 
 def test_suppression_takes_the_grid_detectors_words(scene):
@@ -203,13 +245,23 @@ def test_suppression_takes_the_grid_detectors_words(scene):
     net = GridDetector(SmallBackbone((4, 8, 8)), 7, size=20).eval()
     with torch.no_grad():
         judged = {"one stage": net.judged(images)}
-    drawn(ch05a.draw_suppression, (7, 2.7), judged=judged, images=images, truths=truths, names=SCENE_NAMES, score=0.05)
+    drawn(
+        figures.draw_suppression,
+        (7, 2.7),
+        judged=judged,
+        images=images,
+        truths=truths,
+        names=SCENE_NAMES,
+        score=0.05,
+    )
 
 
 def test_costs_are_stacked():
-    costs = {name: {n: {"regions": 4.0, "features": n / 10, "heads": 2.0} for n in (20, 320)} for name in
-             ("R-CNN", "Fast R-CNN", "Faster R-CNN", "one stage")}
+    costs = {
+        name: {n: {"regions": 4.0, "features": n / 10, "heads": 2.0} for n in (20, 320)}
+        for name in ("R-CNN", "Fast R-CNN", "Faster R-CNN", "one stage")
+    }
     costs["one stage"][20].pop("regions")
-    figure = drawn(ch05a.draw_costs, (7, 2.5), costs=costs)
+    figure = drawn(figures.draw_costs, (7, 2.5), costs=costs)
     assert [text.get_text() for text in figure.axes[0].texts] == ["8.0", "38"]
     assert [text.get_text() for text in figure.axes[3].texts] == ["4.0", "38"]

@@ -1,4 +1,4 @@
-"""Chapter 5a: two or more slips for each exercise, and what the message has to say about them."""
+"""Chapter 5a: two or more wrong answers for each exercise, and what the message has to say about them."""
 
 import torch
 
@@ -22,8 +22,8 @@ def decay(boxes, scores, factor, again=True, best_too=False):
 def in_old_order(boxes, scores, sigma):
     order, scores = scores.argsort(descending=True).tolist(), scores.clone()
     for place, best in enumerate(order):
-        rest = order[place + 1:]
-        scores[rest] *= (-box_iou(boxes[[best]], boxes[rest])[0] ** 2 / sigma).exp()
+        rest = order[place + 1 :]
+        scores[rest] *= (-(box_iou(boxes[[best]], boxes[rest])[0] ** 2) / sigma).exp()
     return scores
 
 
@@ -32,7 +32,7 @@ def dropped(boxes, scores):
 
 
 def gauss(sigma):
-    return lambda iou: (-iou**2 / sigma).exp()
+    return lambda iou: (-(iou**2) / sigma).exp()
 
 
 def area(x):
@@ -51,7 +51,7 @@ def combined(rule, **options):
     return lambda a, b: rule(*parts(a, b, **options))
 
 
-SLIPS = [
+WRONG_ANSWERS = [
     ("ch05a.1", (2, 6, 12, 20), "four offsets"),
     ("ch05a.1", (2, 24, 96, 160), "image's size"),
     ("ch05a.1", (2, 24, 20, 12), "exchanged"),
@@ -74,10 +74,14 @@ SLIPS = [
     ("ch05a.3", lambda b, s, sigma: decay(b, s, gauss(sigma), again=False), "only the first"),
     ("ch05a.3", lambda b, s, sigma: decay(b, s, gauss(sigma), best_too=True), "best box loses"),
     ("ch05a.3", lambda b, s, sigma: decay(b, s, lambda iou: (-iou / sigma).exp()), "not squared"),
-    ("ch05a.3", lambda b, s, sigma: decay(b, s, lambda iou: (-iou**2 * sigma).exp()), "divide by it"),
+    ("ch05a.3", lambda b, s, sigma: decay(b, s, lambda iou: (-(iou**2) * sigma).exp()), "divide by it"),
     ("ch05a.3", lambda b, s, sigma: decay(b, s, lambda iou: 1 - iou), "linear kind"),
     ("ch05a.3", in_old_order, "first scores"),
-    ("ch05a.3", lambda b, s, sigma: decay(b, s, gauss(sigma)).sort(descending=True).values, "order of the boxes"),
+    (
+        "ch05a.3",
+        lambda b, s, sigma: decay(b, s, gauss(sigma)).sort(descending=True).values,
+        "order of the boxes",
+    ),
     ("ch05a.3", lambda b, s, sigma: decay(b, s, gauss(sigma))[:1], "shape"),
     ("ch05a.3", lambda b, s, sigma: print(end=""), "return"),
     ("ch05a.4", combined(lambda iou, union, around: iou), "IoU alone"),

@@ -1,4 +1,4 @@
-"""Chapter 5b: two or more slips for each exercise, and what the message has to say about them."""
+"""Chapter 5b: two or more wrong answers for each exercise, and what the message has to say about them."""
 
 import torch
 from torch.nn import functional as F
@@ -36,7 +36,7 @@ def plain_linear(q, k, v):
     return shares / shares.sum(1, keepdim=True) @ v
 
 
-SLIPS = [
+WRONG_ANSWERS = [
     ("ch05b.1", (2, 12, 196, 196), "one token more"),
     ("ch05b.1", (2, 197, 197, 12), "heads come second"),
     ("ch05b.1", (2, 12, 197, 64), "width of a key"),
@@ -59,23 +59,46 @@ SLIPS = [
     ("ch05b.2", lambda n, d, heads: 7, "Which six"),
     ("ch05b.2", lambda n, d, heads: print(end=""), "return"),
     ("ch05b.3", lambda q, k, v, there: scores(q, k).softmax(-1) @ v, "without effect"),
-    ("ch05b.3", lambda q, k, v, there: scores(q, k).masked_fill(there[:, None], -1e30).softmax(-1) @ v, "way round"),
+    (
+        "ch05b.3",
+        lambda q, k, v, there: scores(q, k).masked_fill(there[:, None], -1e30).softmax(-1) @ v,
+        "way round",
+    ),
     ("ch05b.3", lambda q, k, v, there: (scores(q, k) * there[:, None]).softmax(-1) @ v, "no absence"),
     ("ch05b.3", lambda q, k, v, there: (scores(q, k).softmax(-1) * there[:, None]) @ v, "before the softmax"),
-    ("ch05b.3", lambda q, k, v, there: (q @ k.mT).masked_fill(~there[:, None], -1e30).softmax(-1) @ v, "root of d"),
-    ("ch05b.3", lambda q, k, v, there: scores(q, k).masked_fill(~there[:, None], -1e30).softmax(1) @ v, "queries"),
+    (
+        "ch05b.3",
+        lambda q, k, v, there: (q @ k.mT).masked_fill(~there[:, None], -1e30).softmax(-1) @ v,
+        "root of d",
+    ),
+    (
+        "ch05b.3",
+        lambda q, k, v, there: scores(q, k).masked_fill(~there[:, None], -1e30).softmax(1) @ v,
+        "queries",
+    ),
     ("ch05b.3", lambda q, k, v, there: (scores(q, k) - 30 * ~there[:, None]).softmax(-1) @ v, "still counts"),
     ("ch05b.3", lambda q, k, v, there: v * float("nan"), "shape"),
-    ("ch05b.3", lambda q, k, v, there: scores(q, k).masked_fill(there[:, None], -torch.inf).softmax(-1) @ v, "NaN"),
+    (
+        "ch05b.3",
+        lambda q, k, v, there: scores(q, k).masked_fill(there[:, None], -torch.inf).softmax(-1) @ v,
+        "NaN",
+    ),
     ("ch05b.3", lambda q, k, v, there: 2 * padded(q, k, v, there), "values are off"),
     ("ch05b.3", lambda q, k, v, there: print(end=""), "return"),
     ("ch05b.4", lambda p, old, new: positions(p, old, new, grid=p[:, 1:].reshape(1, -1, *old)), "last axis"),
-    ("ch05b.4", lambda p, old, new: positions(p, old, new, grid=p[:, 1:].mT.reshape(1, -1, *old[::-1])), "exchanged"),
+    (
+        "ch05b.4",
+        lambda p, old, new: positions(p, old, new, grid=p[:, 1:].mT.reshape(1, -1, *old[::-1])),
+        "exchanged",
+    ),
     ("ch05b.4", lambda p, old, new: positions(p, old, new, mode="nearest"), "nearest; bilinear"),
     ("ch05b.4", lambda p, old, new: positions(p, old, new, mode="bicubic"), "bicubic; bilinear"),
     ("ch05b.4", lambda p, old, new: positions(p, old, new, align_corners=True), "extent"),
-    ("ch05b.4", lambda p, old, new: positions(p, old, new) * (torch.arange(1 + new[0] * new[1]) > 0)[:, None],
-     "class token's position"),
+    (
+        "ch05b.4",
+        lambda p, old, new: positions(p, old, new) * (torch.arange(1 + new[0] * new[1]) > 0)[:, None],
+        "class token's position",
+    ),
     ("ch05b.4", lambda p, old, new: positions(p, old, new).roll(-1, dims=1), "comes first"),
     ("ch05b.4", lambda p, old, new: positions(p, old, new)[:, 1:], "shape"),
     ("ch05b.4", lambda p, old, new: 2 * positions(p, old, new), "values are off"),
@@ -86,13 +109,20 @@ SLIPS = [
     ("ch05b.5", lambda q, k, v: bend(q, k, v, F.elu, F.elu), "adds 1"),
     ("ch05b.5", lambda q, k, v: scores(q, k).softmax(-1) @ v, "takes its place"),
     ("ch05b.5", lambda q, k, v: bend(q, k, v, phi, same), "keys as well"),
-    ("ch05b.5", lambda q, k, v: (phi(q) @ phi(k).T / (phi(q) @ phi(k).T).sum(1, keepdim=True)) @ v, "is made"),
+    (
+        "ch05b.5",
+        lambda q, k, v: (phi(q) @ phi(k).T / (phi(q) @ phi(k).T).sum(1, keepdim=True)) @ v,
+        "is made",
+    ),
     ("ch05b.5", lambda q, k, v: bend(q, k, v).relu(), "values are off"),
     ("ch05b.5", lambda q, k, v: print(end=""), "return"),
     ("ch05b.1", (2, 12, 197), r"\(B, heads, queries, keys\); this has 3"),
     ("ch05b.3", renormalised, "0/0 is NaN"),
-    ("ch05b.3", lambda q, k, v, there: scores(q, k).masked_fill(~there[:, None], -100).softmax(-1) @ v,
-     "not to some number"),
+    (
+        "ch05b.3",
+        lambda q, k, v, there: scores(q, k).masked_fill(~there[:, None], -100).softmax(-1) @ v,
+        "not to some number",
+    ),
     ("ch05b.5", lambda q, k, v: torch.cat([plain_linear(part, k, v) for part in q.chunk(2)]), "40 times 50"),
 ]
 

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from tests.support.drawings import drawn, every_end, pictures
-from vlmbook.distillation import distillation_loss, soft_labels
 from vlmbook.chapters.ch05c import figures
+from vlmbook.distillation import distillation_loss, soft_labels
 
 TEMPERATURE = {"image": (0, 19), "temperature": (0.5, 1.0, 20.0)}
 ALPHA = {"alpha": (0.0, 0.5, 1.0), "temperature": (1.0, 2.0, 10.0), "wrong": (0.0, 0.4, 0.8)}
@@ -33,7 +33,7 @@ def bars(axes):
 @pytest.mark.parametrize("values", every_end(TEMPERATURE), ids=str)
 def test_temperature(values):
     images, _, logits = scene()
-    figure = drawn(ch05c.draw_temperature, (7, 2.4), images=images, logits=logits, **values)
+    figure = drawn(figures.draw_temperature, (7, 2.4), images=images, logits=logits, **values)
     given = {"image": 0, "temperature": 1.0} | values
     p = soft_labels(logits, given["temperature"])[given["image"]]
     _, label, curve = figure.axes
@@ -43,12 +43,14 @@ def test_temperature(values):
     [at], [height] = dot.get_data()
     assert at == given["temperature"] and height == pytest.approx(float(-(p * p.log()).sum()), abs=1e-5)
     entropies = line.get_ydata()
-    assert (torch.as_tensor(entropies).diff() > -1e-6).all() and entropies[-1] == pytest.approx(math.log(10), abs=0.01)
+    assert (torch.as_tensor(entropies).diff() > -1e-6).all() and entropies[-1] == pytest.approx(
+        math.log(10), abs=0.01
+    )
 
 
 def test_doubts_leave_the_class_itself_out():
     logits = torch.tensor([[5.0, 1, 0], [5, 0, 1], [0, 5, 3], [1, 2, 5]])
-    found = ch05c.doubts(logits, torch.tensor([0, 0, 1, 2]), 2)
+    found = figures.doubts(logits, torch.tensor([0, 0, 1, 2]), 2)
     p = soft_labels(logits, 2)
     assert_close(found.diagonal(), torch.zeros(3))
     assert_close(found[0], torch.tensor([0, 0.5, 0.5]))
@@ -57,8 +59,8 @@ def test_doubts_leave_the_class_itself_out():
 
 
 def test_nearness_is_that_of_the_mean_images():
-    images = torch.tensor([0.0, 0.2, 1.0, 5.0, 5.0, 5.0]).view(6, 1, 1, 1)             # means 0.1, 1, 5
-    found = ch05c.nearness(images, torch.tensor([0, 0, 1, 2, 2, 2]))
+    images = torch.tensor([0.0, 0.2, 1.0, 5.0, 5.0, 5.0]).view(6, 1, 1, 1)  # means 0.1, 1, 5
+    found = figures.nearness(images, torch.tensor([0, 0, 1, 2, 2, 2]))
     near, far = math.exp(-2 * 0.9), math.exp(-2 * 4.9)
     assert_close(found[0], torch.tensor([0, near, far]) / (near + far))
     assert found[2, 1] > found[2, 0] and found.diagonal().abs().max() == 0
@@ -67,13 +69,13 @@ def test_nearness_is_that_of_the_mean_images():
 def test_rank_correlation_is_spearmans_without_the_diagonal():
     a, b = torch.rand(2, 6, 6, generator=torch.Generator().manual_seed(2))
     others = ~torch.eye(6).bool()
-    assert ch05c.rank_correlation(a, b) == pytest.approx(spearmanr(a[others], b[others]).statistic)
-    assert ch05c.rank_correlation(a, a**3 + 7 * torch.eye(6)) == pytest.approx(1)
+    assert figures.rank_correlation(a, b) == pytest.approx(spearmanr(a[others], b[others]).statistic)
+    assert figures.rank_correlation(a, a**3 + 7 * torch.eye(6)) == pytest.approx(1)
 
 
 def test_doubts_side_by_side():
     matrices = {"teacher": torch.rand(10, 10) / 2, "student": torch.rand(10, 10) / 2}
-    figure = drawn(ch05c.draw_doubts, (7, 3.3), matrices=matrices)
+    figure = drawn(figures.draw_doubts, (7, 3.3), matrices=matrices)
     for shown, matrix in zip(pictures(figure), matrices.values(), strict=True):
         others = ~torch.eye(10).bool()
         assert_close(shown.float()[others], matrix[others])
@@ -83,10 +85,12 @@ def test_doubts_side_by_side():
 def test_agreement_is_drawn_and_given():
     teacher, *others = torch.rand(5, 10, 10, generator=torch.Generator().manual_seed(3)) / 2
     students, found = {"labels alone": others[:2], "distilled": [teacher, others[3]]}, {}
-    figure = drawn(lambda figure: found.update(ch05c.draw_agreement(figure, teacher, students)), (7, 2.6))
+    figure = drawn(lambda figure: found.update(figures.draw_agreement(figure, teacher, students)), (7, 2.6))
     assert found["distilled"][0] == pytest.approx(1)
-    assert found["labels alone"] == [ch05c.rank_correlation(each, teacher) for each in others[:2]]
-    assert figure.axes[2].lines[0].get_xdata().tolist() == pytest.approx([sum(each) / 2 for each in found.values()])
+    assert found["labels alone"] == [figures.rank_correlation(each, teacher) for each in others[:2]]
+    assert figure.axes[2].lines[0].get_xdata().tolist() == pytest.approx(
+        [sum(each) / 2 for each in found.values()]
+    )
     cells = ~torch.eye(10).bool()
     assert all(torch.equal(shown.float()[cells], teacher[cells]) for shown in pictures(figure))
 
@@ -94,7 +98,7 @@ def test_agreement_is_drawn_and_given():
 def test_doubtful_images_with_their_best_two():
     images, labels, logits = scene(8)
     p = soft_labels(logits, 2)
-    figure = drawn(ch05c.draw_doubtful, (7, 2.2), images=images, p=p)
+    figure = drawn(figures.draw_doubtful, (7, 2.2), images=images, p=p)
     assert_close(torch.stack([bars(axes) for axes in figure.axes[8:]]), p)
     best, second = p[3].topk(2).indices.tolist()
     assert figure.axes[3].get_title(loc="left") == f"{best}, or {second}?" and best == labels[3]
@@ -102,7 +106,7 @@ def test_doubtful_images_with_their_best_two():
 
 def test_gradients_on_logarithmic_axes():
     norms = {"KL": [1, 0.1], "T² KL": [1, 1], "labels": [0.5, 0.5]}
-    figure = drawn(ch05c.draw_gradients, (7, 2.4), temperatures=[1, 4], norms=norms)
+    figure = drawn(figures.draw_gradients, (7, 2.4), temperatures=[1, 4], norms=norms)
     assert figure.axes[0].get_yscale() == figure.axes[0].get_xscale() == "log"
     assert [list(line.get_ydata()) for line in figure.axes[0].lines] == list(norms.values())
     assert len({line.get_color() for line in figure.axes[0].lines}) == 3
@@ -110,7 +114,9 @@ def test_gradients_on_logarithmic_axes():
 
 def test_students_with_the_lines_to_compare():
     accuracies = {"labels alone": [0.8, 0.9, 0.7], "distilled": [0.9, 0.92, 0.94]}
-    figure = drawn(ch05c.draw_students, (7, 2.6), accuracies=accuracies, lines={"teacher": 0.98, "regression": 0.85})
+    figure = drawn(
+        figures.draw_students, (7, 2.6), accuracies=accuracies, lines={"teacher": 0.98, "regression": 0.85}
+    )
     axes = figure.axes[0]
     assert [text.get_text() for text in axes.get_yticklabels()] == list(accuracies)
     middles, *others = axes.lines
@@ -123,7 +129,7 @@ def test_students_with_the_lines_to_compare():
 def test_attention_is_scaled_for_each_image():
     images, _, _ = scene(4)
     maps = {"teacher": torch.rand(4, 4, 4), "student": torch.zeros(4, 4, 4)}
-    shown = pictures(drawn(ch05c.draw_attention, (7, 3.2), images=images, maps=maps))
+    shown = pictures(drawn(figures.draw_attention, (7, 3.2), images=images, maps=maps))
     assert len(shown) == 12 and torch.equal(shown[1].float(), images[1, 0])
     assert all(picture.max() == 1 for picture in shown[4:8]) and shown[8].max() == 0
     assert_close(shown[5].float(), maps["teacher"][1] / maps["teacher"][1].max())
@@ -133,8 +139,16 @@ def test_attention_is_scaled_for_each_image():
 def test_alpha(values):
     images, labels, logits = scene(100)
     held_out, truth, _ = scene(200, seed=1)
-    figure = drawn(ch05c.draw_alpha, (7, 2.4), images=images, labels=labels, logits=logits, held_out=held_out,
-                   truth=truth, **values)
+    figure = drawn(
+        figures.draw_alpha,
+        (7, 2.4),
+        images=images,
+        labels=labels,
+        logits=logits,
+        held_out=held_out,
+        truth=truth,
+        **values,
+    )
     given = {"alpha": 0.5, "temperature": 2.0, "wrong": 0.4} | values
     _, pull, curve = figure.axes
     hard, soft = bars(pull).view(2, 10)
@@ -151,12 +165,14 @@ def test_alpha(values):
 
 def test_linear_students_follow_the_loss_of_the_package():
     images, labels, logits = scene(30)
-    x, alphas = ch05c.with_one(images), torch.tensor([0.0, 0.3, 1.0])
-    found = ch05c.linear_students(images, labels, logits, alphas, 3, steps=2)
+    x, alphas = figures.with_one(images), torch.tensor([0.0, 0.3, 1.0])
+    found = figures.linear_students(images, labels, logits, alphas, 3, steps=2)
     for alpha, ours in zip(alphas.tolist(), found, strict=True):
         weights, speed = torch.zeros(65, 10), torch.zeros(65, 10)
         for _ in range(2):
-            slope = torch.func.grad(lambda w, a=alpha: distillation_loss(x @ w, logits, labels, temperature=3, alpha=a))
+            slope = torch.func.grad(
+                lambda w, a=alpha: distillation_loss(x @ w, logits, labels, temperature=3, alpha=a)
+            )
             speed = 0.9 * speed - slope(weights) / 8
             weights = weights + speed
         assert_close(ours, weights)

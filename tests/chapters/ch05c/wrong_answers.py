@@ -1,11 +1,11 @@
-"""Chapter 5c: two or more slips for each exercise, and what the message has to say about them."""
+"""Chapter 5c: two or more wrong answers for each exercise, and what the message has to say about them."""
 
 import math
 
 import torch
 
-from vlmbook.distillation import soft_labels, soft_loss
 from vlmbook.chapters.ch05c.exercises import confident_loss
+from vlmbook.distillation import soft_labels, soft_loss
 
 
 def softened(z, T):
@@ -21,7 +21,7 @@ def kept(z_S, z_T, T, which):
 
 
 E = math.e
-SLIPS = [
+WRONG_ANSWERS = [
     ("ch05c.1", (2, 1, 0), "e to the power"),
     ("ch05c.1", (E**-2, 1 / E, 1), "Upside down"),
     ("ch05c.1", (E**2, E**4, 1), "not multiplied"),
@@ -60,18 +60,31 @@ SLIPS = [
     ("ch05c.4", lambda z, T: (z / T).softmax(-1)[0], "off by"),
     ("ch05c.4", lambda z, T: print(end=""), "return"),
     ("ch05c.5", lambda s, t, T, least: soft_loss(s, t, temperature=T), "you take all"),
-    ("ch05c.5", lambda s, t, T, least: kept(s, t, T, sure(t, least)) * sure(t, least).float().mean(), "all images"),
+    (
+        "ch05c.5",
+        lambda s, t, T, least: kept(s, t, T, sure(t, least)) * sure(t, least).float().mean(),
+        "all images",
+    ),
     ("ch05c.5", lambda s, t, T, least: kept(s, t, T, sure(t, least)) / T**2, "T²"),
     ("ch05c.5", lambda s, t, T, least: kept(s, t, T, ~sure(t, least)), "is not sure"),
     ("ch05c.5", lambda s, t, T, least: kept(s, t, T, soft_labels(t, T).amax(1) >= least), "softened teacher"),
     ("ch05c.5", lambda s, t, T, least: kept(s, t, T, sure(s, least)), "student is sure"),
-    ("ch05c.5", lambda s, t, T, least: kept(s, t, T, sure(t, least)) if sure(t, least).any() else torch.tensor(
-        math.nan), "NaN"),
+    (
+        "ch05c.5",
+        lambda s, t, T, least: (
+            kept(s, t, T, sure(t, least)) if sure(t, least).any() else torch.tensor(math.nan)
+        ),
+        "NaN",
+    ),
     ("ch05c.5", lambda s, t, T, least: kept(s, t, T, sure(t, least)) + ~sure(t, least).any(), "loss is 0"),
     ("ch05c.5", lambda s, t, T, least: kept(s, t, 1, sure(t, least)), "not"),
     ("ch05c.5", lambda s, t, T, least: (s - t).square(), "One number"),
     ("ch05c.5", lambda s, t, T, least: print(end=""), "return"),
-    ("ch05c.2", lambda z_S, z_T, T: T * ((z_S / T).softmax(1) - (z_T / T).softmax(1)) / z_S.numel(), "over the images"),
+    (
+        "ch05c.2",
+        lambda z_S, z_T, T: T * ((z_S / T).softmax(1) - (z_T / T).softmax(1)) / z_S.numel(),
+        "over the images",
+    ),
     ("ch05c.4", lambda logits, T: (logits / T).softmax(1).mean(0), "over the images"),
     ("ch05c.5", lambda z_S, z_T, T, least: confident_loss(z_S, z_T, T, least).detach(), "no gradient"),
     ("ch05c.5", lambda z_S, z_T, T, least: confident_loss(z_S, z_T, 3, least), "is T used everywhere"),

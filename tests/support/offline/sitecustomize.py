@@ -51,11 +51,11 @@ def as_text(host):
 
 
 GUARDS = {
-    "socket.connect": connecting,       # connect_ex too
+    "socket.connect": connecting,  # connect_ex too
     "socket.sendto": connecting,
     "socket.sendmsg": connecting,
     "socket.getaddrinfo": looking_up,
-    "socket.gethostbyname": looking_up,   # gethostbyname_ex too
+    "socket.gethostbyname": looking_up,  # gethostbyname_ex too
 }
 
 
@@ -64,6 +64,6 @@ def guard(event, args, guards=GUARDS):
         guards[event](*args)
 
 
-if not hasattr(socket, "vlmbook_is_offline"):   # a worker of pytest-xdist comes here twice
+if not hasattr(socket, "vlmbook_is_offline"):  # a worker of pytest-xdist comes here twice
     socket.vlmbook_is_offline = True
     sys.addaudithook(guard)

@@ -11,16 +11,22 @@ def judge_alexnet_shape(answer):
     after = F.conv2d(torch.zeros(1, 3, 224, 224), torch.zeros(64, 3, 11, 11), stride=4, padding=2)
     want = tuple(F.max_pool2d(after, 3, stride=2).shape)
     if got[0] != 1 or got[1] != 64:
-        raise Wrong(f"B, C = {got[:2]}: the batch stays 1, and a layer has as many channels as it has filters. "
-                    "Pooling treats each channel alone.")
+        raise Wrong(
+            f"B, C = {got[:2]}: the batch stays 1, and a layer has as many channels as it has filters. "
+            "Pooling treats each channel alone."
+        )
     if got[2:] == (55, 55):
         raise Wrong("55 is right after the convolution. The pooling still follows.")
     if got[2:] == (26, 26):
         raise Wrong("26 comes out without the padding: it adds 2 pixels on both sides, so 224 becomes 228.")
     if got[2:] in ((28, 28), (18, 18)):
-        raise Wrong(f"{got[2]}: put kernel 3 and stride 2 of the pooling into the size formula; its windows overlap.")
+        raise Wrong(
+            f"{got[2]}: put kernel 3 and stride 2 of the pooling into the size formula; its windows overlap."
+        )
     if got != want:
-        raise Wrong(f"H, W = {got[2:]}: use the size formula once for the convolution and once for the pooling.")
+        raise Wrong(
+            f"H, W = {got[2:]}: use the size formula once for the convolution and once for the pooling."
+        )
 
 
 def judge_halving_padding(answer):
@@ -29,14 +35,18 @@ def judge_halving_padding(answer):
             padding = answer(n, kernel)
             require_returned(padding)
             if isinstance(padding, bool) or not isinstance(padding, int):
-                raise Wrong(f"halving_padding({n}, {kernel}) is {padding!r}; a padding is a whole number (use //).")
+                raise Wrong(
+                    f"halving_padding({n}, {kernel}) is {padding!r}; a padding is a whole number (use //)."
+                )
             if padding < 0:
                 raise Wrong(f"halving_padding({n}, {kernel}) is {padding}; a padding is not negative.")
             size = (n + 2 * padding - kernel) // 2 + 1
             if size != n // 2:
                 even = "" if kernel % 2 else " Look at the even kernels."
-                raise Wrong(f"With n={n}, kernel={kernel} your padding {padding} gives {size} pixels, not {n // 2}."
-                            + even)
+                raise Wrong(
+                    f"With n={n}, kernel={kernel} your padding {padding} gives {size} pixels, not {n // 2}."
+                    + even
+                )
 
 
 def halving_padding(n, kernel):
@@ -50,12 +60,16 @@ def judge_pool_as_convolution(answer):
         want = F.avg_pool2d(x, window)
         got = as_tensor(answer(x.clone(), window), want, f"x {tuple(x.shape)}, window {window}")
         if torch.allclose(got, want * window, rtol=1e-4):
-            raise Wrong(f"Every value is {window} times too large: divide by the number of elements in the window.")
+            raise Wrong(
+                f"Every value is {window} times too large: divide by the number of elements in the window."
+            )
         if torch.allclose(got, want * window**2, rtol=1e-4):
             raise Wrong("This is the sum of each window; the mean divides by its number of elements.")
         mixed = (want.mean(1, keepdim=True).expand_as(want), want.sum(1, keepdim=True).expand_as(want))
         if channels > 1 and any(torch.allclose(got, one, rtol=1e-4) for one in mixed):
-            raise Wrong("Your channels are mixed. Pooling treats each alone: which argument of conv2d separates them?")
+            raise Wrong(
+                "Your channels are mixed. Pooling treats each alone: which argument of conv2d separates them?"
+            )
         require_values(got, want, f"channels {channels}, window {window}")
 
 
@@ -75,10 +89,14 @@ def judge_transpose_from_convolution(answer):
         got = answer(x.clone(), weight.clone(), stride)
         longer = (2, outs, want.shape[2] + stride - 1, want.shape[3] + stride - 1)
         if stride > 1 and isinstance(got, torch.Tensor) and got.shape == longer:
-            raise Wrong("There are zeros after the last pixel: the stretched input has (H − 1)·stride + 1 rows.")
+            raise Wrong(
+                "There are zeros after the last pixel: the stretched input has (H − 1)·stride + 1 rows."
+            )
         got = as_tensor(got, want, case)
         if torch.allclose(got, F.conv_transpose2d(x, weight.flip(2, 3), stride=stride), atol=1e-4):
-            raise Wrong("The stamps come out turned by 180°: conv2d reads its kernel forwards, a stamp is written.")
+            raise Wrong(
+                "The stamps come out turned by 180°: conv2d reads its kernel forwards, a stamp is written."
+            )
         require_values(got, want, case)
 
 
@@ -100,7 +118,7 @@ EXERCISES = {
         ),
         solution=(1, 64, 27, 27),
         why="⌊(224 + 4 − 11)/4⌋ + 1 = 55 after the convolution, ⌊(55 − 3)/2⌋ + 1 = 27 after the pooling; 64 filters "
-            "make 64 channels. These are the first layers of AlexNet as torchvision builds it.",
+        "make 64 channels. These are the first layers of AlexNet as torchvision builds it.",
     ),
     "2": Exercise(
         judge_halving_padding,
@@ -111,7 +129,7 @@ EXERCISES = {
         ),
         solution=halving_padding,
         why="⌊(n + 2p − k)/2⌋ + 1 = n/2 holds exactly when 2p − k is −2 or −1. `kernel // 2` is right for odd kernels "
-            "only: for a 4×4 kernel it gives one pixel too many.",
+        "only: for a 4×4 kernel it gives one pixel too many.",
     ),
     "3": Exercise(
         judge_pool_as_convolution,
@@ -132,6 +150,6 @@ EXERCISES = {
         ),
         solution=transpose_from_convolution,
         why="Zeros between the pixels, padding k − 1, the kernel turned by 180°, its channel axes swapped: a "
-            "transposed convolution is an ordinary one on a stretched input [Dumoulin & Visin 2016, §4.5].",
+        "transposed convolution is an ordinary one on a stretched input [Dumoulin & Visin 2016, §4.5].",
     ),
 }

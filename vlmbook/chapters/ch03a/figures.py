@@ -1,5 +1,5 @@
-"""Chapter 3a: a kernel on a photograph, the window that slides, pooling under a shift, and where a checkerboard comes
-from."""
+"""Chapter 3a: a kernel on a photograph, the window that slides, pooling under a shift, and where a
+checkerboard comes from."""
 
 from functools import cache
 
@@ -24,7 +24,9 @@ KERNELS = {
 
 @cache
 def grey(name, size=192):
-    """str -> (1, 1, size, size): the middle square of a photograph in grey, averaged down (read only: it is kept)."""
+    """str -> (1, 1, size, size): the middle square of a photograph in grey, averaged down (read only: it is
+    kept).
+    """
     x = photo(name).mean(0)
     side = min(x.shape)
     top, left = (x.shape[0] - side) // 2, (x.shape[1] - side) // 2
@@ -33,8 +35,12 @@ def grey(name, size=192):
 
 
 def draw_examples(figure, photo="cat", names=("blur", "sharpen", "vertical edges", "outline")):
-    """Kernels, and below each what it sees in the photograph: in grey where its weights add up to 1, else signed."""
-    for (above, below), name in zip(figure.subplots(2, len(names), height_ratios=(1, 2)).T, names, strict=True):
+    """Kernels, and below each what it sees in the photograph: in grey where its weights add up to 1, else
+    signed.
+    """
+    for (above, below), name in zip(
+        figure.subplots(2, len(names), height_ratios=(1, 2)).T, names, strict=True
+    ):
         kernel = torch.tensor(KERNELS[name], dtype=torch.float32)
         plot.numbers(above, kernel, name)
         seen = conv2d(grey(photo), kernel[None, None])[0]
@@ -45,8 +51,8 @@ def draw_examples(figure, photo="cat", names=("blur", "sharpen", "vertical edges
 
 
 def draw_kernel(figure, photo="coins", kernel=KERNELS["vertical edges"], flip=False):
-    """A 3×3 kernel on a photograph; `flip` turns the kernel by 180°, which makes correlation the convolution of
-    mathematics."""
+    """A 3×3 kernel on a photograph; `flip` turns the kernel by 180°, which makes correlation the convolution
+    of mathematics."""
     x, weight = grey(photo), torch.tensor(kernel, dtype=torch.float32)
     weight = weight.flip(0, 1) if flip else weight
     y = conv2d(x, weight[None, None], padding=1)[0]
@@ -60,13 +66,17 @@ def draw_kernel(figure, photo="coins", kernel=KERNELS["vertical edges"], flip=Fa
 
 
 def draw_window(figure, n=7, kernel=3, stride=2, padding=1, dilation=1, window=5):
-    """Which input pixels make output pixel number `window`, on an n×n input: the output-size formula as a picture."""
+    """Which input pixels make output pixel number `window`, on an n×n input: the output-size formula as a
+    picture.
+    """
     padded, reach = n + 2 * padding, dilation * (kernel - 1) + 1
     left, right = figure.subplots(1, 2)
     cells = np.pad(np.full((n, n), INPUT), padding, constant_values=PADDING)
     taps = dilation * np.arange(kernel)
-    left.set_title(f"input {n}×{n}, with padding {padding} (grey): {padded}×{padded}\n"
-                   f"the window spans {dilation}·({kernel} − 1) + 1 = {reach} pixels")
+    left.set_title(
+        f"input {n}×{n}, with padding {padding} (grey): {padded}×{padded}\n"
+        f"the window spans {dilation}·({kernel} − 1) + 1 = {reach} pixels"
+    )
     if reach > padded:
         _cells(left, cells, padded)
         right.set_title(f"no output: a window of {reach} does not fit into {padded}")
@@ -83,16 +93,21 @@ def draw_window(figure, n=7, kernel=3, stride=2, padding=1, dilation=1, window=5
     if len(missed):
         left.text(0, padded - 0.3, "white: no window comes here", va="top")
     _cells(right, out, padded)
-    right.set_title(f"output {size}×{size}, window {window % size**2 + 1} of {size**2}\n"
-                    f"⌊({padded} − {reach}) / {stride}⌋ + 1 = {size}")
+    right.set_title(
+        f"output {size}×{size}, window {window % size**2 + 1} of {size**2}\n"
+        f"⌊({padded} − {reach}) / {stride}⌋ + 1 = {size}"
+    )
 
 
 def draw_pooling(figure, photo="camera", kind="max", window=4, shift=1):
-    """Pool a photograph and the same photograph shifted to the right by `shift` pixels: how much does the result
-    change?"""
+    """Pool a photograph and the same photograph shifted to the right by `shift` pixels: how much does the
+    result change?"""
     pool = {"max": max_pool2d, "average": avg_pool2d}[kind]
     wide = grey(photo, 176)
-    x, moved = wide[..., 16:, 16:], wide[..., 16:, 16 - shift : 176 - shift]     # real pixels come in from the left
+    x, moved = (
+        wide[..., 16:, 16:],
+        wide[..., 16:, 16 - shift : 176 - shift],
+    )  # real pixels come in from the left
     before, after = pool(x, window), pool(moved, window)
     change, raw = (after - before).abs().mean(), (moved - x).abs().mean()
     panels = figure.subplots(1, 4)
@@ -107,10 +122,10 @@ def draw_checkerboard(figure, photo="rocket", kernel=3, stride=2):
     """How many stamps of a transposed convolution cover each output pixel, and what uneven cover does to a
     photograph."""
     small = grey(photo, 48)
-    weight = torch.ones(1, 1, kernel, kernel) * (stride / kernel) ** 2       # keeps the mean brightness
+    weight = torch.ones(1, 1, kernel, kernel) * (stride / kernel) ** 2  # keeps the mean brightness
     cover = conv_transpose2d(torch.ones(1, 1, 10, 10), torch.ones(1, 1, kernel, kernel), stride=stride)
     y = conv_transpose2d(small, weight, stride=stride)
-    rim, end = kernel - 1, cover.shape[-1] - kernel + 1      # nearer to the border stamps are missing
+    rim, end = kernel - 1, cover.shape[-1] - kernel + 1  # nearer to the border stamps are missing
     inner = cover[..., rim:end, rim:end]
     panels = figure.subplots(1, 3)
     plot.image(panels[0], small[0], f"input, {small.shape[-1]}×{small.shape[-1]}")
@@ -124,7 +139,9 @@ INPUT, TOUCHED, PADDING, MISSED = range(4)
 
 
 def _cells(axes, cells, room):
-    """A grid of cells by kind, drawn as if `room` cells were on each side, so that two grids share one scale."""
+    """A grid of cells by kind, drawn as if `room` cells were on each side, so that two grids share one
+    scale.
+    """
     high = cells.shape[0]
     axes.imshow(cells, cmap=ListedColormap(["#cfe3f1", plot.ORANGE, "#dddddd", "#ffffff"]), vmin=0, vmax=3)
     axes.hlines(np.arange(high + 1) - 0.5, -0.5, high - 0.5, color=plot.GREY, linewidth=0.7)

@@ -20,7 +20,9 @@ def judge_layer3_shape(answer):
     if got[2:] == (12, 18):
         raise Wrong("12, 18: you rounded down. 25 becomes 13, and 75 becomes 38, then 19.")
     if got[2:] in ((25, 38), (25, 37), (50, 75)):
-        raise Wrong(f"{got[2:]} is a size on the way: stem twice, layer2 and layer3 once each make four halvings.")
+        raise Wrong(
+            f"{got[2:]} is a size on the way: stem twice, layer2 and layer3 once each make four halvings."
+        )
     if got[2:] == (19, 13):
         raise Wrong("19, 13: the height comes before the width.")
     if got[2:] in ((7, 10), (6, 9)):
@@ -37,8 +39,10 @@ def judge_variance_with_norm(answer):
             continue
         case = f"With start={start:g} and {blocks} blocks you say {got:g}."
         if got in (start * 2**blocks, 2**blocks):
-            raise Wrong(f"{case} That is doubling, which holds where the branch has the variance of its input. "
-                        "BN gives it another one: which?")
+            raise Wrong(
+                f"{case} That is doubling, which holds where the branch has the variance of its input. "
+                "BN gives it another one: which?"
+            )
         if got == 1 + blocks:
             raise Wrong(f"{case} You begin at 1. The input has the variance start.")
         if got == blocks:
@@ -64,27 +68,31 @@ def judge_pre_activation(answer):
             "Nothing follows the addition here: leave out the last ReLU.": want.relu(),
             "The input is not added.": branch,
             "This is the block of 2015: BN and ReLU stand after the convolutions.": block(x),
-            "This is the block of 2015 without its last ReLU: BN and ReLU come before each convolution.":
-                block.residual(x) + x,
+            "This is the block of 2015 without its last ReLU: BN and ReLU come before each convolution.": block.residual(
+                x
+            )
+            + x,
             "You add x after BN and ReLU. The shortcut takes x as it came in.": block.bn1(x).relu() + branch,
             "bn1 and bn2 are exchanged.": x + block.conv2(block.bn1(block.conv1(block.bn2(x).relu())).relu()),
-            "Both ReLUs are missing: each convolution has BN and ReLU before it.":
-                x + block.conv2(block.bn2(block.conv1(block.bn1(x)))),
-            "The first ReLU is missing: each convolution has BN and ReLU before it.":
-                x + block.conv2(block.bn2(block.conv1(block.bn1(x))).relu()),
-            "The second ReLU is missing: each convolution has BN and ReLU before it.":
-                x + block.conv2(block.bn2(block.conv1(block.bn1(x).relu()))),
-            "bn1 is used twice; the second is bn2.":
-                x + block.conv2(block.bn1(block.conv1(block.bn1(x).relu())).relu()),
-            "conv1 and conv2 are exchanged.":
-                x + block.conv1(block.bn2(block.conv2(block.bn1(x).relu())).relu()),
+            "Both ReLUs are missing: each convolution has BN and ReLU before it.": x
+            + block.conv2(block.bn2(block.conv1(block.bn1(x)))),
+            "The first ReLU is missing: each convolution has BN and ReLU before it.": x
+            + block.conv2(block.bn2(block.conv1(block.bn1(x))).relu()),
+            "The second ReLU is missing: each convolution has BN and ReLU before it.": x
+            + block.conv2(block.bn2(block.conv1(block.bn1(x).relu()))),
+            "bn1 is used twice; the second is bn2.": x
+            + block.conv2(block.bn1(block.conv1(block.bn1(x).relu())).relu()),
+            "conv1 and conv2 are exchanged.": x
+            + block.conv1(block.bn2(block.conv2(block.bn1(x).relu())).relu()),
         }
         for message, slip in slips.items():
             if torch.allclose(got, slip, atol=1e-5):
                 raise Wrong(message)
         if not torch.allclose(got, want, atol=1e-5):
-            raise Wrong(f"The shape is right, but values are off by up to {(got - want).abs().max():.3g}. "
-                        "Compare the order of the six steps of the branch (hint 2).")
+            raise Wrong(
+                f"The shape is right, but values are off by up to {(got - want).abs().max():.3g}. "
+                "Compare the order of the six steps of the branch (hint 2)."
+            )
 
 
 def _used_block(channels):
@@ -113,11 +121,19 @@ def judge_shortcut(answer):
         got = answer(x.clone(), outs, stride)
         size = got.shape[2:] if isinstance(got, torch.Tensor) and got.ndim == 4 else None
         if size == x.shape[2:] != want.shape[2:]:
-            raise Wrong(f"The size is still 7×8 with stride {stride}: x[:, :, ::stride, ::stride] takes every so many.")
+            raise Wrong(
+                f"The size is still 7×8 with stride {stride}: x[:, :, ::stride, ::stride] takes every so many."
+            )
         if size == (7 // stride, 8 // stride) != want.shape[2:]:
-            raise Wrong(f"7 rows with stride {stride} leave {-(-7 // stride)}: begin with row 0; the last one counts.")
+            raise Wrong(
+                f"7 rows with stride {stride} leave {-(-7 // stride)}: begin with row 0; the last one counts."
+            )
         got = as_tensor(got, want, f"x {tuple(x.shape)}, channels {outs}, stride {stride}")
-        if outs != channels and torch.equal(got[:, outs - channels:], want[:, :channels]) and not got[:, 0].any():
+        if (
+            outs != channels
+            and torch.equal(got[:, outs - channels :], want[:, :channels])
+            and not got[:, 0].any()
+        ):
             raise Wrong("The zeros stand before the old channels; they belong after them.")
         if stride > 1 and torch.equal(got[:, channels:], want[:, channels:]):
             if torch.allclose(got[:, :channels, :2, :2], F.avg_pool2d(x, stride)[:, :, :2, :2], atol=1e-6):
@@ -143,7 +159,7 @@ EXERCISES = {
         ),
         solution=(1, 256, 13, 19),
         why="Four halvings, each rounded up: 200, 100, 50, 25, 13 and 300, 150, 75, 38, 19. The widths of the stages "
-            "are 64, 128, 256, 512.",
+        "are 64, 128, 256, 512.",
     ),
     "2": Exercise(
         judge_variance_with_norm,
@@ -154,7 +170,7 @@ EXERCISES = {
         ),
         solution=variance_with_norm,
         why="BN gives each branch the variance 1, and variances of uncorrelated terms add up. So block number l only "
-            "changes its input by about 1 in start + l: deep blocks start near the identity [De & Smith 2020].",
+        "changes its input by about 1 in start + l: deep blocks start near the identity [De & Smith 2020].",
     ),
     "3": Exercise(
         judge_pre_activation,
@@ -165,7 +181,7 @@ EXERCISES = {
         ),
         solution=pre_activation,
         why="The way from block to block is then free of any non-linearity: h_L = h_l + Σ F_i, which is what makes the "
-            "formula of the gradient in section 5 exact [He et al. 2016, eqs. 4 and 5].",
+        "formula of the gradient in section 5 exact [He et al. 2016, eqs. 4 and 5].",
     ),
     "4": Exercise(
         judge_shortcut,
@@ -176,6 +192,6 @@ EXERCISES = {
         ),
         solution=shortcut,
         why="Option A costs no weights, so the plain and the residual network have the same ones, and what differs "
-            "between them is the addition alone [He et al. 2015, §3.3].",
+        "between them is the addition alone [He et al. 2015, §3.3].",
     ),
 }

@@ -4,7 +4,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vlmbook.notebook.exercises import Exercise, Wrong, as_number, as_shape, as_tensor, require_returned, require_values
+from vlmbook.notebook.exercises import (
+    Exercise,
+    Wrong,
+    as_number,
+    as_shape,
+    as_tensor,
+    require_returned,
+    require_values,
+)
 
 
 def judge_joined_shape(answer):
@@ -15,13 +23,21 @@ def judge_joined_shape(answer):
     if channels == 64:
         raise Wrong("64 channels come from the encoder, and 64 from below: concatenation keeps both.")
     if channels == 192:
-        raise Wrong("The map from below has 128 channels; the transposed convolution that enlarges it halves them.")
+        raise Wrong(
+            "The map from below has 128 channels; the transposed convolution that enlarges it halves them."
+        )
     if channels != 128:
-        raise Wrong(f"C is {channels}: level l of the encoder has 16·2^l channels, and as many come up from below.")
+        raise Wrong(
+            f"C is {channels}: level l of the encoder has 16·2^l channels, and as many come up from below."
+        )
     if size in ([50, 30], [13, 8], [7, 4]):
-        raise Wrong(f"{size[0]}×{size[1]} is another level: level 0 has the size of the image, and each halves it.")
+        raise Wrong(
+            f"{size[0]}×{size[1]} is another level: level 0 has the size of the image, and each halves it."
+        )
     if size == [26, 16]:
-        raise Wrong("26×16 comes up from below, twice 13×8; it is cut to the size of the map that it is joined to.")
+        raise Wrong(
+            "26×16 comes up from below, twice 13×8; it is cut to the size of the map that it is joined to."
+        )
     if size == [15, 25]:
         raise Wrong("15×25: the height comes before the width.")
     if size != [25, 15]:
@@ -49,9 +65,15 @@ def judge_tile_for(answer):
             raise Wrong(f"{case} It fits, but a smaller one does as well.")
         if got <= m:
             raise Wrong(f"{case} Without padding the input is larger than the output.")
-        raise Wrong(case + (" With depth 0 only two convolutions are left." if not depth else
-                            " Go backwards, level by level: plus 4, halve and round up; at the bottom plus 4; "
-                            "then double, plus 4."))
+        raise Wrong(
+            case
+            + (
+                " With depth 0 only two convolutions are left."
+                if not depth
+                else " Go backwards, level by level: plus 4, halve and round up; at the bottom plus 4; "
+                "then double, plus 4."
+            )
+        )
 
 
 def _lost(depth):
@@ -61,10 +83,10 @@ def _lost(depth):
 
 def tile_for(m, depth=4):
     for _ in range(depth):
-        m = -(-(m + 4) // 2)                 # the decoder backwards; half a pixel more is a whole one
-    m += 4                                   # the lowest level
+        m = -(-(m + 4) // 2)  # the decoder backwards; half a pixel more is a whole one
+    m += 4  # the lowest level
     for _ in range(depth):
-        m = 2 * m + 4                        # the encoder backwards
+        m = 2 * m + 4  # the encoder backwards
     return m
 
 
@@ -78,8 +100,11 @@ def judge_dice_from_iou(answer):
         slips = {
             "They are not the same number: Dice counts the intersection twice.": j,
             "This leads the other way, from Dice to IoU.": j / (2 - j),
-            "Twice the intersection over the union can be more than 1; Dice divides by the sum of both areas.": 2 * j,
-            "The sum of both areas is union plus intersection, U + I; with the union as unit, 1 + j.": 2 * j / (2 + j),
+            "Twice the intersection over the union can be more than 1; Dice divides by the sum of both areas.": 2
+            * j,
+            "The sum of both areas is union plus intersection, U + I; with the union as unit, 1 + j.": 2
+            * j
+            / (2 + j),
             "The numerator of Dice is 2·I, not I.": j / (1 + j),
         }
         for help_, value in slips.items():
@@ -101,19 +126,27 @@ def judge_crop_and_join(answer):
         case = f"kept {tuple(kept.shape)}, x {tuple(x.shape)}"
         got = answer(kept.clone(), x.clone())
         if isinstance(got, torch.Tensor) and got.shape == (2, 8, *high) and high != low:
-            raise Wrong("The result has the size of `kept`. It is `kept` that is cut here, to the size of `x`.")
+            raise Wrong(
+                "The result has the size of `kept`. It is `kept` that is cut here, to the size of `x`."
+            )
         got = as_tensor(got, want, case)
         if torch.allclose(got, want):
             continue
         if torch.allclose(got, torch.cat([x, want[:, :3]], 1)):
             raise Wrong("The order is exchanged: first the channels of `kept`, then those of `x`.")
-        if torch.allclose(got, torch.cat([kept[:, :, :low[0], :low[1]], x], 1)):
-            raise Wrong("You cut the upper left corner. Convolutions lose as much on all sides: cut the middle.")
-        if torch.allclose(got, torch.cat([kept[:, :, high[0] - low[0]:, high[1] - low[1]:], x], 1)):
-            raise Wrong("You cut the lower right corner. Convolutions lose as much on all sides: cut the middle.")
+        if torch.allclose(got, torch.cat([kept[:, :, : low[0], : low[1]], x], 1)):
+            raise Wrong(
+                "You cut the upper left corner. Convolutions lose as much on all sides: cut the middle."
+            )
+        if torch.allclose(got, torch.cat([kept[:, :, high[0] - low[0] :, high[1] - low[1] :], x], 1)):
+            raise Wrong(
+                "You cut the lower right corner. Convolutions lose as much on all sides: cut the middle."
+            )
         resized = F.interpolate(kept, size=low, mode="bilinear"), F.interpolate(kept, size=low)
         if any(torch.allclose(got[:, :3], one, atol=1e-4) for one in resized):
-            raise Wrong("You shrink `kept`; then its pixels no longer lie over those of `x`. Cut pixels off instead.")
+            raise Wrong(
+                "You shrink `kept`; then its pixels no longer lie over those of `x`. Cut pixels off instead."
+            )
         require_values(got, want, case)
 
 
@@ -149,12 +182,14 @@ def judge_average_over_flips(answer):
     if torch.allclose(got, (sum(logits) / 4).detach(), atol=1e-5):
         raise Wrong("These are logits; average probabilities, softmax over the classes (axis 1) first.")
     if torch.allclose(got, (sum(logits) / 4).softmax(1).detach(), atol=1e-5):
-        raise Wrong("You average logits, then take the softmax; the mean of the four probabilities is wanted.")
+        raise Wrong(
+            "You average logits, then take the softmax; the mean of the four probabilities is wanted."
+        )
     require_values(got, want, case)
 
 
 def average_over_flips(model, x):
-    views = [(), (-1,), (-2,), (-2, -1)]     # the axes to flip
+    views = [(), (-1,), (-2,), (-2, -1)]  # the axes to flip
     with torch.no_grad():
         return sum(model(x.flip(axes)).softmax(1).flip(axes) for axes in views) / len(views)
 
@@ -169,7 +204,7 @@ EXERCISES = {
         ),
         solution=(1, 128, 25, 15),
         why="The encoder keeps (1, 64, 25, 15) at level 2. From below comes (1, 128, 13, 8), enlarged to "
-            "(1, 64, 26, 16) and cut to 25×15. Concatenated, their channels stand one behind the other: 128.",
+        "(1, 64, 26, 16) and cut to 25×15. Concatenated, their channels stand one behind the other: 128.",
     ),
     "2": Exercise(
         judge_tile_for,
@@ -180,7 +215,7 @@ EXERCISES = {
         ),
         solution=tile_for,
         why="Every level takes 4 pixels on each way and the bottom takes 4; what is lost far down counts double at "
-            "each step up. At depth 4 that is 184: the paper's 388 needs 572, and 389 needs 588, the next that fits.",
+        "each step up. At depth 4 that is 184: the paper's 388 needs 572, and 389 needs 588, the next that fits.",
     ),
     "3": Exercise(
         judge_dice_from_iou,
@@ -191,7 +226,7 @@ EXERCISES = {
         ),
         solution=dice_from_iou,
         why="Dice is 2I/(|P| + |G|) = 2I/(U + I) = 2j/(1 + j). It is never below IoU; the two rank any two predictions "
-            "of one image alike, but 0.9 Dice is only 0.82 IoU.",
+        "of one image alike, but 0.9 Dice is only 0.82 IoU.",
     ),
     "4": Exercise(
         judge_crop_and_join,
@@ -201,8 +236,8 @@ EXERCISES = {
             "torch.cat([kept[:, :, top : top + h, left : left + w], x], 1)",
         ),
         solution=crop_and_join,
-        why="This is the grey arrow \"copy and crop\" of figure 1 of the paper: its convolutions have no padding, so "
-            "the encoder's map is larger than what comes up, by the same on all sides.",
+        why='This is the grey arrow "copy and crop" of figure 1 of the paper: its convolutions have no padding, so '
+        "the encoder's map is larger than what comes up, by the same on all sides.",
     ),
     "5": Exercise(
         judge_average_over_flips,
@@ -213,6 +248,6 @@ EXERCISES = {
         ),
         solution=average_over_flips,
         why="The truth turns with the image, the network's errors do not quite: their average is smaller. This is "
-            "called test-time augmentation (测试时增强).",
+        "called test-time augmentation (测试时增强).",
     ),
 }

@@ -1,5 +1,5 @@
-"""Chapter 3c: the U with its sizes, predictions beside each other, what a skip carries, a threshold on probabilities,
-and the pattern of up-sampling."""
+"""Chapter 3c: the U with its sizes, predictions beside each other, what a skip carries, a threshold on
+probabilities, and the pattern of up-sampling."""
 
 import numpy as np
 import torch
@@ -9,8 +9,8 @@ from vlmbook.unet import iou
 
 
 def draw_u(figure, height=64, width=64, first=8, depth=4, skip=True):
-    """The maps of a U-Net as boxes, their height in the drawing the level, with channels and size: where is what
-    joined?"""
+    """The maps of a U-Net as boxes, their height in the drawing the level, with channels and size: where is
+    what joined?"""
     axes = figure.subplots()
     sizes = [(-(-height // 2**level), -(-width // 2**level)) for level in range(depth + 1)]
     for level, (rows, columns) in enumerate(sizes):
@@ -18,8 +18,12 @@ def draw_u(figure, height=64, width=64, first=8, depth=4, skip=True):
         ends = [(left, f"{channels}")] if level < depth else [((left + right) / 2, f"{channels}")]
         if level < depth:
             ends.append((right, f"{2 * channels if skip else channels} → {channels}"))
-            axes.annotate("", (right - 0.75, -level), (left + 0.4, -level), arrowprops=dict(
-                arrowstyle="->", color=plot.ORANGE if skip else "white", linewidth=2))
+            axes.annotate(
+                "",
+                (right - 0.75, -level),
+                (left + 0.4, -level),
+                arrowprops=dict(arrowstyle="->", color=plot.ORANGE if skip else "white", linewidth=2),
+            )
             below = depth + 1 if level == depth - 1 else left + 1
             above = depth + 1 if level == depth - 1 else right - 1
             axes.annotate("", (below - 0.1, -level - 0.7), (left, -level - 0.3), arrowprops=DOWN)
@@ -28,16 +32,22 @@ def draw_u(figure, height=64, width=64, first=8, depth=4, skip=True):
             axes.text(place, -level, text, ha="center", va="center", bbox=BOX)
         axes.text(2 * depth + 3.4, -level, f"{rows}×{columns}", ha="center", va="center")
     axes.text(2 * depth + 3.4, 0.75, "size", ha="center", va="center", color="black")
-    axes.text(depth + 1, 0.75, "orange: skip, copied and concatenated" if skip else "without skips", ha="center",
-              va="center", color=plot.ORANGE if skip else "black")
+    axes.text(
+        depth + 1,
+        0.75,
+        "orange: skip, copied and concatenated" if skip else "without skips",
+        ha="center",
+        va="center",
+        color=plot.ORANGE if skip else "black",
+    )
     axes.text(0, 0.75, "channels", ha="center", va="center")
     axes.set(xlim=(-0.9, 2 * depth + 4.2), ylim=(-depth - 0.5, 1.1))
     axes.axis("off")
 
 
 def draw_rows(figure, images, truth, predictions):
-    """(n, 3, H, W), (n, H, W), {name: (n, H, W)}: a row an image; in a prediction, what is missed is blue, what is
-    too much is red."""
+    """(n, 3, H, W), (n, H, W), {name: (n, H, W)}: a row an image; in a prediction, what is missed is blue,
+    what is too much is red."""
     panels = figure.subplots(len(images), 2 + len(predictions), squeeze=False)
     for row, (line, image) in enumerate(zip(panels, images, strict=True)):
         plot.image(line[0], image, "image" if row == 0 else "")
@@ -47,7 +57,9 @@ def draw_rows(figure, images, truth, predictions):
 
 
 def errors(prediction, truth):
-    """(H, W), (H, W) of 0 and 1 -> (3, H, W): white and black where right, red where too much, blue where missed."""
+    """(H, W), (H, W) of 0 and 1 -> (3, H, W): white and black where right, red where too much, blue where
+    missed.
+    """
     colours = torch.tensor([[0.0, 0.0, 0.0], [0.84, 0.15, 0.1], [0.15, 0.45, 0.9], [1.0, 1.0, 1.0]])
     return colours[(2 * truth.long() + prediction.long())].movedim(-1, 0)
 
@@ -81,11 +93,15 @@ def draw_threshold(figure, images, probability, truth, image=0, threshold=0.5):
     curve.plot(places, scores, color=plot.BLUE)
     now = iou((probability > threshold).long(), truth, 2)[1].item()
     curve.plot([threshold], [now], "o", color=plot.ORANGE)
-    curve.set(xlabel="threshold", ylabel="IoU of the object", ylim=(0, 1), xlim=(0, 1), title=f"IoU {now:.3f}")
+    curve.set(
+        xlabel="threshold", ylabel="IoU of the object", ylim=(0, 1), xlim=(0, 1), title=f"IoU {now:.3f}"
+    )
 
 
 def iou_by_threshold(probability, truth, steps=50):
-    """(n, H, W) in [0, 1], (n, H, W) of 0 and 1 -> (steps,), (steps,): the object's IoU at thresholds 0, 1/steps, …"""
+    """(n, H, W) in [0, 1], (n, H, W) of 0 and 1 -> (steps,), (steps,): the object's IoU at thresholds 0,
+    1/steps, …
+    """
     bins = (probability.flatten() * steps).long().clamp(max=steps - 1)
     above = bins.bincount(minlength=steps).flip(0).cumsum(0).flip(0).double()
     hits = bins.bincount(truth.flatten().double(), minlength=steps).flip(0).cumsum(0).flip(0)
@@ -95,14 +111,18 @@ def iou_by_threshold(probability, truth, steps=50):
 def draw_level(figure, images, maps, silenced, truth, image=0, level=0, channel=0):
     """What the encoder keeps at one level for one image, and what the decoder makes of all but that level.
 
-    maps: list over levels of (n, C, h, w), channels sorted, the liveliest first; silenced: list over levels, of the
-    predictions (n, H, W) with that level's skip set to zero.
+    maps: list over levels of (n, C, h, w), channels sorted, the liveliest first; silenced: list over levels,
+    of the predictions (n, H, W) with that level's skip set to zero.
     """
     before, kept, got = figure.subplots(1, 3)
     shown = maps[level][image][channel % maps[level].shape[1]]
     plot.image(before, images[image], f"held-out image {image}")
     low, high = shown.min(), shown.max()
-    plot.image(kept, (shown - low) / (high - low).clamp(min=1e-6), f"level {level}: {shown.shape[0]}×{shown.shape[1]}")
+    plot.image(
+        kept,
+        (shown - low) / (high - low).clamp(min=1e-6),
+        f"level {level}: {shown.shape[0]}×{shown.shape[1]}",
+    )
     kept.set_xlabel(f"channel {channel % maps[level].shape[1] + 1} of {maps[level].shape[1]}")
     score = iou(silenced[level][image][None], truth[image][None], 2)[1]
     plot.image(got, errors(silenced[level][image], truth[image]), f"its skip silenced: IoU {score:.2f}")

@@ -18,17 +18,23 @@ def judge_map_shape(answer):
     if batch != 5:
         raise Wrong(f"B is {batch}: one map for each of the 5 noise vectors.")
     if size in ([4, 4], [8, 8], [32, 32], [64, 64]):
-        raise Wrong(f"{size[0]}×{size[0]}: it starts at 4×4, and two transposed convolutions double it twice.")
+        raise Wrong(
+            f"{size[0]}×{size[0]}: it starts at 4×4, and two transposed convolutions double it twice."
+        )
     if size != [16, 16]:
         raise Wrong(f"H, W = {tuple(size)}: 4×4, doubled twice.")
     if channels == 256:
         raise Wrong("256 channels are at the start, before the first transposed convolution.")
     if channels in (32, 128):
-        raise Wrong(f"C is {channels}, one step off: four transposed convolutions halve 256 to 16; this is the second.")
+        raise Wrong(
+            f"C is {channels}, one step off: four transposed convolutions halve 256 to 16; this is the second."
+        )
     if channels == 3:
         raise Wrong("3 channels has only the image; a last 3×3 convolution makes them.")
     if channels != 64:
-        raise Wrong(f"C is {channels}: from 4 to 64 are four doublings, so it starts with 16·2⁴ channels; halve twice.")
+        raise Wrong(
+            f"C is {channels}: from 4 to 64 are four doublings, so it starts with 16·2⁴ channels; halve twice."
+        )
 
 
 def judge_times_more_probable(answer):
@@ -43,7 +49,9 @@ def judge_times_more_probable(answer):
             "This is g/p: the generator's probability stands below.": math.exp(-logit),
             "The logit is the logarithm of what is asked for.": logit,
             "This is 1 − D(x).": 1 - d,
-            "This takes the logit for D(x); D(x) is its sigmoid.": logit / (1 - logit) if logit != 1 else math.nan,
+            "This takes the logit for D(x); D(x) is its sigmoid.": logit / (1 - logit)
+            if logit != 1
+            else math.nan,
             "This is the base 2; the sigmoid has e.": 2.0**logit,
         }
         for help_, value in slips.items():
@@ -66,32 +74,41 @@ def judge_pair_loss(answer):
         pair = real.clone().requires_grad_(), fake.clone().requires_grad_()
         require_trainable(answer(*pair), *pair)
         if not torch.isclose(far, torch.tensor(200.0)):
-            raise Wrong(f"For a logit 200 below its partner's your loss is {far:.3g}, not 200: the sigmoid is rounded "
-                        "to 0 before its logarithm. F.softplus(-x) or -F.logsigmoid(x) is minus the logarithm in one.")
+            raise Wrong(
+                f"For a logit 200 below its partner's your loss is {far:.3g}, not 200: the sigmoid is rounded "
+                "to 0 before its logarithm. F.softplus(-x) or -F.logsigmoid(x) is minus the logarithm in one."
+            )
         return
     gap = real - fake
     slips = {
-        "The sign is exchanged: this is the loss of the generator, which wants its image to look more real.":
-            F.softplus(gap).mean(),
+        "The sign is exchanged: this is the loss of the generator, which wants its image to look more real.": F.softplus(
+            gap
+        ).mean(),
         "This is the sum over the pairs; the mean is wanted.": F.softplus(-gap).sum(),
-        "Minus the logarithm is wanted: a loss that falls as the probability grows.": -F.softplus(-gap).mean(),
+        "Minus the logarithm is wanted: a loss that falls as the probability grows.": -F.softplus(
+            -gap
+        ).mean(),
         "Here is no logarithm yet, only the probability.": gap.sigmoid().mean(),
         "First the logarithm for each pair, then the mean.": -gap.sigmoid().mean().log(),
-        "Means are taken before the difference; each real image has its own partner.":
-            F.softplus(-(real.mean() - fake.mean())),
-        "This is the loss of section 2, which looks at each image alone.":
-            F.softplus(-real).mean() + F.softplus(fake).mean(),
+        "Means are taken before the difference; each real image has its own partner.": F.softplus(
+            -(real.mean() - fake.mean())
+        ),
+        "This is the loss of section 2, which looks at each image alone.": F.softplus(-real).mean()
+        + F.softplus(fake).mean(),
         "Subtract the logits, not their sigmoids.": -(real.sigmoid() - fake.sigmoid()).sigmoid().log().mean(),
-        "Each real image is compared with its own partner only, not with all.":
-            F.softplus(fake[None] - real[:, None]).mean(),
+        "Each real image is compared with its own partner only, not with all.": F.softplus(
+            fake[None] - real[:, None]
+        ).mean(),
         "This is half of it: the mean over the pairs, once.": F.softplus(-gap).mean() / 2,
         "This only subtracts: sigmoid and logarithm are missing.": -gap.mean(),
     }
     for help_, value in slips.items():
         if torch.isclose(got, value, atol=1e-5):
             raise Wrong(help_)
-    raise Wrong(f"For four pairs the loss is {got:.4g}, not {want:.4g}: take real − fake, its log-sigmoid, and "
-                "minus the mean.")
+    raise Wrong(
+        f"For four pairs the loss is {got:.4g}, not {want:.4g}: take real − fake, its log-sigmoid, and "
+        "minus the mean."
+    )
 
 
 def pair_loss(real, fake):
@@ -118,40 +135,65 @@ def judge_gradient_penalty(answer):
     got = as_tensor(answered, want, "four images")
     if torch.isclose(got, want, atol=1e-5):
         if not answered.requires_grad:
-            raise Wrong("The number is right, but no gradient reaches D's weights: torch.autograd.grad wants "
-                        "create_graph=True, and nothing may be detached.")
+            raise Wrong(
+                "The number is right, but no gradient reaches D's weights: torch.autograd.grad wants "
+                "create_graph=True, and nothing may be detached."
+            )
         (slope,) = torch.autograd.grad(answered, net.weight, allow_unused=True)
         (wanted,) = torch.autograd.grad(gradient_penalty(net, real, fake, eps), net.weight)
         if slope is None or not torch.allclose(slope, wanted, atol=1e-4):
-            raise Wrong("The number is right, but its gradient for D's weights is not: is there a detach on the way?")
+            raise Wrong(
+                "The number is right, but its gradient for D's weights is not: is there a detach on the way?"
+            )
         return
     mixed = eps * real + (1 - eps) * fake
     slopes = {}
-    for name, x in (("between", mixed), ("swapped", eps * fake + (1 - eps) * real), ("real", real), ("fake", fake)):
+    for name, x in (
+        ("between", mixed),
+        ("swapped", eps * fake + (1 - eps) * real),
+        ("real", real),
+        ("fake", fake),
+    ):
         x = x.detach().requires_grad_()
         slopes[name] = torch.autograd.grad(net(x).sum(), x)[0].flatten(1)
     length = {name: slope.norm(dim=1) for name, slope in slopes.items()}
     whole = slopes["between"].norm()
     slips = {
         "ε belongs to the real image, 1 − ε to the made one.": (length["swapped"] - 1).square().mean(),
-        "The gradient is taken at real images, not between real and made ones.": (length["real"] - 1).square().mean(),
-        "The gradient is taken at made images, not between real and made ones.": (length["fake"] - 1).square().mean(),
-        "This is R1's form, the squared norm; here the norm should be 1, not 0.": length["between"].square().mean(),
-        "The root is missing: 1 is subtracted from the squared norm.": (length["between"].square() - 1).square().mean(),
+        "The gradient is taken at real images, not between real and made ones.": (length["real"] - 1)
+        .square()
+        .mean(),
+        "The gradient is taken at made images, not between real and made ones.": (length["fake"] - 1)
+        .square()
+        .mean(),
+        "This is R1's form, the squared norm; here the norm should be 1, not 0.": length["between"]
+        .square()
+        .mean(),
+        "The root is missing: 1 is subtracted from the squared norm.": (length["between"].square() - 1)
+        .square()
+        .mean(),
         "The mean is squared; square for each image first.": (length["between"].mean() - 1).square(),
         "This is the sum over the images; the mean is wanted.": (length["between"] - 1).square().sum(),
         "The square is missing.": (length["between"] - 1).mean(),
         "This is one norm of the whole batch; each image has its own.": (whole - 1).square(),
-        "The scores were averaged before the gradient, which divides it by B; sum them.":
-            (length["between"] / len(real) - 1).square().mean(),
-        "The norm is taken over the channels only; it goes over all numbers of an image.":
-            (slopes["between"].view(4, 3, 2, 2).norm(dim=1) - 1).square().mean(),
+        "The scores were averaged before the gradient, which divides it by B; sum them.": (
+            length["between"] / len(real) - 1
+        )
+        .square()
+        .mean(),
+        "The norm is taken over the channels only; it goes over all numbers of an image.": (
+            slopes["between"].view(4, 3, 2, 2).norm(dim=1) - 1
+        )
+        .square()
+        .mean(),
     }
     for help_, value in slips.items():
         if torch.isclose(got, value, atol=1e-5):
             raise Wrong(help_)
-    raise Wrong(f"For four images the penalty is {got:.4g}, not {want:.4g}: mix, let the mixture ask for gradients, "
-                "differentiate the sum of D's scores, take one norm an image.")
+    raise Wrong(
+        f"For four images the penalty is {got:.4g}, not {want:.4g}: mix, let the mixture ask for gradients, "
+        "differentiate the sum of D's scores, take one norm an image."
+    )
 
 
 def gradient_penalty(D, real, fake, eps):
@@ -170,7 +212,7 @@ EXERCISES = {
         ),
         solution=(5, 64, 16, 16),
         why="64 = 4·2⁴, so there are four transposed convolutions and 16·2⁴ = 256 channels at the start. Two of them "
-            "double 4×4 to 16×16 and halve 256 to 64.",
+        "double 4×4 to 16×16 and halve 256 to 64.",
     ),
     "2": Exercise(
         judge_times_more_probable,
@@ -181,7 +223,7 @@ EXERCISES = {
         ),
         solution=times_more_probable,
         why="D/(1 − D) = p/g, and for a sigmoid this is e^l. So the logit of the best discriminator is log p(x) − "
-            "log g(x): a discriminator estimates a ratio of two probabilities, though nobody can compute either.",
+        "log g(x): a discriminator estimates a ratio of two probabilities, though nobody can compute either.",
     ),
     "3": Exercise(
         judge_pair_loss,
@@ -192,7 +234,7 @@ EXERCISES = {
         ),
         solution=pair_loss,
         why="C scores one image at a time, so it can also score G(z) alone; only the loss looks at a pair. And "
-            "exchanging the two now changes the sign, so nothing is learned from the order.",
+        "exchanging the two now changes the sign, so nothing is learned from the order.",
     ),
     "4": Exercise(
         judge_gradient_penalty,
@@ -203,6 +245,6 @@ EXERCISES = {
         ),
         solution=gradient_penalty,
         why="A slope of 1 between the two clouds is what the best critic of the Wasserstein GAN has. Summing over the "
-            "batch keeps each image's gradient apart; create_graph lets the penalty teach D.",
+        "batch keeps each image's gradient apart; create_graph lets the penalty teach D.",
     ),
 }

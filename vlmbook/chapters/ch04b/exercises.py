@@ -4,7 +4,14 @@ import math
 
 import torch
 
-from vlmbook.notebook.exercises import Exercise, Wrong, as_number, as_tensor, require_trainable, require_values
+from vlmbook.notebook.exercises import (
+    Exercise,
+    Wrong,
+    as_number,
+    as_tensor,
+    require_trainable,
+    require_values,
+)
 
 
 def judge_kl(answer):
@@ -35,7 +42,12 @@ def judge_kl(answer):
 
 
 def judge_kl_between(answer):
-    for m, s, p, r in ((1.0, 2.0, 0.0, 1.0), (0.5, 0.7, -1.0, 3.0), (2.0, 1.5, 2.0, 1.5), (0.0, 1.0, 3.0, 0.5)):
+    for m, s, p, r in (
+        (1.0, 2.0, 0.0, 1.0),
+        (0.5, 0.7, -1.0, 3.0),
+        (2.0, 1.5, 2.0, 1.5),
+        (0.0, 1.0, 3.0, 0.5),
+    ):
         got = as_number(answer(m, s, p, r), f"kl_between({m}, {s}, {p}, {r})")
         want = kl_between(m, s, p, r)
         if abs(got - want) < 1e-5 * max(1, want):
@@ -43,26 +55,32 @@ def judge_kl_between(answer):
         case = f"kl_between({m}, {s}, {p}, {r}) is {got:.4g}, not {want:.4g}."
         slips = {
             "This is the KL of the second to the first; it is not symmetric.": kl_between(p, r, m, s),
-            "The prior's own mean and spread are not used: this is the KL to N(0, 1).": kl_between(m, s, 0.0, 1.0),
-            "The squared distance of the means is measured in units of r: divide it by r² as well.":
-                want + ((m - p) ** 2 - (m - p) ** 2 / r**2) / 2,
+            "The prior's own mean and spread are not used: this is the KL to N(0, 1).": kl_between(
+                m, s, 0.0, 1.0
+            ),
+            "The squared distance of the means is measured in units of r: divide it by r² as well.": want
+            + ((m - p) ** 2 - (m - p) ** 2 / r**2) / 2,
             "The logarithm is of s²/r², twice that of s/r.": want + math.log(s / r) / 2,
             "The factor ½ is missing.": 2 * want,
-            "The prior's mean is not used: it is the distance m − p that counts.":
-                want + (m**2 - (m - p) ** 2) / (2 * r**2),
+            "The prior's mean is not used: it is the distance m − p that counts.": want
+            + (m**2 - (m - p) ** 2) / (2 * r**2),
             "The logarithm has the wrong sign.": want + 2 * math.log(s / r),
             "The −1 is missing: the KL of equal distributions is 0.": want + 0.5,
             "s is to be squared as well, in units of r.": want + (s - s**2) / (2 * r**2),
-            "The squares are measured in units of r², not of r.":
-                (((m - p) ** 2 + s**2) / r - 1 - 2 * math.log(s / r)) / 2,
+            "The squares are measured in units of r², not of r.": (
+                ((m - p) ** 2 + s**2) / r - 1 - 2 * math.log(s / r)
+            )
+            / 2,
         }
         for help_, value in slips.items():
             if abs(got - value) < 1e-5 * max(1, abs(value)):
                 raise Wrong(f"{case} {help_}")
         if got < 0:
             raise Wrong(f"{case} A KL divergence is never negative.")
-        raise Wrong(f"{case} Write log q − log p of both densities, then use E[(z − m)²] = s² and "
-                    "E[(z − p)²] = s² + (m − p)².")
+        raise Wrong(
+            f"{case} Write log q − log p of both densities, then use E[(z − m)²] = s² and "
+            "E[(z − p)²] = s² + (m − p)²."
+        )
 
 
 def kl_between(m, s, p, r):
@@ -84,19 +102,28 @@ def judge_free_bits(answer):
         if torch.allclose(got, want, atol=1e-5):
             continue
         slips = {
-            "You compare each image's KL with the floor; take the mean over the batch first, then the larger.":
-                each.clamp(min=floor).sum(1).mean(),
+            "You compare each image's KL with the floor; take the mean over the batch first, then the larger.": each.clamp(
+                min=floor
+            )
+            .sum(1)
+            .mean(),
             "The floor holds for each latent number, not for their sum.": each.mean(0).sum().clamp(min=floor),
-            "The smaller of both is taken; below the floor the floor is charged.": each.mean(0).clamp(max=floor).sum(),
+            "The smaller of both is taken; below the floor the floor is charged.": each.mean(0)
+            .clamp(max=floor)
+            .sum(),
             "Nothing is charged below the floor; the floor is.": (each.mean(0) - floor).clamp(min=0).sum(),
             "This is the plain KL: the floor does nothing.": each.sum(1).mean(),
             "Over the latent numbers it is a sum, not a mean.": each.mean(0).clamp(min=floor).mean(),
             "Over the batch it is a mean, not a sum.": each.sum(0).clamp(min=floor).sum(),
-            "The mean is over the images, and a floor for each latent number: which axis is which?":
-                each.mean(1).clamp(min=floor).sum(),
+            "The mean is over the images, and a floor for each latent number: which axis is which?": each.mean(
+                1
+            )
+            .clamp(min=floor)
+            .sum(),
             "The factor ½ of the KL is missing.": (2 * each).mean(0).clamp(min=floor).sum(),
-            "Latent numbers below the floor are left out; they are charged the floor.":
-                each.mean(0)[each.mean(0) > floor].sum(),
+            "Latent numbers below the floor are left out; they are charged the floor.": each.mean(0)[
+                each.mean(0) > floor
+            ].sum(),
         }
         for help_, value in slips.items():
             if torch.allclose(got, value, atol=1e-5):
@@ -107,7 +134,7 @@ def judge_free_bits(answer):
 
 
 def free_bits(mu, logvar, floor):
-    each = (mu.square() + logvar.exp() - 1 - logvar) / 2               # (B, Z)
+    each = (mu.square() + logvar.exp() - 1 - logvar) / 2  # (B, Z)
     return each.mean(0).clamp(min=floor).sum()
 
 
@@ -123,18 +150,25 @@ def judge_bound(answer):
         if torch.allclose(got, want):
             continue
         if not got.isfinite().all():
-            raise Wrong(f"For log p(x | z) near {shift:g} this is {got[0].item():g}: exp of that is 0 in the computer. "
-                        "torch.logsumexp takes the largest out first.")
+            raise Wrong(
+                f"For log p(x | z) near {shift:g} this is {got[0].item():g}: exp of that is 0 in the computer. "
+                "torch.logsumexp takes the largest out first."
+            )
         weights = fit + prior - q
         slips = {
-            "This is the mean of the logarithms, the ELBO; wanted is the logarithm of the mean.": weights.mean(0),
-            "This is the sum of the weights; divide by k inside of the logarithm: minus log k.": weights.logsumexp(0),
+            "This is the mean of the logarithms, the ELBO; wanted is the logarithm of the mean.": weights.mean(
+                0
+            ),
+            "This is the sum of the weights; divide by k inside of the logarithm: minus log k.": weights.logsumexp(
+                0
+            ),
             "The weight divides by q: minus log q.": (fit + prior + q).logsumexp(0) - math.log(k),
             "log p(z) is missing in the weights.": (fit - q).logsumexp(0) - math.log(k),
             "log q(z | x) is missing in the weights.": (fit + prior).logsumexp(0) - math.log(k),
-            "Only log p(x | z) is used: z was drawn from q, not from the prior.": fit.logsumexp(0) - math.log(k),
-            "The number of draws is the first size of the tables, the batch the second.":
-                weights.logsumexp(0) - math.log(batch),
+            "Only log p(x | z) is used: z was drawn from q, not from the prior.": fit.logsumexp(0)
+            - math.log(k),
+            "The number of draws is the first size of the tables, the batch the second.": weights.logsumexp(0)
+            - math.log(batch),
             "Divide by k inside of the logarithm; outside, it is minus log k.": weights.logsumexp(0) / k,
             "This is the largest weight, not their mean.": weights.amax(0),
         }
@@ -168,7 +202,7 @@ EXERCISES = {
         ),
         solution=kl_between,
         why="Only how far the means lie apart and how the spreads compare counts, both in units of the prior's spread: "
-            "so it is the KL of N((m − p)/r, (s/r)²) to N(0, 1).",
+        "so it is the KL of N((m − p)/r, (s/r)²) to N(0, 1).",
     ),
     "3": Exercise(
         judge_free_bits,
@@ -179,7 +213,7 @@ EXERCISES = {
         ),
         solution=free_bits,
         why="A latent number below the floor gets no gradient from the KL, so it is free to say so much. It is a "
-            "remedy against collapse that needs no warm-up.",
+        "remedy against collapse that needs no warm-up.",
     ),
     "4": Exercise(
         judge_bound,
@@ -190,6 +224,6 @@ EXERCISES = {
         ),
         solution=bound,
         why="With k = 1 this is one draw of the ELBO. With more, good draws outweigh bad ones, and the bound rises "
-            "towards log p(x).",
+        "towards log p(x).",
     ),
 }

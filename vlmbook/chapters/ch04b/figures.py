@@ -1,5 +1,5 @@
-"""Chapter 4b: the bound over one latent number, the book's diagram and the mended one, rows of images, a map of the
-latent plane with a decoder beside it, the price of beta, and likelihoods of foreign images."""
+"""Chapter 4b: the bound over one latent number, the book's diagram and the mended one, rows of images, a map
+of the latent plane with a decoder beside it, the price of beta, and likelihoods of foreign images."""
 
 import math
 from itertools import pairwise
@@ -12,7 +12,11 @@ from vlmbook import plot
 from vlmbook.vae import kl_to_standard_normal, log_normal, mean_image
 
 # The model of section 3: p(x_i = 1 | z) = sigmoid(w_i z + b_i), one latent number, three pixels.
-WEIGHT, BIAS, IMAGE = torch.tensor([4.0, 2.0, -3.0]), torch.tensor([0.0, -2.0, 1.0]), torch.tensor([1.0, 1.0, 0.0])
+WEIGHT, BIAS, IMAGE = (
+    torch.tensor([4.0, 2.0, -3.0]),
+    torch.tensor([0.0, -2.0, 1.0]),
+    torch.tensor([1.0, 1.0, 0.0]),
+)
 GRID, STEP = torch.linspace(-20, 20, 8001, dtype=torch.float64), 0.005
 
 
@@ -23,7 +27,9 @@ def log_p_of_toy(z, x=IMAGE):
 
 
 def bound_of_toy(mu, sigma, x=IMAGE):
-    """float, float -> log p(x), the ELBO of q = N(mu, sigma²), and KL(q || p(z | x)): sums over a grid of z."""
+    """float, float -> log p(x), the ELBO of q = N(mu, sigma²), and KL(q || p(z | x)): sums over a grid of
+    z.
+    """
     mu, logvar = torch.tensor([[float(mu)], [2 * math.log(sigma)]], dtype=torch.float64)
     joint = log_p_of_toy(GRID, x) + log_normal(GRID[:, None], torch.zeros(1), torch.zeros(1))
     log_p = joint.logsumexp(0) + math.log(STEP)
@@ -48,8 +54,14 @@ def draw_bound(figure, mu=0.0, sigma=1.0):
     log_p, elbo, gap = bound_of_toy(mu, sigma)
     low = min(-6.0, elbo * 1.25)
     bars.bar([0, 1], [log_p - low, elbo - low], bottom=low, color=[plot.BLUE, plot.ORANGE], width=0.6)
-    bars.set(xticks=[0, 1], xticklabels=["log p(x)", "ELBO"], ylabel="nats", ylim=(low, 0), xlim=(-0.6, 1.6),
-             title=f"gap {gap:.2f} nats")
+    bars.set(
+        xticks=[0, 1],
+        xticklabels=["log p(x)", "ELBO"],
+        ylabel="nats",
+        ylim=(low, 0),
+        xlim=(-0.6, 1.6),
+        title=f"gap {gap:.2f} nats",
+    )
 
 
 def draw_gradients(figure, sizes, variances):
@@ -64,10 +76,29 @@ def draw_gradients(figure, sizes, variances):
 
 
 # name: (place, colour); the boxes of the mended diagram.
-NODES = {"x": (0, 0), "Enc": (0.85, 0), "μ, log σ²": (2.1, 0), "z": (3.25, 0), "Dec": (4.15, 0), "p(x | z)": (5.35, 0),
-         "x'": (6.4, 0), "ε": (3.25, 1), "KL": (2.1, 1), "−log p(x | z)": (5.35, 1)}
-EDGES = [("x", "Enc"), ("Enc", "μ, log σ²"), ("μ, log σ²", "z"), ("ε", "z"), ("z", "Dec"), ("Dec", "p(x | z)"),
-         ("p(x | z)", "x'"), ("μ, log σ²", "KL"), ("p(x | z)", "−log p(x | z)")]
+NODES = {
+    "x": (0, 0),
+    "Enc": (0.85, 0),
+    "μ, log σ²": (2.1, 0),
+    "z": (3.25, 0),
+    "Dec": (4.15, 0),
+    "p(x | z)": (5.35, 0),
+    "x'": (6.4, 0),
+    "ε": (3.25, 1),
+    "KL": (2.1, 1),
+    "−log p(x | z)": (5.35, 1),
+}
+EDGES = [
+    ("x", "Enc"),
+    ("Enc", "μ, log σ²"),
+    ("μ, log σ²", "z"),
+    ("ε", "z"),
+    ("z", "Dec"),
+    ("Dec", "p(x | z)"),
+    ("p(x | z)", "x'"),
+    ("μ, log σ²", "KL"),
+    ("p(x | z)", "−log p(x | z)"),
+]
 PRINTED = ["x", "E", "μ, σ²", "D", "x'"]
 
 
@@ -82,8 +113,13 @@ def draw_diagrams(figure):
     for name, place in [*chain.items(), *NODES.items()]:
         random, loss = name in ("ε", "z") or (name == "x'" and place[1] == 0), name in ("KL", "−log p(x | z)")
         colour = plot.ORANGE if random else plot.GREEN if loss else plot.BLUE
-        axes.text(*place, name, ha="center", va="center", bbox=dict(boxstyle="round", facecolor="white",
-                                                                   edgecolor=colour, linewidth=1.5))
+        axes.text(
+            *place,
+            name,
+            ha="center",
+            va="center",
+            bbox=dict(boxstyle="round", facecolor="white", edgecolor=colour, linewidth=1.5),
+        )
     axes.text(-0.75, 2, "printed", ha="right", va="center")
     axes.text(-0.75, 0, "mended", ha="right", va="center")
     axes.set(xlim=(-1.7, 6.8), ylim=(-0.5, 2.5))
@@ -93,8 +129,12 @@ def draw_diagrams(figure):
 def _arrow(axes, start, end, before, after):
     """From the edge of one box to that of the other; boxes are as wide as their names."""
     room = [8 + 3.2 * len(name) if start[1] == end[1] else 14 for name in (before, after)]
-    axes.annotate("", end, start, arrowprops=dict(arrowstyle="->", color="black", linewidth=1.2, shrinkA=room[0],
-                                                  shrinkB=room[1]))
+    axes.annotate(
+        "",
+        end,
+        start,
+        arrowprops=dict(arrowstyle="->", color="black", linewidth=1.2, shrinkA=room[0], shrinkB=room[1]),
+    )
 
 
 def draw_edges(figure, edges, predictions):
@@ -112,7 +152,9 @@ def draw_curves(figure, curves, baselines):
     """A list of ELBOs in bits by epoch for each seed, {name: bits}: learning curves over level lines."""
     axes = figure.subplots()
     for seed, curve in enumerate(curves):
-        axes.plot(range(1, len(curve) + 1), curve, color=plot.BLUE, label="VAE, three seeds" if seed == 0 else None)
+        axes.plot(
+            range(1, len(curve) + 1), curve, color=plot.BLUE, label="VAE, three seeds" if seed == 0 else None
+        )
     for (name, value), style in zip(baselines.items(), ("--", ":"), strict=True):
         axes.axhline(value, color=plot.GREY, linestyle=style, label=name)
     top = max(baselines.values()) * 1.15
@@ -135,11 +177,13 @@ def side_by_side(images, gap=1):
 
 
 def draw_plane(figure, net, codes, labels, side=9, reach=2.2):
-    """A VAE of two latents, (n, 2), (n,): where the images lie, each as its label; what the plane decodes to."""
+    """A VAE of two latents, (n, 2), (n,): where the images lie, each as its label; what the plane decodes
+    to.
+    """
     places, grid = figure.subplots(1, 2)
     _scatter(places, codes, labels)
     axis = torch.linspace(-reach, reach, side)
-    z = torch.cartesian_prod(axis.flip(0), axis).flip(1)                   # rows from above, z1 to the right
+    z = torch.cartesian_prod(axis.flip(0), axis).flip(1)  # rows from above, z1 to the right
     decoded = decoded_means(net, z)
     height, width = decoded.shape[2:]
     tiles = F.pad(decoded, (0, 1, 0, 1), value=1.0)[:, 0].view(side, side, height + 1, width + 1)
@@ -150,7 +194,9 @@ def draw_plane(figure, net, codes, labels, side=9, reach=2.2):
 
 
 def draw_pad(figure, net, codes, labels, z1=0.0, z2=0.0):
-    """Where images lie on the plane and a cross at (z1, z2); what is decoded there, and how sure each pixel is."""
+    """Where images lie on the plane and a cross at (z1, z2); what is decoded there, and how sure each pixel
+    is.
+    """
     places, decoded, spread = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
     _scatter(places, codes, labels)
     places.plot([z1], [z2], "+", color="black", markersize=16, markeredgewidth=3)
@@ -168,13 +214,29 @@ def draw_pad(figure, net, codes, labels, z1=0.0, z2=0.0):
 
 def _scatter(axes, codes, labels):
     """Each image's mean code, written as its label."""
-    colours = ["#000000", "#E69F00", "#56B4E9", "#009E73", "#B59F00", "#0072B2", "#D55E00", "#CC79A7", "#777777",
-               "#7A4DA0"]
+    colours = [
+        "#000000",
+        "#E69F00",
+        "#56B4E9",
+        "#009E73",
+        "#B59F00",
+        "#0072B2",
+        "#D55E00",
+        "#CC79A7",
+        "#777777",
+        "#7A4DA0",
+    ]
     for label in labels.unique().tolist():
         x, y = codes[labels == label].T
         axes.scatter(x, y, marker=f"${label}$", s=32, color=colours[label % 10], linewidth=0.3)
-    axes.set(xlim=(-3.3, 3.3), ylim=(-3.3, 3.3), aspect="equal", xlabel="$z_1$", ylabel="$z_2$",
-             title="where the images lie")
+    axes.set(
+        xlim=(-3.3, 3.3),
+        ylim=(-3.3, 3.3),
+        aspect="equal",
+        xlabel="$z_1$",
+        ylabel="$z_2$",
+        title="where the images lie",
+    )
 
 
 @torch.no_grad()
@@ -188,14 +250,24 @@ def draw_trade(figure, sweep):
     plane, active = figure.subplots(1, 2, width_ratios=(1.6, 1))
     middle = torch.stack([each.mean(0) for each in sweep.values()]).numpy()
     spread = torch.stack([each.std(0) for each in sweep.values()]).numpy()
-    plane.errorbar(middle[:, 1], middle[:, 0], xerr=spread[:, 1], yerr=spread[:, 0], fmt="o-", color=plot.BLUE)
+    plane.errorbar(
+        middle[:, 1], middle[:, 0], xerr=spread[:, 1], yerr=spread[:, 0], fmt="o-", color=plot.BLUE
+    )
     for beta, (fit, kl, *_) in zip(sweep, middle.tolist(), strict=True):
         plane.annotate(f"β = {beta:g}", (kl, fit), (6, 5), textcoords="offset points")
-    plane.set(xlabel="KL, bits a pixel", ylabel="−log p(x | z), bits a pixel", xlim=(None, middle[:, 1].max() * 1.22),
-              ylim=(None, middle[:, 0].max() * 1.08))
+    plane.set(
+        xlabel="KL, bits a pixel",
+        ylabel="−log p(x | z), bits a pixel",
+        xlim=(None, middle[:, 1].max() * 1.22),
+        ylim=(None, middle[:, 0].max() * 1.08),
+    )
     active.bar(range(len(sweep)), middle[:, 2], yerr=spread[:, 2], color=plot.ORANGE, capsize=4)
-    active.set(xticks=range(len(sweep)), xticklabels=[f"{beta:g}" for beta in sweep], xlabel="β",
-               ylabel="active latents")
+    active.set(
+        xticks=range(len(sweep)),
+        xticklabels=[f"{beta:g}" for beta in sweep],
+        xlabel="β",
+        ylabel="active latents",
+    )
 
 
 def draw_beta(figure, images, shown, beta=1):
@@ -205,10 +277,12 @@ def draw_beta(figure, images, shown, beta=1):
 
 
 def draw_foreign(figure, examples, bits, known):
-    """{name: (n, 1, H, W)}, {name: (n,) bits a pixel}, one of the names: a few images and the scores of all."""
+    """{name: (n, 1, H, W)}, {name: (n,) bits a pixel}, one of the names: a few images and the scores of
+    all.
+    """
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.5))
     names = list(examples)
-    few = {name: images[::max(1, len(images) // 4)][:4] for name, images in examples.items()}
+    few = {name: images[:: max(1, len(images) // 4)][:4] for name, images in examples.items()}
     sheet = torch.cat([F.pad(side_by_side(few[name]), (0, 0, 0, 1), value=1.0) for name in names])
     plot.image(left, sheet)
     height = examples[known].shape[2] + 1
@@ -217,11 +291,21 @@ def draw_foreign(figure, examples, bits, known):
     for row, name in enumerate(names):
         values = bits[name]
         colour = plot.BLUE if name == known else plot.ORANGE
-        right.plot(values, np.full(len(values), row) + np.linspace(-0.25, 0.25, len(values)), ".", color=colour,
-                   markersize=3)
+        right.plot(
+            values,
+            np.full(len(values), row) + np.linspace(-0.25, 0.25, len(values)),
+            ".",
+            color=colour,
+            markersize=3,
+        )
     right.axvspan(*np.quantile(bits[known], (0.05, 0.95)), color=plot.BLUE, alpha=0.15)
-    right.set(yticks=range(len(names)), yticklabels=[], ylim=(len(names) - 0.5, -0.5), xscale="log",
-              xlabel="bits a pixel")
+    right.set(
+        yticks=range(len(names)),
+        yticklabels=[],
+        ylim=(len(names) - 0.5, -0.5),
+        xscale="log",
+        xlabel="bits a pixel",
+    )
     ticks = [tick for tick in (0.5, 1, 2, 4, 8, 16) if tick > min(v.min() for v in bits.values()) * 0.8]
     right.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     right.minorticks_off()

@@ -1,10 +1,17 @@
 """Exercises of chapter 4c, GPT."""
 
-
 import torch
 
-from vlmbook.notebook.exercises import Exercise, Wrong, as_number, as_shape, as_tensor, require_returned, require_values
 from vlmbook.gpt import GPT
+from vlmbook.notebook.exercises import (
+    Exercise,
+    Wrong,
+    as_number,
+    as_shape,
+    as_tensor,
+    require_returned,
+    require_values,
+)
 
 
 def judge_cached_keys(answer):
@@ -19,8 +26,10 @@ def judge_cached_keys(answer):
     if heads != 4:
         raise Wrong(f"{heads} heads? The network was made with heads=4.")
     if size in (64, 192):
-        raise Wrong(f"Size {size}: the width of 64 is shared out among the heads; keys are counted without queries and "
-                    "values.")
+        raise Wrong(
+            f"Size {size}: the width of 64 is shared out among the heads; keys are counted without queries and "
+            "values."
+        )
     if size != 16:
         raise Wrong(f"Size {size}: each of 4 heads gets an equal part of the width 64.")
     if places == 20:
@@ -43,7 +52,9 @@ def judge_scores(answer):
         if got == n**2 and cache:
             raise Wrong(f"{case} The first place meets only itself, and the t-th meets t: not n each time.")
         if got == n**2:
-            raise Wrong(f"{case} That is one pass over all places, as in training. Drawing takes a pass a pixel.")
+            raise Wrong(
+                f"{case} That is one pass over all places, as in training. Drawing takes a pass a pixel."
+            )
         if got == n**3:
             raise Wrong(f"{case} The t-th pass has t places, not n.")
         if got in (n, n * (n + 1) // 2) and not cache:
@@ -55,7 +66,9 @@ def judge_scores(answer):
         if got == n * (n - 1) // 2:
             raise Wrong(f"{case} Each place meets itself as well.")
         if got == scores(n + 1, cache):
-            raise Wrong(f"{case} The last pixel is drawn and not read: n passes, the first of them over the class.")
+            raise Wrong(
+                f"{case} The last pixel is drawn and not read: n passes, the first of them over the class."
+            )
         if got == scores(n - 1, cache):
             raise Wrong(f"{case} The pass over the class alone counts too; it gives the first pixel.")
         raise Wrong(f"{case} Pass t, from 1 to {n}, holds t places: how many pairs are new in it?")
@@ -78,19 +91,27 @@ def judge_min_p(answer):
         if torch.equal(kept, wanted):
             if torch.allclose(got[kept], want[kept], atol=1e-5):
                 continue
-            raise Wrong("The right levels are kept, but their logits have changed; only the others become −inf.")
+            raise Wrong(
+                "The right levels are kept, but their logits have changed; only the others become −inf."
+            )
         if torch.equal(kept, logits >= share * logits.amax(-1, keepdim=True)):
             raise Wrong("You compare logits. The rule is about probabilities: softmax first.")
         if torch.equal(kept, p > share * p.amax(-1, keepdim=True)):
             raise Wrong("The bound itself is kept: >=, not >.")
         if torch.equal(kept, p >= share):
-            raise Wrong(f"At {case} you keep p >= {share}. The bound is {share} times the largest p of the row.")
+            raise Wrong(
+                f"At {case} you keep p >= {share}. The bound is {share} times the largest p of the row."
+            )
         if torch.equal(kept, ~wanted):
             raise Wrong("You keep the unlikely ones, and drop the others.")
         if torch.equal(kept, p >= share * p.max()):
-            raise Wrong("You compare with the largest of the whole batch; each row has its own likeliest level.")
+            raise Wrong(
+                "You compare with the largest of the whole batch; each row has its own likeliest level."
+            )
         if kept.all() and torch.equal(got > logits - 1, wanted):
-            raise Wrong("What is left out needs −inf: exp of 0, or of a large negative number, still has a share.")
+            raise Wrong(
+                "What is left out needs −inf: exp of 0, or of a large negative number, still has a share."
+            )
         if not kept.any(-1).all():
             raise Wrong(f"At {case} nothing is left in some row. The likeliest level always stays.")
         row = (kept != wanted).any(-1).nonzero()[0, 0]
@@ -107,7 +128,11 @@ def judge_mask_for(answer):
         order = torch.tensor(order)
         got = answer(order.clone())
         require_returned(got)
-        if isinstance(got, torch.Tensor) and got.dtype != torch.bool and got.unique().tolist() in ([0, 1], [1]):
+        if (
+            isinstance(got, torch.Tensor)
+            and got.dtype != torch.bool
+            and got.unique().tolist() in ([0, 1], [1])
+        ):
             raise Wrong(f"True and False are wanted, this is {got.dtype}; put .bool() behind it.")
         want, case = mask_for(order), f"order {order.tolist()}"
         got = as_tensor(got, want, case)
@@ -121,18 +146,24 @@ def judge_mask_for(answer):
         if torch.equal(got, ~want):
             raise Wrong("True is what may be seen; you mark what may not.")
         if torch.equal(got, torch.ones(n, n).tril().bool()):
-            raise Wrong(f"For {case} you give the mask of row by row; rows and columns are places, and when each is "
-                        "written is in `order`.")
+            raise Wrong(
+                f"For {case} you give the mask of row by row; rows and columns are places, and when each is "
+                "written is in `order`."
+            )
         if torch.equal(got, order[:, None] >= order):
-            raise Wrong("You compare the entries of `order`, which are places. Compare when each place is written: "
-                        "its rank, order.argsort().")
+            raise Wrong(
+                "You compare the entries of `order`, which are places. Compare when each place is written: "
+                "its rank, order.argsort()."
+            )
         i, j = (got != want).nonzero()[0].tolist()
-        raise Wrong(f"For {case} may place {i} see place {j}? {'Yes' if want[i, j] else 'No'}: which of them is "
-                    "written first?")
+        raise Wrong(
+            f"For {case} may place {i} see place {j}? {'Yes' if want[i, j] else 'No'}: which of them is "
+            "written first?"
+        )
 
 
 def mask_for(order):
-    rank = order.argsort()                   # when is each place written?
+    rank = order.argsort()  # when is each place written?
     return rank[:, None] >= rank
 
 
@@ -152,14 +183,16 @@ def judge_classes_from(answer):
         if known < 6 and torch.allclose(got, terms.sum(-1).softmax(-1), atol=1e-4):
             raise Wrong(f"At {case} all tokens are used. The rest of the image is not known yet.")
         if known and torch.allclose(got, terms[..., :known].mean(-1).softmax(-1), atol=1e-4):
-            raise Wrong("You take the mean of the log-probabilities over the tokens; the chain rule wants their sum.")
+            raise Wrong(
+                "You take the mean of the log-probabilities over the tokens; the chain rule wants their sum."
+            )
         if torch.allclose(got, terms[..., :known].sum(-1), atol=1e-4):
             raise Wrong("These are log p(x | c). Bayes' rule: exp, and divide by the sum over the classes.")
         if torch.allclose(got, terms[..., :known].sum(-1).exp(), atol=1e-4):
             raise Wrong("These are p(x | c), which do not sum to 1 over the classes: divide by their sum.")
         if torch.allclose(got, terms[..., :known].sum(-1).softmax(0), atol=1e-4):
             raise Wrong("The softmax runs over the images; the classes are axis 1.")
-        if known < 6 and torch.allclose(got, terms[..., :known + 1].sum(-1).softmax(-1), atol=1e-4):
+        if known < 6 and torch.allclose(got, terms[..., : known + 1].sum(-1).softmax(-1), atol=1e-4):
             raise Wrong(f"At {case} you use {known + 1} tokens.")
         if known and torch.allclose(got, terms[..., known - 1].softmax(-1), atol=1e-4):
             raise Wrong("You use the last known token alone; all known ones tell of the class.")
@@ -195,7 +228,7 @@ EXERCISES = {
         ),
         solution=(3, 4, 21, 16),
         why="Three images, four heads, 21 places (the class is one), and 64/4 numbers a head. The values are as many, "
-            "and the other block has its own: 2·2·3·4·21·16 numbers in all.",
+        "and the other block has its own: 2·2·3·4·21·16 numbers in all.",
     ),
     "2": Exercise(
         judge_scores,
@@ -206,18 +239,18 @@ EXERCISES = {
         ),
         solution=scores,
         why="With the cache n(n+1)/2, without it n(n+1)(2n+1)/6, which is (2n+1)/3 times as many: 43 times for 64 "
-            "pixels and 523 times for 784.",
+        "pixels and 523 times for 784.",
     ),
     "3": Exercise(
         judge_min_p,
         hints=(
             "The rule is about probabilities. How do you get them from logits?",
             "p.amax(-1, keepdim=True) is the largest of each row; the bound is share times that.",
-            "logits.masked_fill(p < share * p.amax(-1, keepdim=True), float(\"-inf\"))",
+            'logits.masked_fill(p < share * p.amax(-1, keepdim=True), float("-inf"))',
         ),
         solution=min_p,
         why="Where the network is sure, few levels stay; where it is not, many do. Top-k keeps as many in both cases. "
-            "In logits it is a distance: within −log(share) of the largest.",
+        "In logits it is a distance: within −log(share) of the largest.",
     ),
     "4": Exercise(
         judge_mask_for,
@@ -228,7 +261,7 @@ EXERCISES = {
         ),
         solution=mask_for,
         why="The chain rule holds in any order, so each order gives an exact likelihood of its own. For 0, 1, 2, … "
-            "rank is the place, and this is the triangle of section 3.",
+        "rank is the place, and this is the triangle of section 3.",
     ),
     "5": Exercise(
         judge_classes_from,
@@ -240,6 +273,6 @@ EXERCISES = {
         ),
         solution=classes_from,
         why="Thanks to the mask the first terms do not depend on what comes later, so one pass over the whole image "
-            "gives the posterior after every row.",
+        "gives the posterior after every row.",
     ),
 }

@@ -7,8 +7,9 @@ from vlmbook.notebook.exercises import Exercise, Wrong, as_number, as_shape, as_
 
 
 def judge_offset_map(answer):
-    batch, channels, height, width = got = as_shape(answer, "the backbone halves three times, and 96 and 160 are "
-                                                            "divisible by 8")
+    batch, channels, height, width = got = as_shape(
+        answer, "the backbone halves three times, and 96 and 160 are divisible by 8"
+    )
     if got == (2, 12, 20, 24):
         raise Wrong("Channels come second: (B, C, H, W).")
     if got == (2, 24, 20, 12):
@@ -24,8 +25,10 @@ def judge_offset_map(answer):
     if channels == 5 * 24:
         raise Wrong("The RPN knows no classes: only the head's offsets are one set a class.")
     if channels == 20:
-        raise Wrong("20 is 4·(2 + 3), or four for each class. 2 sizes and 3 ratios make every pair of them, 2·3 "
-                    "anchors, and the RPN knows no classes.")
+        raise Wrong(
+            "20 is 4·(2 + 3), or four for each class. 2 sizes and 3 ratios make every pair of them, 2·3 "
+            "anchors, and the RPN knows no classes."
+        )
     if channels != 24:
         raise Wrong(f"{channels} channels: count the anchors at one place, and what each of them is told.")
 
@@ -59,10 +62,12 @@ def judge_soft_nms(answer):
     low = torch.rand(9, 2, generator=generator) * 9
     some = torch.cat([low, low + 10 + 8 * torch.rand(9, 2, generator=generator)], dim=1)
     chain = torch.tensor([[10.0, 0, 50, 40], [0, 0, 40, 40], [20, 0, 60, 40]])
-    cases = {"nine boxes, sigma 0.3": (some, torch.rand(9, generator=generator), 0.3),
-             "a chain of three": (chain, torch.tensor([0.8, 0.9, 0.7]), 0.5),
-             "two equal boxes": (torch.tensor([[0.0, 0, 5, 5], [0, 0, 5, 5]]), torch.tensor([0.6, 0.9]), 0.5),
-             "two far boxes": (torch.tensor([[0.0, 0, 5, 5], [20, 20, 30, 30]]), torch.tensor([0.3, 0.8]), 0.5)}
+    cases = {
+        "nine boxes, sigma 0.3": (some, torch.rand(9, generator=generator), 0.3),
+        "a chain of three": (chain, torch.tensor([0.8, 0.9, 0.7]), 0.5),
+        "two equal boxes": (torch.tensor([[0.0, 0, 5, 5], [0, 0, 5, 5]]), torch.tensor([0.6, 0.9]), 0.5),
+        "two far boxes": (torch.tensor([[0.0, 0, 5, 5], [20, 20, 30, 30]]), torch.tensor([0.3, 0.8]), 0.5),
+    }
     for case, (boxes, scores, sigma) in cases.items():
         got = answer(boxes.clone(), scores.clone(), sigma)
         want = soft_nms(boxes, scores, sigma)
@@ -73,23 +78,37 @@ def judge_soft_nms(answer):
         if torch.allclose(got, want.sort(descending=True).values, atol=1e-5):
             raise Wrong(f"For {case} the scores are sorted. Give them in the order of the boxes.")
         if got[best] < want[best] - 1e-6:
-            raise Wrong(f"For {case} the best box loses score. Only the others are lowered; leave it as it is.")
+            raise Wrong(
+                f"For {case} the best box loses score. Only the others are lowered; leave it as it is."
+            )
         if torch.allclose(got, scores):
             raise Wrong(f"For {case} nothing was lowered.")
         if ((got - scores).abs() < 1e-6).sum() + (got == 0).sum() == len(got):
-            raise Wrong(f"For {case} boxes are dropped, or left as they are: that is NMS. Here scores are multiplied.")
-        first = scores * torch.where(torch.arange(len(scores)) == best, 1.0, (-iou[best]**2 / sigma).exp())
+            raise Wrong(
+                f"For {case} boxes are dropped, or left as they are: that is NMS. Here scores are multiplied."
+            )
+        first = scores * torch.where(
+            torch.arange(len(scores)) == best, 1.0, (-(iou[best] ** 2) / sigma).exp()
+        )
         if torch.allclose(got, first, atol=1e-5):
-            raise Wrong(f"For {case} only the first box lowers the others. Go on with the best of what is left.")
+            raise Wrong(
+                f"For {case} only the first box lowers the others. Go on with the best of what is left."
+            )
         if torch.allclose(got, _decay(boxes, scores, lambda x, sigma=sigma: (-x / sigma).exp()), atol=1e-5):
             raise Wrong(f"For {case} the IoU is not squared.")
-        if torch.allclose(got, _decay(boxes, scores, lambda x, sigma=sigma: (-x**2 * sigma).exp()), atol=1e-5):
+        if torch.allclose(
+            got, _decay(boxes, scores, lambda x, sigma=sigma: (-(x**2) * sigma).exp()), atol=1e-5
+        ):
             raise Wrong(f"For {case} you multiply by sigma in the exponent; divide by it.")
         if torch.allclose(got, _decay(boxes, scores, lambda x: 1 - x), atol=1e-5):
-            raise Wrong(f"For {case} you multiply by 1 − IoU, the paper's linear kind; the Gaussian one is wanted.")
+            raise Wrong(
+                f"For {case} you multiply by 1 − IoU, the paper's linear kind; the Gaussian one is wanted."
+            )
         if torch.allclose(got, _in_old_order(boxes, scores, sigma), atol=1e-5):
-            raise Wrong(f"For {case} you keep to the order of the first scores. Each time the best by the *lowered* "
-                        "scores comes next.")
+            raise Wrong(
+                f"For {case} you keep to the order of the first scores. Each time the best by the *lowered* "
+                "scores comes next."
+            )
         require_values(got, want, case)
 
 
@@ -105,8 +124,8 @@ def _decay(boxes, scores, factor):
 def _in_old_order(boxes, scores, sigma):
     order, scores = scores.argsort(descending=True).tolist(), scores.clone()
     for place, best in enumerate(order):
-        rest = order[place + 1:]
-        scores[rest] *= (-box_iou(boxes[[best]], boxes[rest])[0] ** 2 / sigma).exp()
+        rest = order[place + 1 :]
+        scores[rest] *= (-(box_iou(boxes[[best]], boxes[rest])[0] ** 2) / sigma).exp()
     return scores
 
 
@@ -115,18 +134,24 @@ def soft_nms(boxes, scores, sigma=0.5):
     while left:
         best = max(left, key=lambda i: scores[i].item())
         left.remove(best)
-        scores[left] *= (-box_iou(boxes[[best]], boxes[left])[0] ** 2 / sigma).exp()
+        scores[left] *= (-(box_iou(boxes[[best]], boxes[left])[0] ** 2) / sigma).exp()
     return scores
 
 
 def judge_giou(answer):
     a = torch.tensor([[0.0, 0, 4, 4], [0, 0, 4, 4], [0, 0, 2, 2], [0, 0, 4, 4], [1, 2, 7, 5]])
     b = torch.tensor([[0.0, 0, 4, 4], [2, 1, 6, 5], [6, 6, 8, 8], [4, 0, 8, 4], [2, 3, 4, 9]])
-    cases = {"one box twice": 0, "two that overlap": 1, "two far apart": 2, "two that touch": 3, "a wide and a high": 4}
+    cases = {
+        "one box twice": 0,
+        "two that overlap": 1,
+        "two far apart": 2,
+        "two that touch": 3,
+        "a wide and a high": 4,
+    }
     want = giou(a, b)
     got = as_tensor(answer(a.clone(), b.clone()), want, "five pairs")
     iou = box_iou(a, b).diagonal()
-    area = lambda x: (x[:, 2] - x[:, 0]) * (x[:, 3] - x[:, 1])     # noqa: E731
+    area = lambda x: (x[:, 2] - x[:, 0]) * (x[:, 3] - x[:, 1])  # noqa: E731
     around = area(torch.cat([torch.minimum(a, b)[:, :2], torch.maximum(a, b)[:, 2:]], dim=1))
     union = (area(a) + area(b)) / (1 + iou)
     if torch.allclose(got, iou, atol=1e-5):
@@ -142,20 +167,24 @@ def judge_giou(answer):
     for case, i in cases.items():
         if abs(got[i] - want[i]) > 1e-4:
             if case == "two far apart" and abs(got[i] - _unclamped(a, b)[i]) < 1e-4:
-                raise Wrong("For two far apart the overlap is not 0: a negative width times a negative height is "
-                            "positive. Clamp each at 0.")
+                raise Wrong(
+                    "For two far apart the overlap is not 0: a negative width times a negative height is "
+                    "positive. Clamp each at 0."
+                )
             raise Wrong(f"For {case} it is {got[i]:.4g}, not {want[i]:.4g}.")
 
 
 def _unclamped(a, b):
-    both, around = ((f(a, b)[:, 2:] - g(a, b)[:, :2]).prod(1) for f, g in
-                    ((torch.minimum, torch.maximum), (torch.maximum, torch.minimum)))
+    both, around = (
+        (f(a, b)[:, 2:] - g(a, b)[:, :2]).prod(1)
+        for f, g in ((torch.minimum, torch.maximum), (torch.maximum, torch.minimum))
+    )
     union = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - both
     return both / union - (around - union) / around
 
 
 def giou(a, b):
-    area = lambda x: (x[:, 2] - x[:, 0]) * (x[:, 3] - x[:, 1])     # noqa: E731
+    area = lambda x: (x[:, 2] - x[:, 0]) * (x[:, 3] - x[:, 1])  # noqa: E731
     both = (torch.minimum(a, b)[:, 2:] - torch.maximum(a, b)[:, :2]).clamp(min=0).prod(1)
     union = area(a) + area(b) - both
     around = (torch.maximum(a, b)[:, 2:] - torch.minimum(a, b)[:, :2]).prod(1)
@@ -172,7 +201,7 @@ EXERCISES = {
         ),
         solution=(2, 24, 12, 20),
         why="Two images, four offsets for each of six anchors, 96/8 × 160/8 places. The five classes play no part: the "
-            "RPN only knows things from background.",
+        "RPN only knows things from background.",
     ),
     "2": Exercise(
         judge_shifted_iou,
@@ -183,7 +212,7 @@ EXERCISES = {
         ),
         solution=shifted_iou,
         why="(w − d)/(w + d) reaches 0.5 at d = w/3: a box 30 wide may be 10 pixels off, sideways alone. In both "
-            "directions at once it may be far less.",
+        "directions at once it may be far less.",
     ),
     "3": Exercise(
         judge_soft_nms,
@@ -195,7 +224,7 @@ EXERCISES = {
         ),
         solution=soft_nms,
         why="A double with IoU 0.9 keeps a fifth of its score at sigma 0.5, a neighbour with 0.3 over four fifths. "
-            "In a crowd, where things overlap, that saves recall.",
+        "In a crowd, where things overlap, that saves recall.",
     ),
     "4": Exercise(
         judge_giou,
@@ -206,6 +235,6 @@ EXERCISES = {
         ),
         solution=giou,
         why="It is 1 for equal boxes, and falls towards −1 as two move apart, so 1 − GIoU has a gradient that pulls "
-            "them together even where they do not touch.",
+        "them together even where they do not touch.",
     ),
 }

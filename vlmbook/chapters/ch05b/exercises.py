@@ -45,13 +45,19 @@ def judge_multiplications(answer):
         if got == projections:
             raise Wrong(f"{case} These are the projections; the scores and the weighted means are missing.")
         if got == pairs:
-            raise Wrong(f"{case} These are the pairs; queries, keys, values and output are projected as well.")
+            raise Wrong(
+                f"{case} These are the pairs; queries, keys, values and output are projected as well."
+            )
         if got == projections + pairs // 2:
-            raise Wrong(f"{case} All pairs come in twice: in the scores, and in the weights times the values.")
+            raise Wrong(
+                f"{case} All pairs come in twice: in the scores, and in the weights times the values."
+            )
         if got == projections + heads * pairs:
             raise Wrong(f"{case} A head is d/heads wide: {heads} heads together cost the pairs once.")
         if heads > 1 and got == projections // heads + pairs:
-            raise Wrong(f"{case} The projections make all heads: d numbers from d numbers, four times a token.")
+            raise Wrong(
+                f"{case} The projections make all heads: d numbers from d numbers, four times a token."
+            )
         if got == want + heads * n * n:
             raise Wrong(f"{case} You counted the division by √d too; products of matrices alone are asked.")
         if got == 2 * want:
@@ -60,7 +66,7 @@ def judge_multiplications(answer):
 
 
 def multiplications(n, d, heads):
-    projections = 4 * n * d * d              # queries, keys, values, output
+    projections = 4 * n * d * d  # queries, keys, values, output
     pairs = 2 * heads * n * n * (d // heads)  # scores, and weights times values
     return projections + pairs
 
@@ -74,27 +80,39 @@ def judge_padded(answer):
     if torch.allclose(got, want, atol=1e-5):
         far = as_tensor(answer(q, k + 50 * ~there[:, :, None], v, there), want, case)
         if not far.isfinite().all():
-            raise Wrong("Right in exact numbers. But where padded keys are large, the shares of all real ones round to "
-                        "0, and 0/0 is NaN: mask the scores before the softmax.")
+            raise Wrong(
+                "Right in exact numbers. But where padded keys are large, the shares of all real ones round to "
+                "0, and 0/0 is NaN: mask the scores before the softmax."
+            )
         low_q, low_k = q.clone(), k.clone()
         low_q[..., 0], low_k[..., 0] = 30, low_k[..., 0] - 40
         low = as_tensor(answer(low_q.clone(), low_k.clone(), v, there), want, case)
         near = torch.allclose(low, padded_attention(low_q, low_k, v, there), atol=1e-4)
         if torch.allclose(far, want, atol=1e-4) and near:
             return
-        raise Wrong("What is padded still counts when it is large: set its scores to −inf, not to some number.")
+        raise Wrong(
+            "What is padded still counts when it is large: set its scores to −inf, not to some number."
+        )
     scores, there = q @ k.mT / 6**0.5, there[:, None]
     slips = {
         "You attend to all keys; `there` is without effect.": scores.softmax(-1) @ v,
-        "The padded keys are taken, and the real ones left out: the mask is the wrong way round.":
-            scores.masked_fill(there, -1e30).softmax(-1) @ v,
-        "A score of 0 is no absence: exp(0) = 1 is a share like any other. −inf has the share 0.":
-            (scores * there).softmax(-1) @ v,
-        "The padded weights are gone, but the others no longer sum to 1: mask before the softmax, not after it.":
-            (scores.softmax(-1) * there) @ v,
+        "The padded keys are taken, and the real ones left out: the mask is the wrong way round.": scores.masked_fill(
+            there, -1e30
+        ).softmax(-1)
+        @ v,
+        "A score of 0 is no absence: exp(0) = 1 is a share like any other. −inf has the share 0.": (
+            scores * there
+        ).softmax(-1)
+        @ v,
+        "The padded weights are gone, but the others no longer sum to 1: mask before the softmax, not after it.": (
+            scores.softmax(-1) * there
+        )
+        @ v,
         "The root of d is missing.": (q @ k.mT).masked_fill(~there, -1e30).softmax(-1) @ v,
-        "The softmax runs along the queries; it is the keys of each query that share one whole.":
-            scores.masked_fill(~there, -1e30).softmax(1) @ v,
+        "The softmax runs along the queries; it is the keys of each query that share one whole.": scores.masked_fill(
+            ~there, -1e30
+        ).softmax(1)
+        @ v,
     }
     for message, slip in slips.items():
         if torch.allclose(got, slip, atol=1e-4):
@@ -122,8 +140,9 @@ def judge_resized(answer):
         slips = {
             "You put h·w·D numbers into (D, h, w) as they lie; D is the last axis and has to be moved: "
             ".reshape(1, h, w, D).permute(0, 3, 1, 2).": positions[:, 1:].reshape(1, 3, *old),
-            "Height and width are exchanged: the rows of the grid come first.":
-                positions[:, 1:].mT.reshape(1, 3, *old[::-1]),
+            "Height and width are exchanged: the rows of the grid come first.": positions[:, 1:].mT.reshape(
+                1, 3, *old[::-1]
+            ),
         }
         for message, wrong in slips.items():
             if torch.allclose(got, _joined(positions, wrong, new), atol=1e-5):
@@ -132,7 +151,9 @@ def judge_resized(answer):
             if torch.allclose(got, _joined(positions, grid, new, mode=mode), atol=1e-5):
                 raise Wrong(f"For {case} that is {mode}; bilinear is asked.")
         if torch.allclose(got, _joined(positions, grid, new, align_corners=True), atol=1e-5):
-            raise Wrong("align_corners=False is asked: patches have an extent, and corners no place of their own.")
+            raise Wrong(
+                "align_corners=False is asked: patches have an extent, and corners no place of their own."
+            )
         if torch.allclose(got[:, 1:], want[:, 1:], atol=1e-5):
             raise Wrong("The patches are right; the class token's position has changed.")
         if torch.allclose(got[:, :-1], want[:, 1:], atol=1e-5):
@@ -146,13 +167,14 @@ def _joined(positions, grid, new, mode="bilinear", **how):
 
 
 def resized_positions(positions, old, new):
-    grid = positions[:, 1:].mT.unflatten(2, old)                   # (1, D, h, w)
+    grid = positions[:, 1:].mT.unflatten(2, old)  # (1, D, h, w)
     grid = F.interpolate(grid, size=new, mode="bilinear", align_corners=False)
     return torch.cat([positions[:, :1], grid.flatten(2).mT], dim=1)
 
 
 class _Largest(TorchDispatchMode):
     """The largest tensor made inside, in numbers."""
+
     numel = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -171,16 +193,20 @@ def judge_linear(answer):
     a, b = F.elu(q) + 1, F.elu(k) + 1
     if torch.allclose(got, want, atol=1e-4):
         if largest.numel >= 40 * 50 // 4:
-            raise Wrong(f"The values are right, but a tensor of {largest.numel} numbers is made, 40 times 50. "
-                        "Multiply φ(k)ᵀ and v first.")
+            raise Wrong(
+                f"The values are right, but a tensor of {largest.numel} numbers is made, 40 times 50. "
+                "Multiply φ(k)ᵀ and v first."
+            )
         return
     slips = {
         "These are sums, not means: divide each row by the sum of its φ(q)·φ(k).": a @ (b.T @ v),
-        "You divide by the number of keys; the shares are φ(q)·φ(k) over their sum in each row.": a @ (b.T @ v) / 50,
-        "φ is missing: products of q and k themselves can be negative, and are no shares.":
-            (q @ (k.T @ v)) / (q @ k.sum(0))[:, None],
-        "elu alone reaches −1; φ adds 1, so that all shares are positive.":
-            (F.elu(q) @ (F.elu(k).T @ v)) / (F.elu(q) @ F.elu(k).sum(0))[:, None],
+        "You divide by the number of keys; the shares are φ(q)·φ(k) over their sum in each row.": a
+        @ (b.T @ v)
+        / 50,
+        "φ is missing: products of q and k themselves can be negative, and are no shares.": (q @ (k.T @ v))
+        / (q @ k.sum(0))[:, None],
+        "elu alone reaches −1; φ adds 1, so that all shares are positive.": (F.elu(q) @ (F.elu(k).T @ v))
+        / (F.elu(q) @ F.elu(k).sum(0))[:, None],
         "That is the softmax; φ takes its place.": (q @ k.T / 3**0.5).softmax(-1) @ v,
         "φ is for the keys as well as for the queries.": (a @ (k.T @ v)) / (a @ k.sum(0))[:, None],
     }
@@ -205,7 +231,7 @@ EXERCISES = {
         ),
         solution=(2, 12, 197, 197),
         why="196 patches and the class token ask and answer, in 12 heads. These are 931,416 weights in one block, more "
-            "than the 302,592 numbers of its input.",
+        "than the 302,592 numbers of its input.",
     ),
     "2": Exercise(
         judge_multiplications,
@@ -217,18 +243,18 @@ EXERCISES = {
         ),
         solution=multiplications,
         why="4nd² + 2n²d. The number of heads falls out, and the pairs cost as much as the projections at n = 2d: for "
-            "ViT-B/16 at 1,536 tokens, an image of 627 pixels a side.",
+        "ViT-B/16 at 1,536 tokens, an image of 627 pixels a side.",
     ),
     "3": Exercise(
         judge_padded,
         hints=(
             "Which score has exactly the share 0 after a softmax?",
             "Set the scores of what is not there to −inf before the softmax; `masked_fill` does it.",
-            "scores.masked_fill(~there[:, None], float(\"-inf\")): the mask is the same for all queries of a sample.",
+            'scores.masked_fill(~there[:, None], float("-inf")): the mask is the same for all queries of a sample.',
         ),
         solution=padded_attention,
         why="exp(−inf) = 0, and the softmax shares out one whole among the keys that are left. PyTorch's kernel takes "
-            "the same mask as attn_mask=there[:, None].",
+        "the same mask as attn_mask=there[:, None].",
     ),
     "4": Exercise(
         judge_resized,
@@ -239,7 +265,7 @@ EXERCISES = {
         ),
         solution=resized_positions,
         why="Neighbours have similar positions after training, so what lies between them can be interpolated; this is "
-            "how a ViT is fine-tuned at a higher resolution [Dosovitskiy et al. 2020, §3.2].",
+        "how a ViT is fine-tuned at a higher resolution [Dosovitskiy et al. 2020, §3.2].",
     ),
     "5": Exercise(
         judge_linear,
@@ -250,6 +276,6 @@ EXERCISES = {
         ),
         solution=linear_attention,
         why="It costs (N + M)·d·e instead of N·M·(d + e). No such bracket can be moved through a softmax, and the "
-            "weights are softer: it is another attention, not a faster way to the same.",
+        "weights are softer: it is another attention, not a faster way to the same.",
     ),
 }

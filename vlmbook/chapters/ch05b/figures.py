@@ -1,4 +1,6 @@
-"""Chapter 5b: attention among the patches of a photograph, what √d does, what attention costs, where networks look."""
+"""Chapter 5b: attention among the patches of a photograph, what √d does, what attention costs, where networks
+look.
+"""
 
 import math
 
@@ -19,12 +21,13 @@ def resized(name, size=(192, 256)):
 
 
 def draw_similarity(figure, photo="coffee", row=9, column=4, sharpness=15):
-    """A patch of a photograph asks, all patches answer: query and keys are the patches themselves, at length 1.
+    """A patch of a photograph asks, all patches answer: query and keys are the patches themselves, at length
+    1.
 
     On the right the answer: the patches of the photograph, each replaced by what it takes from all others.
     """
     image = resized(photo)
-    patches = to_patches(image[None], PATCH)[0]                     # (N, 3·16·16)
+    patches = to_patches(image[None], PATCH)[0]  # (N, 3·16·16)
     keys = F.normalize(patches - patches.mean(0), dim=1)
     answers, weights = attention(sharpness * keys.shape[1] ** 0.5 * keys, keys, patches)
     rows, columns = (side // PATCH for side in image.shape[1:])
@@ -40,9 +43,11 @@ def draw_similarity(figure, photo="coffee", row=9, column=4, sharpness=15):
 
 
 def draw_scale(figure, d=64, scaled=True):
-    """Scores of 200 queries of d random numbers, each with 16 keys of its own, and the weights of the first query.
+    """Scores of 200 queries of d random numbers, each with 16 keys of its own, and the weights of the first
+    query.
 
-    The generator is a fixed one. The slope is the mean over queries of how far a weight moves with its own score.
+    The generator is a fixed one. The slope is the mean over queries of how far a weight moves with its own
+    score.
     """
     generator = torch.Generator().manual_seed(2)
     q, k = torch.randn(200, d, 1, generator=generator), torch.randn(200, 16, d, generator=generator)
@@ -51,11 +56,18 @@ def draw_scale(figure, d=64, scaled=True):
     slope = (weights * (1 - weights)).mean()
     left, right = figure.subplots(1, 2)
     left.hist(scores.flatten().numpy(), bins=40, color=plot.BLUE)
-    left.set(xlabel=f"q·k / √{d}" if scaled else "q·k", yticks=[], title=f"standard deviation {scores.std():.2f}")
+    left.set(
+        xlabel=f"q·k / √{d}" if scaled else "q·k", yticks=[], title=f"standard deviation {scores.std():.2f}"
+    )
     right.bar(range(1, 17), weights[0].tolist(), color=plot.BLUE)
     right.axhline(1 / 16, color=plot.GREY, linestyle="--")
-    right.set(xlabel="key", ylabel="weight of one query", ylim=(0, 1), xticks=range(1, 17),
-              title=f"slope {slope:.4f}, even weights dashed")
+    right.set(
+        xlabel="key",
+        ylabel="weight of one query",
+        ylim=(0, 1),
+        xticks=range(1, 17),
+        title=f"slope {slope:.4f}, even weights dashed",
+    )
 
 
 def draw_cost(figure, tokens, seconds, kept):
@@ -72,7 +84,9 @@ def draw_cost(figure, tokens, seconds, kept):
 
 
 def draw_learners(figure, shares):
-    """{number of images: {name: (seeds,) share of the test images read rightly}}: mean ± std, a panel a number."""
+    """{number of images: {name: (seeds,) share of the test images read rightly}}: mean ± std, a panel a
+    number.
+    """
     panels = figure.subplots(1, len(shares), sharex=True, sharey=True, squeeze=False)[0]
     for panel, (n, of) in zip(panels, shares.items(), strict=True):
         wrong = 100 * (1 - torch.stack(list(of.values())))
@@ -92,7 +106,8 @@ def draw_losses(figure, losses, window=10):
 
 
 def draw_looks(figure, images, cells, maps):
-    """(n, 1, 24, 24), (n,) in 0 … 8, {name: (n, h, w)}: a column an image, the true cell in orange, a row a map.
+    """(n, 1, 24, 24), (n,) in 0 … 8, {name: (n, h, w)}: a column an image, the true cell in orange, a row a
+    map.
 
     Each map is shown up to its own maximum, below zero black.
     """
@@ -107,11 +122,12 @@ def draw_looks(figure, images, cells, maps):
 
 
 def draw_heads(figure, images, weights, image=0, block=0, head=0, query=0):
-    """Where one head looks: in one image, and in the mean over all; query 0 is the class token, then the patches.
+    """Where one head looks: in one image, and in the mean over all; query 0 is the class token, then the
+    patches.
 
     images: (n, 1, H, W), square; weights: list over blocks of (n, h, N + 1, N + 1).
     """
-    rows = weights[block][:, head, query]                           # (n, N + 1)
+    rows = weights[block][:, head, query]  # (n, N + 1)
     side = math.isqrt(rows.shape[1] - 1)
     panels = figure.subplots(1, 3)
     asks = "the class token" if query == 0 else f"patch {query}"
@@ -128,19 +144,30 @@ def draw_heads(figure, images, weights, image=0, block=0, head=0, query=0):
 
 
 def _frame(panel, row, column, size):
-    panel.add_patch(Rectangle((column * size - 0.5, row * size - 0.5), size, size, fill=False, edgecolor=plot.ORANGE,
-                              linewidth=1.8))
+    panel.add_patch(
+        Rectangle(
+            (column * size - 0.5, row * size - 0.5),
+            size,
+            size,
+            fill=False,
+            edgecolor=plot.ORANGE,
+            linewidth=1.8,
+        )
+    )
 
 
-# --- what is drawn -------------------------------------------------------------------------------------------------
+# --- what is drawn ------------------------------------------------------------------------------------------
+
 
 def hide(digits, rows, seed):
-    """(n, 1, 8, 8), (first, last) -> (n, 1, 24, 24), (n,) in 0 … 8: each digit in one of nine places on a texture.
+    """(n, 1, 8, 8), (first, last) -> (n, 1, 24, 24), (n,) in 0 … 8: each digit in one of nine places on a
+    texture.
 
-    Brick, grass or gravel, cut from these rows of the photographs at half their size (256×256) and darkened under it.
+    Brick, grass or gravel, cut from these rows of the photographs at half their size (256×256) and darkened
+    under it.
     """
     grounds = torch.stack([F.avg_pool2d(data.photo(name)[:1], 2)[0] for name in ("brick", "grass", "gravel")])
-    windows = grounds[:, rows[0]:rows[1]].unfold(1, 24, 4).unfold(2, 24, 4)          # (3, i, j, 24, 24)
+    windows = grounds[:, rows[0] : rows[1]].unfold(1, 24, 4).unfold(2, 24, 4)  # (3, i, j, 24, 24)
     generator, n = torch.Generator().manual_seed(seed), len(digits)
     ground, i, j, cell = (torch.randint(high, (n,), generator=generator) for high in (*windows.shape[:3], 9))
     cells = rearrange(windows[ground, i, j], "n (r h) (c w) -> n (r c) h w", h=8, w=8).clone()
@@ -150,10 +177,12 @@ def hide(digits, rows, seed):
 
 
 def inside(maps, cells):
-    """(n, h, w), at least (n,) in 0 … 8 -> float: the share of a map in the true ninth, mean over the maps."""
+    """(n, h, w), at least (n,) in 0 … 8 -> float: the share of a map in the true ninth, mean over the
+    maps.
+    """
     ninths = rearrange(maps, "n (r h) (c w) -> n (r c) h w", r=3, c=3).sum((2, 3))
     shares = ninths / ninths.sum(1, keepdim=True).clamp(min=1e-9)
-    return shares.gather(1, cells[:len(maps), None]).mean().item()
+    return shares.gather(1, cells[: len(maps), None]).mean().item()
 
 
 def shuffled(x, order, patch):
@@ -172,14 +201,16 @@ def kept(f, *inputs):
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        held = f(*inputs)                                           # the graph, and with it all that was counted
+        held = f(*inputs)  # the graph, and with it all that was counted
     del held
     return sum(found.values())
 
 
 @torch.no_grad()
 def loud(net):
-    """VisionTransformer -> the same, its weights so large that every dependence shows; its head starts at zero."""
+    """VisionTransformer -> the same, its weights so large that every dependence shows; its head starts at
+    zero.
+    """
     for p in net.parameters():
         p.normal_(std=0.3)
     return net

@@ -6,15 +6,24 @@ from functools import partial
 import torch
 
 from vlmbook.distillation import distillation_loss, soft_labels, soft_loss
-from vlmbook.notebook.exercises import Exercise, Wrong, as_number, as_tensor, require_returned, require_trainable, require_values
+from vlmbook.notebook.exercises import (
+    Exercise,
+    Wrong,
+    as_number,
+    as_tensor,
+    require_returned,
+    require_trainable,
+    require_values,
+)
 
 
 def judge_ratios(answer):
     try:
         got = [float(each) for each in answer]
     except (TypeError, ValueError):
-        raise Wrong("Three numbers are wanted, for T = 1, T = 2 and T → ∞; this is a "
-                    f"{type(answer).__name__}.") from None
+        raise Wrong(
+            f"Three numbers are wanted, for T = 1, T = 2 and T → ∞; this is a {type(answer).__name__}."
+        ) from None
     if len(got) != 3:
         raise Wrong(f"Three numbers are wanted, for T = 1, T = 2 and T → ∞; these are {len(got)}.")
     want = [math.e**2, math.e, 1]
@@ -30,12 +39,16 @@ def judge_ratios(answer):
     if near[0] and math.isclose(got[1], math.e**2 / 2, rel_tol=0.01):
         raise Wrong("T divides the logits, before e is raised to them, and not the ratio.")
     if near[0] and near[1] and got[2] == 0:
-        raise Wrong("At T → ∞ all logits become 0, and so all probabilities equal. What is the ratio of two "
-                    "equal ones?")
+        raise Wrong(
+            "At T → ∞ all logits become 0, and so all probabilities equal. What is the ratio of two "
+            "equal ones?"
+        )
     if not near[0]:
         raise Wrong(f"At T = 1 it is not {got[0]:g}. In p_0 / p_1 the sum below cancels: what is left?")
     wrong = near.index(False)
-    raise Wrong(f"At {('T = 1', 'T = 2', 'T → ∞')[wrong]} it is not {got[wrong]:g}. The ratio is e^((z_0 − z_1)/T).")
+    raise Wrong(
+        f"At {('T = 1', 'T = 2', 'T → ∞')[wrong]} it is not {got[wrong]:g}. The ratio is e^((z_0 − z_1)/T)."
+    )
 
 
 def judge_soft_gradient(answer):
@@ -48,8 +61,10 @@ def judge_soft_gradient(answer):
             continue
         same = partial(torch.allclose, got, atol=1e-5)
         if same(-want):
-            raise Wrong("The sign: where the student says too much of a class, its logit has to fall, so the gradient "
-                        "is positive.")
+            raise Wrong(
+                "The sign: where the student says too much of a class, its logit has to fall, so the gradient "
+                "is positive."
+            )
         if same(rows * want):
             raise Wrong("The loss is the mean over the images: divide by their number.")
         if same(want / classes):
@@ -82,27 +97,39 @@ def judge_ignorant_teacher(answer):
         except (TypeError, ValueError):
             raise Wrong("Three things are wanted: the teacher's logits, T and α.") from None
         if z.shape != (classes,):
-            raise Wrong(f"For {classes} classes the teacher has {classes} logits, the same for every image; yours have "
-                        f"the shape {tuple(z.shape)}.")
+            raise Wrong(
+                f"For {classes} classes the teacher has {classes} logits, the same for every image; yours have "
+                f"the shape {tuple(z.shape)}."
+            )
         T, alpha = as_number(T, "T"), as_number(alpha, "α")
         if not T > 0:
             raise Wrong(f"A temperature is above 0; yours is {T:g}.")
         if not 0 <= alpha <= 1:
             raise Wrong(f"α is from 0 to 1; yours is {alpha:g}.")
         if z.max() - z.min() > 1e-4:
-            raise Wrong("Smoothing treats all classes alike: which logits give every class the same probability?")
+            raise Wrong(
+                "Smoothing treats all classes alike: which logits give every class the same probability?"
+            )
         if math.isclose(alpha, 1 - epsilon, rel_tol=0.01):
             raise Wrong("Upside down: α is what the label loses.")
         if not math.isclose(alpha, epsilon, rel_tol=0.01):
-            raise Wrong(f"With smoothing {epsilon:g} the label keeps {1 - epsilon:g} of the weight. What has the rest?")
+            raise Wrong(
+                f"With smoothing {epsilon:g} the label keeps {1 - epsilon:g} of the weight. What has the rest?"
+            )
         if not math.isclose(T, 1, rel_tol=0.01):
-            raise Wrong(f"This teacher says the same at any temperature, but the student does not: at T = {T:g} it is "
-                        "softened, too. Smoothing softens the label alone.")
+            raise Wrong(
+                f"This teacher says the same at any temperature, but the student does not: at T = {T:g} it is "
+                "softened, too. Smoothing softens the label alone."
+            )
         student, labels = torch.randn(6, classes, generator=generator), torch.arange(6) % classes
-        ours = torch.func.grad(lambda s, z=z, y=labels, t=T, a=alpha: distillation_loss(
-            s, z.expand_as(s), y, temperature=t, alpha=a))(student)
-        theirs = torch.func.grad(lambda s, y=labels, e=epsilon: torch.nn.functional.cross_entropy(
-            s, y, label_smoothing=e))(student)
+        ours = torch.func.grad(
+            lambda s, z=z, y=labels, t=T, a=alpha: distillation_loss(
+                s, z.expand_as(s), y, temperature=t, alpha=a
+            )
+        )(student)
+        theirs = torch.func.grad(
+            lambda s, y=labels, e=epsilon: torch.nn.functional.cross_entropy(s, y, label_smoothing=e)
+        )(student)
         require_values(ours, theirs, f"smoothing {epsilon:g}")
 
 
@@ -120,8 +147,10 @@ def judge_committee(answer):
         if same(want):
             continue
         if same((logits.mean(0) / T).softmax(-1)):
-            raise Wrong("You average the logits. A teacher that is very sure then outvotes the others; average what "
-                        "they say, the probabilities.")
+            raise Wrong(
+                "You average the logits. A teacher that is very sure then outvotes the others; average what "
+                "they say, the probabilities."
+            )
         if same(members * want):
             raise Wrong("These rows sum to the number of teachers: divide by it.")
         if same((logits / T).softmax(1).mean(0)):
@@ -143,8 +172,14 @@ def committee(logits, T):
 
 def judge_confident_loss(answer):
     generator = torch.Generator().manual_seed(10)
-    for images, least, scale, T in ((6, 0.6, 2.0, 3), (8, 0.8, 2.5, 3), (5, 0.0, 2.0, 3), (4, 0.99999, 1.0, 3),
-                                    (6, 0.6, 2.0, 5), (5, 0.25, 0.0, 3)):
+    for images, least, scale, T in (
+        (6, 0.6, 2.0, 3),
+        (8, 0.8, 2.5, 3),
+        (5, 0.0, 2.0, 3),
+        (4, 0.99999, 1.0, 3),
+        (6, 0.6, 2.0, 5),
+        (5, 0.25, 0.0, 3),
+    ):
         z_S = torch.randn(images, 4, generator=generator)
         z_T = scale * torch.randn(images, 4, generator=generator)
         want, case = confident_loss(z_S, z_T, T, least), f"least = {least:g}, T = {T}"
@@ -202,7 +237,7 @@ EXERCISES = {
         ),
         solution=(math.e**2, math.e, 1.0),
         why="The ratio is e^((4 − 2)/T): 7.4, 2.7 and 1. Temperature takes the T-th root of every ratio, and leaves "
-            "the order.",
+        "the order.",
     ),
     "2": Exercise(
         judge_soft_gradient,
@@ -213,7 +248,7 @@ EXERCISES = {
         ),
         solution=soft_gradient,
         why="The teacher's entropy does not depend on the student, so this is the gradient of a cross-entropy, softmax "
-            "minus target, with 1/T from dividing the logits.",
+        "minus target, with 1/T from dividing the logits.",
     ),
     "3": Exercise(
         judge_ignorant_teacher,
@@ -224,7 +259,7 @@ EXERCISES = {
         ),
         solution=ignorant_teacher,
         why="Label smoothing is distillation at T = 1 from a teacher that knows nothing, but for a constant, the "
-            "teacher's entropy [Yuan et al. 2019]. What a real teacher adds is the difference between classes.",
+        "teacher's entropy [Yuan et al. 2019]. What a real teacher adds is the difference between classes.",
     ),
     "4": Exercise(
         judge_committee,
@@ -235,7 +270,7 @@ EXERCISES = {
         ),
         solution=committee,
         why="The mean of probabilities is a vote. The mean of logits is another fair choice, the geometric mean of the "
-            "probabilities; there a single teacher can veto a class.",
+        "probabilities; there a single teacher can veto a class.",
     ),
     "5": Exercise(
         judge_confident_loss,
@@ -247,6 +282,6 @@ EXERCISES = {
         ),
         solution=confident_loss,
         why="A teacher that learned elsewhere is wrong mostly where it is unsure. The price: the doubtful images are "
-            "those from which most could be learned.",
+        "those from which most could be learned.",
     ),
 }

@@ -1,5 +1,5 @@
-"""Chapter 5c: what a temperature does to soft labels, whom a teacher takes for whom, gradients, students side by side,
-where networks look, and what alpha weighs."""
+"""Chapter 5c: what a temperature does to soft labels, whom a teacher takes for whom, gradients, students side
+by side, where networks look, and what alpha weighs."""
 
 import torch
 from torch.nn import functional as F
@@ -9,7 +9,9 @@ from vlmbook.distillation import soft_labels
 
 
 def draw_temperature(figure, images, logits, image=0, temperature=1.0):
-    """An image, what the teacher says of it at this temperature, and how its entropy grows with the temperature."""
+    """An image, what the teacher says of it at this temperature, and how its entropy grows with the
+    temperature.
+    """
     picture, axes, curve = figure.subplots(1, 3, width_ratios=(1, 1.6, 1.6))
     z = logits[[image]]
     p, classes = soft_labels(z, temperature)[0], z.shape[1]
@@ -36,7 +38,9 @@ def doubts(logits, labels, temperature):
 
 
 def nearness(images, labels):
-    """(N, 1, H, W), (N,) -> (K, K): how near the mean images of two classes are; no class to itself, rows sum to 1."""
+    """(N, 1, H, W), (N,) -> (K, K): how near the mean images of two classes are; no class to itself, rows sum
+    to 1.
+    """
     means = torch.stack([images[labels == k].mean(0).flatten() for k in range(int(labels.max()) + 1)])
     return torch.softmax(-2 * torch.cdist(means, means).fill_diagonal_(torch.inf), 1)
 
@@ -49,7 +53,9 @@ def rank_correlation(a, b):
 
 
 def draw_doubts(figure, matrices):
-    """{name: (K, K)} of `doubts`: a row tells for what a class is taken when not for itself; darker is more often."""
+    """{name: (K, K)} of `doubts`: a row tells for what a class is taken when not for itself; darker is more
+    often.
+    """
     panels = figure.subplots(1, len(matrices), squeeze=False)[0]
     for panel, (name, matrix) in zip(panels, matrices.items(), strict=True):
         _show_doubts(panel, matrix, name)
@@ -58,7 +64,9 @@ def draw_doubts(figure, matrices):
 
 def _show_doubts(panel, matrix, name):
     k = len(matrix)
-    panel.imshow(matrix.masked_fill(torch.eye(k).bool(), float("nan")).numpy(), cmap="Blues", vmin=0, vmax=0.5)
+    panel.imshow(
+        matrix.masked_fill(torch.eye(k).bool(), float("nan")).numpy(), cmap="Blues", vmin=0, vmax=0.5
+    )
     panel.plot(range(k), range(k), "x", color=plot.GREY, markersize=4)
     panel.set(xticks=range(k), yticks=range(k), xlabel="taken for", title=name)
     panel.grid(False)
@@ -70,7 +78,9 @@ def draw_agreement(figure, teacher, students):
     Drawn are the teacher's, those of the last way's first student, and the mean ± std of the correlations.
     """
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1.1))
-    found = {name: [rank_correlation(each, teacher) for each in matrices] for name, matrices in students.items()}
+    found = {
+        name: [rank_correlation(each, teacher) for each in matrices] for name, matrices in students.items()
+    }
     last = list(students)[-1]
     _show_doubts(left, teacher, "teacher")
     _show_doubts(middle, students[last][0], last)
@@ -88,7 +98,9 @@ def draw_doubtful(figure, images, p):
     for above, below, image, each in zip(*panels, images, p, strict=True):
         best, second = each.topk(2).indices.tolist()
         plot.image(above, image, f"{best}, or {second}?")
-        colours = [plot.BLUE if k == best else plot.ORANGE if k == second else plot.GREY for k in range(len(each))]
+        colours = [
+            plot.BLUE if k == best else plot.ORANGE if k == second else plot.GREY for k in range(len(each))
+        ]
         below.bar(range(len(each)), each.tolist(), color=colours)
         below.set(ylim=(0, 1), xticks=[best, second], yticks=[])
     panels[1, 0].set_yticks([0, 1])
@@ -104,7 +116,9 @@ def draw_gradients(figure, temperatures, norms):
 
 
 def draw_students(figure, accuracies, lines):
-    """{name: list over seeds}, {name: share}: accuracies in %, each seed a small dot, mean ± std; lines to compare."""
+    """{name: list over seeds}, {name: share}: accuracies in %, each seed a small dot, mean ± std; lines to
+    compare.
+    """
     axes = figure.subplots()
     values = 100 * torch.tensor(list(accuracies.values()))
     mean, std = values.mean(1), values.std(1)
@@ -119,8 +133,9 @@ def draw_students(figure, accuracies, lines):
 def draw_attention(figure, images, maps):
     """(n, 1, H, W), {name: (n, h, w)}: images in the first row, under them where each network looks."""
     panels = figure.subplots(1 + len(maps), len(images), squeeze=False)
-    rows = {"image": images} | {name: each / each.amax((1, 2), keepdim=True).clamp(min=1e-9)
-                                for name, each in maps.items()}
+    rows = {"image": images} | {
+        name: each / each.amax((1, 2), keepdim=True).clamp(min=1e-9) for name, each in maps.items()
+    }
     for line, (name, each) in zip(panels, rows.items(), strict=True):
         for panel, x in zip(line, each, strict=True):
             plot.image(panel, x)
@@ -128,20 +143,29 @@ def draw_attention(figure, images, maps):
 
 
 def draw_alpha(figure, images, labels, logits, held_out, truth, alpha=0.5, temperature=2.0, wrong=0.4):
-    """What one image is to be like, and what softmax regressions learn from labels and teacher, for every alpha.
+    """What one image is to be like, and what softmax regressions learn from labels and teacher, for every
+    alpha.
 
     `wrong` is the share of the labels that are replaced by false ones; the teacher's logits stay.
     """
     generator = torch.Generator().manual_seed(0)
-    spoiled = torch.randperm(len(labels), generator=generator)[:round(wrong * len(labels))]
+    spoiled = torch.randperm(len(labels), generator=generator)[: round(wrong * len(labels))]
     false = labels.clone()
-    false[spoiled] = (labels[spoiled] + torch.randint(1, 10, spoiled.shape, generator=generator)) % logits.shape[1]
+    false[spoiled] = (
+        labels[spoiled] + torch.randint(1, 10, spoiled.shape, generator=generator)
+    ) % logits.shape[1]
     shown = spoiled[0].item() if len(spoiled) else 0
     picture, bars, axes = figure.subplots(1, 3, width_ratios=(1, 1.8, 1.8))
     plot.image(picture, images[shown], f"label {false[shown]}")
     hard = F.one_hot(false[[shown]], logits.shape[1])[0].float()
     soft, classes = soft_labels(logits[[shown]], temperature)[0], range(logits.shape[1])
-    bars.bar([k - 0.2 for k in classes], ((1 - alpha) * hard).tolist(), 0.4, color=plot.ORANGE, label="label, 1 − α")
+    bars.bar(
+        [k - 0.2 for k in classes],
+        ((1 - alpha) * hard).tolist(),
+        0.4,
+        color=plot.ORANGE,
+        label="label, 1 − α",
+    )
     bars.bar([k + 0.2 for k in classes], (alpha * soft).tolist(), 0.4, color=plot.BLUE, label="teacher, α")
     bars.set(xlabel="class", ylim=(0, 1.45), xticks=classes, yticks=[0, 0.5, 1], title="what pulls")
     bars.legend(loc="upper center")
@@ -156,9 +180,11 @@ def draw_alpha(figure, images, labels, logits, held_out, truth, alpha=0.5, tempe
 
 
 def linear_students(images, labels, logits, alphas, temperature, steps=150, lr=1.0):
-    """(N, 1, H, W), (N,), (N, K), (A,) -> (A, D, K): weights of a softmax regression for each alpha, the bias last.
+    """(N, 1, H, W), (N,), (N, K), (A,) -> (A, D, K): weights of a softmax regression for each alpha, the bias
+    last.
 
-    Plain gradient descent with momentum on the distillation loss, whose gradient for the logits is written out.
+    Plain gradient descent with momentum on the distillation loss, whose gradient for the logits is written
+    out.
     """
     x, y = with_one(images), F.one_hot(labels, logits.shape[1]).float()
     p, alpha = soft_labels(logits, temperature), alphas[:, None, None]
@@ -166,7 +192,7 @@ def linear_students(images, labels, logits, alphas, temperature, steps=150, lr=1
     for _ in range(steps):
         z = torch.einsum("nd,adk->ank", x, weights)
         pull = (1 - alpha) * (z.softmax(-1) - y) + alpha * temperature * ((z / temperature).softmax(-1) - p)
-        speed = 0.9 * speed - lr / len(x) / images[0].numel()**0.5 * torch.einsum("nd,ank->adk", x, pull)
+        speed = 0.9 * speed - lr / len(x) / images[0].numel() ** 0.5 * torch.einsum("nd,ank->adk", x, pull)
         weights = weights + speed
     return weights
 
