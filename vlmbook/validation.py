@@ -57,7 +57,7 @@ def require_whole(value: Any, name: str, *, least: int = 1, most: int | None = N
     outside.
     """
     wanted = f"a whole number {_range(least, most)}"
-    if isinstance(value, bool) or getattr(value, "dtype", None) in (torch.bool, bool):
+    if _is_bool(value):
         raise TypeError(f"{name} wants {wanted}, got {describe(value)}")
     try:
         number = operator.index(value)
@@ -238,7 +238,7 @@ def _bounds(above, least, most, below):
 
 def _as_number(value):
     """-> float, None for what is no real number."""
-    if isinstance(value, bool) or getattr(value, "dtype", None) in (torch.bool, bool):
+    if _is_bool(value):
         return None
     if isinstance(value, torch.Tensor):
         real = value.numel() == 1 and not value.is_complex()
@@ -251,6 +251,12 @@ def _as_number(value):
     if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0 and value.dtype.kind in "iuf":
         return float(value)
     return None
+
+
+def _is_bool(value):
+    """Is it True or False, Python's, NumPy's or a tensor's? Another object's attributes are not touched."""
+    foreign = isinstance(value, torch.Tensor) or type(value).__module__ == "numpy"
+    return isinstance(value, bool) or (foreign and getattr(value, "dtype", None) in (torch.bool, bool))
 
 
 def _is_plain(value):
