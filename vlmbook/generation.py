@@ -5,9 +5,6 @@ Images are (B, C, H, W) in [0, 1] whose pixels take `levels` values, 0, 1/(level
 is a probability of whole levels, in nats an image: the probabilities of all images together are 1.
 """
 
-import math
-from numbers import Integral, Real
-
 import torch
 from torch.nn import functional as F
 
@@ -17,82 +14,6 @@ from vlmbook.metrics import bits_per_dimension, frechet_distance, precision_reca
 from vlmbook.notebook.records import load
 from vlmbook.resnet import small_resnet
 from vlmbook.training import fit
-from vlmbook.vae import levels_of
-
-
-class PixelHistogram:
-    """Each pixel on its own: how often each level was seen there. It knows no neighbour.
-
-    `smoothing` is what each level counts before anything was seen, so that none is impossible.
-    Raises ValueError for pixels that are not one of the levels and for a smoothing that is not above 0.
-    """
-
-    def __init__(self, images, levels, *, smoothing=0.1):
-        _check_positive("smoothing", smoothing)
-        seen = F.one_hot(levels_of(images, levels), levels).double().sum(0)  # (C, H, W, levels)
-        self.log_p = ((seen + smoothing) / (len(images) + levels * smoothing)).log()
-        self.levels = levels
-
-    def log_likelihood(self, x):
-        """(B, C, H, W) -> (B,): log p(x) = Σ log p(x_i) in nats, float64."""
-        _check_shape(x, self.log_p.shape[:3])
-        index = levels_of(x, self.levels)[..., None]
-        return self.log_p.expand(len(x), -1, -1, -1, -1).gather(-1, index).flatten(1).sum(1)
-
-    def sample(self, n, generator=None):
-        """int -> (n, C, H, W). Raises ValueError for n below 1."""
-        _check_count("n", n)
-        p = self.log_p.exp().flatten(0, 2)
-        drawn = torch.multinomial(p, n, replacement=True, generator=generator).T
-        return drawn.view(n, *self.log_p.shape[:3]).float() / (self.levels - 1)
-
-
-class PixelGaussian:
-    """One Gaussian with full covariance over all pixels, whose density is integrated over each level.
-
-    Pixel after pixel: given those before it, x_i is normal around a linear prediction m_i with a spread s_i,
-    and the probability of a level is the mass from half a level below to half a level above; the outermost
-    take the tails. With the Cholesky factor L of the covariance, s_i = L_ii and (x_i − m_i) / s_i = (L⁻¹(x −
-    μ))_i. `noise`, in levels, is added to each pixel's spread, since some pixels never change. Raises
-    ValueError for fewer than two images, pixels that are not one of the levels, and a noise that is not above
-    0.
-    """
-
-    def __init__(self, images, levels, *, noise=0.3):
-        _check_positive("noise", noise)
-        if len(images) < 2:
-            raise ValueError(f"a covariance wants at least two images, got {len(images)}")
-        x = levels_of(images, levels).flatten(1).double()
-        covariance = torch.cov(x.T).reshape(x.shape[1], -1)
-        covariance.diagonal().add_(noise**2)
-        self.mean, self.factor = x.mean(0), torch.linalg.cholesky(covariance)
-        self.levels, self.shape = levels, images.shape[1:]
-
-    def log_likelihood(self, x):
-        """(B, C, H, W) -> (B,): log p(x) = Σ log p(x_i | x_1 … x_{i−1}) in nats, float64."""
-        _check_shape(x, self.shape)
-        x = levels_of(x, self.levels).flatten(1).double()
-        away = torch.linalg.solve_triangular(self.factor, (x - self.mean).T, upper=False).T
-        half = 0.5 / self.factor.diagonal()
-        low = torch.where(x == 0, -math.inf, away - half)
-        high = torch.where(x == self.levels - 1, math.inf, away + half)
-        return _log_mass(low, high).sum(1)
-
-    def sample(self, n, generator=None):
-        """int -> (n, C, H, W), drawn as the likelihood reads: pixel after pixel, each to its level.
-
-        Raises ValueError for n below 1.
-        """
-        _check_count("n", n)
-        device, spread = self.mean.device, self.factor.diagonal()
-        away = torch.zeros(n, len(self.mean), dtype=torch.float64, device=device)
-        x = torch.zeros_like(away)
-        noise = torch.randn(n, len(self.mean), dtype=torch.float64, device=device, generator=generator)
-        for i in range(len(self.mean)):
-            middle = self.mean[i] + away[:, :i] @ self.factor[i, :i]
-            x[:, i] = (middle + spread[i] * noise[:, i]).round().clamp(0, self.levels - 1)
-            away[:, i] = (x[:, i] - middle) / spread[i]
-        return x.view(n, *self.shape).float() / (self.levels - 1)
 
 
 def judge(images, labels, *, epochs=12, batch_size=64, lr=0.01, seed=0, precision=None):
@@ -232,26 +153,3 @@ def published_rows(chapter, *names, profile=None):
     found = entry["figures"].get("rows", {}) if entry else {}
     blank = dict.fromkeys(("bits", "frechet", "precision", "recall", "seconds", "ms"))
     return [{"name": f"{name} ({chapter})", **blank, **found[name]} for name in names if name in found]
-
-
-def _log_mass(low, high):
-    """Bounds a < b -> log(Φ(b) − Φ(a)), from the side where both are small."""
-    flip = low > 0
-    low, high = torch.where(flip, -high, low), torch.where(flip, -low, high)
-    upper, lower = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
-    return upper + torch.log(-torch.expm1(lower - upper))
-
-
-def _check_positive(name, value):
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < math.inf:
-        raise ValueError(f"{name} is to be a number above 0, got {value!r}")
-
-
-def _check_count(name, value):
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} is to be a whole number of at least 1, got {value!r}")
-
-
-def _check_shape(x, shape):
-    if x.shape[1:] != shape:
-        raise ValueError(f"images (B, {', '.join(map(str, shape))}) are wanted, got {tuple(x.shape)}")

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from vlmbook.checks import check_counts, check_images, check_latents
+from vlmbook.pixel_models import to_levels
 
 
 class VAE(nn.Module):
@@ -94,25 +95,7 @@ def log_likelihood_of_pixels(logits, x):
 
     Raises ValueError where a pixel is not one of the levels.
     """
-    return -F.cross_entropy(logits, levels_of(x, logits.shape[1]), reduction="none").sum((1, 2, 3))
-
-
-def levels_of(x, levels):
-    """(B, C, H, W) in [0, 1] -> (B, C, H, W) int64 in 0 … levels − 1.
-
-    Raises TypeError unless x is a floating tensor, and ValueError for a pixel between levels or fewer than 2
-    levels.
-    """
-    check_images(x, "x", "(B, C, H, W)")
-    _check_levels("levels_of", levels)
-    scaled = x * (levels - 1)
-    whole = scaled.round()
-    if not (((scaled - whole).abs() < 1e-3) & (whole >= 0) & (whole < levels)).all():  # NaN is none
-        raise ValueError(
-            f"pixels are to be multiples of 1/{levels - 1} in [0, 1], got from {x.min():.4g} to "
-            f"{x.max():.4g}; (x * {levels - 1}).round() / {levels - 1} makes them"
-        )
-    return whole.long()
+    return -F.cross_entropy(logits, to_levels(x, logits.shape[1]), reduction="none").sum((1, 2, 3))
 
 
 def elbo(model, x):

@@ -25,6 +25,7 @@ from vlmbook import data, generation, plot, runtime
 from vlmbook.notebook import interact, records
 from vlmbook.notebook.exercises import check, hint, solution
 from vlmbook.chapters.ch04a import figures as drawings
+from vlmbook.pixel_models import PixelGaussian, PixelHistogram
 
 runtime.seed_everything(0)
 torch.set_num_threads(1)                     # nets this small gain little from more threads
@@ -56,8 +57,8 @@ assert_close((images * (levels - 1)).round() / (levels - 1), images)
 # %%
 draws = torch.Generator().manual_seed(0)
 some = images[: runtime.pick(quick=None, full=1000)]         # 256 levels take memory
-simple = {"pixel histogram": generation.PixelHistogram(some, levels),
-          "Gaussian": generation.PixelGaussian(some, levels)}
+simple = {"pixel histogram": PixelHistogram(some, levels),
+          "Gaussian": PixelGaussian(some, levels)}
 rows = [images[:10], *(model.sample(10, draws) for model in simple.values())]
 plot.gallery(torch.cat(rows), columns=10);
 

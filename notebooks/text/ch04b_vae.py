@@ -26,6 +26,7 @@ from vlmbook import data, generation, metrics, plot, runtime
 from vlmbook.notebook import interact, records
 from vlmbook.notebook.exercises import check, hint, solution
 from vlmbook.chapters.ch04b import figures as drawings
+from vlmbook.pixel_models import PixelGaussian, PixelHistogram
 
 runtime.seed_everything(0)
 torch.set_num_threads(1)                     # images this small gain little from more threads
@@ -442,8 +443,8 @@ assert not small or (min(tried, key=lambda name: tried[name]["elbo"]) == "lr 0.0
 epochs = runtime.pick(quick=40, full=12)
 nets, histories = zip(*(trained(seed, images, epochs, evaluate=evaluated, progress=seed == 0)
                         for seed in range(3)))
-models = {"histogram": generation.PixelHistogram(few, levels),
-          "Gaussian": generation.PixelGaussian(images, levels)}
+models = {"histogram": PixelHistogram(few, levels),
+          "Gaussian": PixelGaussian(images, levels)}
 baselines = {name: cost(model.log_likelihood(valid)) for name, model in models.items()}
 
 # %%

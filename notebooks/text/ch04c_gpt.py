@@ -25,6 +25,7 @@ from vlmbook import data, generation, plot, runtime
 from vlmbook.notebook import interact, records
 from vlmbook.notebook.exercises import check, hint, solution
 from vlmbook.chapters.ch04c import figures as drawings
+from vlmbook.pixel_models import PixelGaussian, PixelHistogram
 
 runtime.seed_everything(0)
 torch.set_num_threads(1)                     # batches this small gain little from more threads
@@ -77,8 +78,8 @@ print("the first three rows of the first image:", tokens[0, :3 * width].tolist()
 
 # %%
 some = images[:runtime.pick(quick=None, full=1000)]                   # 256 levels take memory
-baselines = {"histogram": generation.PixelHistogram(some, levels),
-             "Gaussian": generation.PixelGaussian(images, levels)}
+baselines = {"histogram": PixelHistogram(some, levels),
+             "Gaussian": PixelGaussian(images, levels)}
 costs = {k: -m.log_likelihood(valid_images).mean().item() / pixels for k, m in baselines.items()}
 print("nats a pixel:", *(f"{name} {each:.3f}" for name, each in costs.items()))
 assert costs["Gaussian"] < costs["histogram"] < math.log(levels)
@@ -340,7 +341,7 @@ from vlmbook.gan import Generator
 from vlmbook.vae import VAE, sample_image
 
 gan, vae, gpt = Generator(8), VAE(8, levels=17), GPT(17, 64, 10, width=32, depth=2)
-drawn = {"histogram": generation.PixelHistogram(data.digits("train")[0], 17).sample(2),
+drawn = {"histogram": PixelHistogram(data.digits("train")[0], 17).sample(2),
          "GAN": gan.eval()(torch.randn(2, 64)), "VAE": sample_image(vae.decode(torch.randn(2, 16))),
          "GPT": to_images(generate(gpt, torch.tensor([0, 1])), 17, (8, 8))}
 like_gpt = {name: any(isinstance(part, Block) for part in net.modules())

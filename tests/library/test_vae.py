@@ -17,12 +17,12 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from vlmbook.data import digits
+from vlmbook.pixel_models import to_levels
 from vlmbook.vae import (
     VAE,
     elbo,
     elbo_loss,
     kl_to_standard_normal,
-    levels_of,
     log_likelihood,
     log_likelihood_of_pixels,
     log_normal,
@@ -198,7 +198,7 @@ def test_sizes_by_numpy_are_sizes():
 
 def test_an_empty_batch_gives_an_empty_batch():
     model, x = fresh(8, levels=3), torch.zeros(0, 1, 8, 8, dtype=torch.float64)
-    assert model(x)[0].shape == (0, 3, 1, 8, 8) and levels_of(x, 3).shape == x.shape
+    assert model(x)[0].shape == (0, 3, 1, 8, 8) and to_levels(x, 3).shape == x.shape
     assert log_likelihood(model, x, 2).shape == sample_image(model.decode(randn(0, 16))).shape[:1] == (0,)
 
 
@@ -362,7 +362,7 @@ def test_pixels_equal_their_loops_in_values_and_gradients(batch, levels, channel
         (lambda: mean_image(logits), lambda: mean_image_loops(logits)),
     ]:
         assert_close(*(values_and_gradients(way, [logits]) for way in (mine, theirs)), **EXACT)
-    confident = 1e4 * F.one_hot(levels_of(x, levels), levels).movedim(-1, 1).double()
+    confident = 1e4 * F.one_hot(to_levels(x, levels), levels).movedim(-1, 1).double()
     assert_close([mean_image(confident), sample_image(confident)], [x, x], **EXACT)
 
 
@@ -372,19 +372,11 @@ def test_samples_of_pixels_are_drawn_from_their_logits(dtype):
     torch.manual_seed(0)
     drawn = sample_image(logits.expand(20_000, *logits.shape[1:]))
     assert drawn.dtype == dtype and drawn.shape == (20_000, 2, 3, 2)
-    shares = F.one_hot(levels_of(drawn, 4), 4).to(dtype).mean(0)
+    shares = F.one_hot(to_levels(drawn, 4), 4).to(dtype).mean(0)
     assert_close(shares, logits.softmax(1)[0].movedim(0, -1), rtol=0, atol=0.02)
     assert_close(drawn.mean(0), mean_image(logits)[0], rtol=0, atol=0.02)
     noise = drawn.flatten(1) - drawn.flatten(1).mean(0)
     assert (noise.T @ noise / len(noise)).fill_diagonal_(0).abs().max() < 0.01  # each pixel for itself
-
-
-@pytest.mark.parametrize("levels", [2, 3, 17, 256])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_every_level_is_found_again(levels, dtype):
-    whole = torch.arange(levels)[None, None, None]
-    for x in (whole.to(dtype) / (levels - 1), torch.linspace(0, 1, levels, dtype=dtype).view(whole.shape)):
-        assert levels_of(x, levels).equal(whole)
 
 
 # The bounds, on models whose p(x) = ∫ p(x | z) p(z) dz is a sum over a fine grid.
@@ -576,7 +568,6 @@ GIVEN = {
     MODEL.forward: {"x": X},
     MODEL.encode: {"x": X},
     MODEL.decode: {"z": Z},
-    levels_of: {"x": X, "levels": 4},
     log_likelihood_of_pixels: {"logits": LOGITS, "x": X},
     elbo: {"model": MODEL, "x": X},
     elbo_loss: {"model": MODEL, "x": X, "beta": 1.0},
@@ -593,7 +584,7 @@ IMAGES = [
     ({"x": X[:, :, :5]}, ValueError, r"this VAE wants images of \(6, 5\), got \(5, 5\)"),
 ]
 LEVELS = [
-    ({"x": X * 0.9}, ValueError, r"pixels are to be multiples of 1/3 in \[0, 1\], got from 0 to 0.9"),
+    ({"x": X * 0.9}, ValueError, r"x wants pixels that are multiples of 1/3 in \[0, 1\], got from 0 to 0.9"),
     ({"x": X + 1 / 3}, ValueError, r"multiples of 1/3 in \[0, 1\], got from 0.3333 to 1.333"),
     ({"x": X - 1 / 3}, ValueError, r"multiples of 1/3 in \[0, 1\], got from -0.3333 to 0.6667"),
     ({"x": X * 3}, ValueError, r"got from 0 to 3; \(x \* 3\).round\(\) / 3 makes them"),
@@ -636,7 +627,6 @@ REFUSED = {
         ({"z": Z.to("meta")}, TypeError, "z is torch.float32 on meta, but the model is torch.float32 on cpu"),
         ({"z": Z.numpy()}, TypeError, r"z wants a torch.Tensor \(B, Z\), got ndarray"),
     ],
-    levels_of: LEVELS,
     log_likelihood_of_pixels: LEVELS,
     elbo: [*IMAGES, *LEVELS],
     elbo_loss: [
@@ -675,14 +665,6 @@ def test_bad_input_is_refused(function, wrong, error, message):
 @pytest.mark.parametrize("function", GIVEN, ids=lambda f: f.__name__)
 def test_the_good_input_of_that_table_is_taken(function):
     function(**GIVEN[function])
-
-
-def test_bytes_are_no_levels():
-    with pytest.raises(TypeError, match=r"floating dtype, got torch\.uint8"):
-        levels_of(torch.full((1, 1, 2, 2), 64, dtype=torch.uint8), 5)  # 64 · 4 is 0 in a byte
-    for levels in (1, 5.0, True):
-        with pytest.raises(ValueError, match="levels_of wants at least 2 whole levels"):
-            levels_of(torch.zeros(1, 1, 2, 2), levels)
 
 
 def test_the_kl_near_zero_is_not_negative():

@@ -13,7 +13,7 @@ import pytest
 HOUSE = Path(__file__).parents[2] / "vlmbook"
 ROOMS = """
     runtime files validation metrics plot data training
-    checks convolution resnet unet gan vae generation gpt flow attention distillation efficientnet
+    checks convolution resnet unet gan pixel_models vae generation gpt flow attention distillation efficientnet
     detection
     features multitask dlib_format face_embedder pretrained face_recognition editing
     compression privacy fairness explain fewshot clip
