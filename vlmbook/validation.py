@@ -1,4 +1,4 @@
-"""What a public function is given, checked before it is used: one line an argument, one sentence for the
+"""Arguments of public functions are checked before they are used: one line an argument, one sentence for the
 reader.
 
 Every sentence reads *name wants …, got …*. The wrong kind of object is a TypeError, a wrong value a
@@ -11,11 +11,14 @@ from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
+from torch import fx
 
 KINDS = {
     "floating": (torch.float16, torch.bfloat16, torch.float32, torch.float64),
     "whole": (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+    "discrete": (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
     "int64": (torch.int64,),
     "bool": (torch.bool,),
 }
@@ -34,6 +37,8 @@ def require_tensor(
     least: float | None = None,
     most: float | None = None,
     finite: bool = False,
+    ignore: float | None = None,
+    device: torch.device | None = None,
     **sizes: int,
 ) -> torch.Tensor:
     """Any -> the tensor itself, which has these axes, this kind and, where bounds are given, values within
@@ -41,14 +46,23 @@ def require_tensor(
 
     `axes` names them in order, "B C H W"; a number stands for that size, "N 4"; a leading "…" for any further
     axes. `sizes` gives the size of a named axis, C=3. Every axis has at least one element but those named in
-    `empty`, "B". `kind` is "floating", "whole", "int64", "bool", or "any". Raises TypeError or ValueError.
+    `empty`, "B". `kind` is "floating", "whole", "discrete", "int64", "bool", or "any". `ignore` is a value
+    that the bounds do not hold for, `device` where the tensor has to be. Values are looked at only where
+    there are values: not on the meta device, nor while torch.compile, torch.export or torch.fx trace. Raises
+    TypeError or ValueError.
     """
+    if isinstance(x, fx.Proxy):
+        return x
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"{name} wants a torch.Tensor {_shape(axes, sizes)}, got {describe(x)}")
+    if x.layout != torch.strided or x.is_nested:
+        raise TypeError(f"{name} wants a dense torch.Tensor {_shape(axes, sizes)}, got {describe(x)}")
     if kind != "any" and x.dtype not in KINDS[kind]:
         raise TypeError(f"{name} wants {_dtype(kind)}, got {x.dtype}")
     _require_shape(x, name, axes, empty, sizes)
-    _require_values(x, name, least, most, finite)
+    if device is not None and x.device != device:
+        raise ValueError(f"{name} wants to be on {device}, got {x.device}")
+    _require_values(x if ignore is None else x[x != ignore], name, least, most, finite)
     return x
 
 
@@ -64,7 +78,7 @@ def require_whole(value: Any, name: str, *, least: int = 1, most: int | None = N
     except Exception:  # whatever a foreign object's __index__ does
         raise TypeError(f"{name} wants {wanted}, got {describe(value)}") from None
     if number < least or (most is not None and number > most):
-        raise ValueError(f"{name} wants {wanted}, got {number}")
+        raise ValueError(f"{name} wants {wanted}, got {describe(number)}")
     return number
 
 
@@ -104,17 +118,13 @@ def require_same_kind(
 
     Raises TypeError.
     """
-    casts = (
-        x.device == other.device
-        and x.is_floating_point()
-        and other.is_floating_point()
-        and torch.is_autocast_enabled(x.device.type)
+    if isinstance(x, fx.Proxy):
+        return x
+    if x.device == other.device and (x.dtype == other.dtype or _autocasts(x, other)):
+        return x
+    raise TypeError(
+        f"{name} wants the kind of {owner}, {other.dtype} on {other.device}, got {x.dtype} on {x.device}"
     )
-    if x.device != other.device or (x.dtype != other.dtype and not casts):
-        raise TypeError(
-            f"{name} wants the kind of {owner}, {other.dtype} on {other.device}, got {x.dtype} on {x.device}"
-        )
-    return x
 
 
 # --- what is made of them -----------------------------------------------------------------------------------
@@ -136,11 +146,14 @@ def require_pair(value: Any, name: str, *, least: int = 1, most: int | None = No
 
 
 def require_choice(value: Any, name: str, choices: Iterable) -> Any:
-    """Any -> itself, one of the choices. Raises ValueError, which names them."""
+    """Any -> the choice that it equals, which has its type too. Raises ValueError, which names the
+    choices.
+    """
     choices = tuple(choices)
-    if not any(type(value) is type(choice) and value == choice for choice in choices):
-        raise ValueError(f"{name} wants {' or '.join(map(repr, choices))}, got {describe(value)}")
-    return value
+    for choice in choices:
+        if type(value) is type(choice) and value == choice:
+            return value
+    raise ValueError(f"{name} wants {' or '.join(map(repr, choices))}, got {describe(value)}")
 
 
 def require_type(value: Any, name: str, kind: type | tuple[type, ...], wanted: str) -> Any:
@@ -158,21 +171,19 @@ def require_callable(value: Any, name: str, wanted: str = "a function") -> Any:
 
 
 def describe(value: Any) -> str:
-    """Any -> str: what came, for the end of a sentence; short, and safe whatever the object's own repr
-    does.
+    """Any -> str: the value or its type, for the end of a sentence; short, and safe whatever the object's own
+    repr does.
     """
     if isinstance(value, torch.Tensor):
-        return f"a {value.dtype} tensor of shape {tuple(value.shape)}"
-    if value is None or isinstance(value, (bool, int, float, str)):
-        text = repr(value)
-        return text if len(text) <= 60 else f"{text[:57]}…"
+        return _describe_tensor(value)
+    if _is_plain(value):
+        return _shorten(value)
+    if type(value) in (tuple, list) and len(value) <= 8 and all(_is_plain(each) for each in value):
+        return _shorten(value)
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    shape = getattr(value, "shape", None) if type(value).__module__ == "numpy" else None
-    if shape is not None:
-        return f"a NumPy {type(value).__name__} of shape {tuple(shape)}"
-    if type(value) in (tuple, list) and len(value) <= 8 and all(_is_plain(each) for each in value):
-        return repr(value)
+    if isinstance(value, (np.ndarray, np.generic)):
+        return f"a NumPy {type(value).__name__} of shape {value.shape}"
     return f"an object of type {type(value).__name__}"
 
 
@@ -197,7 +208,11 @@ def _require_shape(x, name, axes, empty, sizes):
 
 
 def _require_values(x, name, least, most, finite):
-    if x.numel() == 0 or (least is None and most is None and not finite):
+    if least is None and most is None and not finite:
+        return
+    if x.is_complex():
+        raise TypeError(f"{name} wants real numbers, got {x.dtype}")
+    if x.numel() == 0 or x.is_meta or torch.compiler.is_compiling():
         return
     low, high = x.detach().aminmax()
     if finite and not (torch.isfinite(low) and torch.isfinite(high)):
@@ -209,6 +224,13 @@ def _require_values(x, name, least, most, finite):
         )
 
 
+def _autocasts(x, other):
+    """Will autocast bring both to one dtype?"""
+    floating = x.is_floating_point() and other.is_floating_point()
+    kind = x.device.type
+    return floating and torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
 def _shape(axes, sizes):
     shown = [str(sizes.get(axis, axis)) for axis in axes.split()]
     return f"({', '.join(shown)}{',' if len(shown) == 1 else ''})"
@@ -218,6 +240,7 @@ def _dtype(kind):
     return {
         "floating": "a floating dtype",
         "whole": "a whole-number dtype",
+        "discrete": "a whole-number or bool dtype",
         "int64": "torch.int64",
         "bool": "torch.bool",
     }[kind]
@@ -228,12 +251,12 @@ def _range(least, most):
 
 
 def _bounds(above, least, most, below):
-    """The bounds that are given, in words: " above 0 and at most 1"."""
+    """The bounds that are given, in words: " above 0 and of at most 1"."""
     words = {"above": above, "of at least": least, "of at most": most, "below": below}
-    said = [f"{word} {bound:g}" for word, bound in words.items() if bound is not None]
+    given = [f"{word} {bound:g}" for word, bound in words.items() if bound is not None]
     if least is not None and most is not None:
-        said = [f"from {least:g} to {most:g}"]
-    return f" {' and '.join(said)}" if said else ""
+        given = [f"from {least:g} to {most:g}"]
+    return f" {' and '.join(given)}" if given else ""
 
 
 def _as_number(value):
@@ -241,23 +264,44 @@ def _as_number(value):
     if _is_bool(value):
         return None
     if isinstance(value, torch.Tensor):
-        real = value.numel() == 1 and not value.is_complex()
+        real = value.numel() == 1 and not value.is_complex() and not value.is_meta
         return float(value.detach()) if real else None
-    if isinstance(value, Real):
-        try:
-            return float(value)
-        except OverflowError:
-            return math.inf
-    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0 and value.dtype.kind in "iuf":
+    if isinstance(value, np.ndarray) and not (value.ndim == 0 and value.dtype.kind in "iuf"):
+        return None
+    if not isinstance(value, (Real, np.ndarray)):
+        return None
+    try:
         return float(value)
-    return None
+    except OverflowError:
+        return math.inf
+    except Exception:  # whatever a foreign object's __float__ does
+        return None
 
 
 def _is_bool(value):
-    """Is it True or False, Python's, NumPy's or a tensor's? Another object's attributes are not touched."""
-    foreign = isinstance(value, torch.Tensor) or type(value).__module__ == "numpy"
-    return isinstance(value, bool) or (foreign and getattr(value, "dtype", None) in (torch.bool, bool))
+    """True and False are no numbers here, though Python counts them as 1 and 0."""
+    if isinstance(value, torch.Tensor):
+        return value.dtype == torch.bool
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.dtype == np.bool_
+    return isinstance(value, bool)
 
 
 def _is_plain(value):
-    return value is None or isinstance(value, (bool, int, float))
+    return value is None or type(value) in (bool, int, float, complex, str, bytes)
+
+
+def _shorten(value):
+    """A plain value, or a tuple or list of them -> str of at most 60 characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _describe_tensor(value):
+    if value.is_nested:
+        return "a nested tensor"
+    layout = "" if value.layout == torch.strided else f"{str(value.layout).removeprefix('torch.')} "
+    return f"a {layout}{value.dtype} tensor of shape {tuple(value.shape)}"
