@@ -1,43 +1,48 @@
-"""One comparison for all generators: two baselines that have a likelihood, and the eye of one classifier
-[chapters 4a, 4b, 4c].
+"""How generators are evaluated: by the features of one classifier that was trained on real images.
 
-Images are (B, C, H, W) in [0, 1] whose pixels take `levels` values, 0, 1/(levels − 1), …, 1. Every likelihood
-is a probability of whole levels, in nats an image: the probabilities of all images together are 1.
+Images are (B, C, H, W) in [0, 1]. The Fréchet distance, precision and recall of `vlmbook.metrics` compare
+features of generated images with features of real ones; all three depend on the number of images, and on the
+classifier, which must be the same for all generators that are compared.
 """
 
 import torch
 from torch.nn import functional as F
 
-from vlmbook import runtime
-from vlmbook.checks import check_images
-from vlmbook.metrics import bits_per_dimension, frechet_distance, precision_recall
-from vlmbook.notebook.records import load
-from vlmbook.resnet import small_resnet
+from vlmbook.metrics import frechet_distance, precision_recall
+from vlmbook.resnet import ResNet, small_resnet
 from vlmbook.training import fit
+from vlmbook.validation import require_tensor, require_type, require_whole
+
+BATCH = 500  # images at a time, so that features of many images need little memory
 
 
-def judge(images, labels, *, epochs=12, batch_size=64, lr=0.01, seed=0, precision=None):
-    """(B, C, H, W), (B,) int64 -> a ResNet of 8 layers trained to name their classes, in evaluation mode,
-    frozen.
+def train_feature_classifier(
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    epochs: int = 12,
+    batch_size: int = 64,
+    lr: float = 0.01,
+    seed: int = 0,
+    precision: str | None = None,
+) -> ResNet:
+    """(N, C, H, W), (N,) int64 from 0 on -> ResNet of 8 layers that names their classes.
 
-    The same images and seed give the same judge, whatever was drawn before; the global generator is left as
-    it was. Raises TypeError or ValueError for labels that are not int64 from 0 on, and for an empty set.
+    It is frozen, in evaluation mode, and on the device that `fit` trains on. The same images and seed give
+    the same classifier, whatever was drawn before; the global generator is left as it was. `epochs`,
+    `batch_size`, `lr` and `precision` are those of `fit`. Raises TypeError or ValueError for what is no image
+    or no label.
     """
-    check_images(images, "images", "(B, C, H, W)")
-    if labels.dtype != torch.int64:
-        raise TypeError(f"judge wants int64 labels, got {labels.dtype}")
-    if labels.shape != images.shape[:1] or not len(labels) or labels.min() < 0:
-        raise ValueError(
-            f"judge wants at least one image, and for each a label from 0 on, got {tuple(images.shape)} "
-            f"and {tuple(labels.shape)}"
-        )
+    require_tensor(images, "images", "N C H W", finite=True)
+    require_tensor(labels, "labels", "N", kind="int64", least=0, most=2**16 - 1, N=len(images))
+    seed = require_whole(seed, "seed", least=0, most=2**63 - 1)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        net = small_resnet(8, num_classes=int(labels.max()) + 1, in_channels=images.shape[1])
+        classifier = small_resnet(8, num_classes=int(labels.max()) + 1, in_channels=images.shape[1])
         fit(
-            net,
-            (images, labels),
-            loss_fn=lambda net, x, y: F.cross_entropy(net(x), y),
+            classifier,
+            (images.float(), labels),
+            loss_fn=lambda model, x, y: F.cross_entropy(model(x), y),
             epochs=epochs,
             batch_size=batch_size,
             lr=lr,
@@ -46,110 +51,62 @@ def judge(images, labels, *, epochs=12, batch_size=64, lr=0.01, seed=0, precisio
             precision=precision,
             progress=False,
         )
-    return net.eval().requires_grad_(False)
-
-
-def same_classes(images, labels, wanted):
-    """(N, C, H, W), (N,), (M,) classes -> (M, C, H, W): an image of each wanted class in its place, none used
-    twice.
-
-    So real images can be compared with real ones on equal terms. Raises ValueError where a class has too few.
-    """
-    chosen = torch.empty(len(wanted), dtype=torch.int64)
-    for label in wanted.unique():
-        places, there = (labels == label).nonzero()[:, 0], (wanted == label).nonzero()[:, 0]
-        if len(places) < len(there):
-            raise ValueError(
-                f"same_classes wants {len(there)} images of class {label}, there are {len(places)}"
-            )
-        chosen[there] = places[: len(there)]
-    return images[chosen]
+    return classifier.eval().requires_grad_(False)
 
 
 @torch.no_grad()
-def features(judge, images):
-    """A judge, (B, C, H, W) -> (B, 64): what its last stage sees, the mean over all places."""
-    check_images(images, "images", "(B, C, H, W)")
-    place = judge.fc.weight.device
-    return torch.cat([judge.features(batch.to(place))[-1].mean((2, 3)) for batch in images.split(500)])
+def extract_features(classifier: ResNet, images: torch.Tensor) -> torch.Tensor:
+    """ResNet in evaluation mode, (N, C, H, W) -> (N, D): the mean over all positions of what leaves its last
+    stage, on the classifier's device and in its dtype. D is 64 for `train_feature_classifier`'s.
 
-
-def score(judge, samples, held_out):
-    """A judge, (N, C, H, W), (N, C, H, W) -> {"frechet": …, "precision": …, "recall": …} of its features.
-
-    Raises ValueError unless there are as many samples as held-out images: all three depend on N.
+    Raises TypeError or ValueError for another model, for one in training mode, and for images it cannot take.
     """
+    require_type(classifier, "classifier", ResNet, "a ResNet")
+    if any(module.training for module in classifier.modules()):
+        raise ValueError("classifier wants evaluation mode, got training mode; classifier.eval() sets it")
+    require_tensor(images, "images", "N C H W", empty="N", C=classifier.conv1.in_channels)
+    features = []
+    for batch in images.split(BATCH):
+        maps = classifier.features(batch.to(classifier.fc.weight))
+        features.append(maps[-1].mean((2, 3)))
+    return torch.cat(features)
+
+
+def score(classifier: ResNet, samples: torch.Tensor, held_out: torch.Tensor) -> dict[str, float]:
+    """ResNet, (N, C, H, W), (N, C, H, W) -> {"frechet": …, "precision": …, "recall": …} of its features.
+
+    Raises TypeError or ValueError as `extract_features` does, and unless there are as many samples as
+    held-out images, at least 4: all three numbers depend on N.
+    """
+    require_tensor(samples, "samples", "N C H W")
+    require_tensor(held_out, "held_out", "N C H W")
     if len(samples) != len(held_out):
-        raise ValueError(
-            f"score wants as many samples as held-out images, got {len(samples)} and {len(held_out)}"
-        )
-    seen, real = features(judge, samples), features(judge, held_out)
-    precision, recall = precision_recall(real, seen)
-    return {"frechet": frechet_distance(real, seen), "precision": precision, "recall": recall}
+        raise ValueError(f"samples wants as many images as held_out has, {len(held_out)}, got {len(samples)}")
+    generated, real = extract_features(classifier, samples), extract_features(classifier, held_out)
+    precision, recall = precision_recall(real, generated)
+    return {"frechet": frechet_distance(real, generated), "precision": precision, "recall": recall}
 
 
-def row(name, judge, samples, held_out, *, nats=None, seconds=None, ms=None):
-    """-> dict: a line of `table`. nats: (N,) log-likelihoods of held-out images; seconds: of training; ms: a
-    sample.
+def select_same_classes(
+    images: torch.Tensor, labels: torch.Tensor, target_labels: torch.Tensor
+) -> torch.Tensor:
+    """(N, C, H, W), (N,), (M,) int64 -> (M, C, H, W): for each target label an image of that class, none
+    twice.
 
-    Raises ValueError for nats that are not one number for each held-out image.
+    With it, real images are compared with real images of the same classes. Raises TypeError or ValueError for
+    what is no image or no label, and where a class has too few images.
     """
-    if nats is not None and nats.shape != held_out.shape[:1]:
-        raise ValueError(f"row wants nats of the shape ({len(held_out)},), got {tuple(nats.shape)}")
-    bits = None if nats is None else float(bits_per_dimension(nats, held_out[0].numel()).mean())
-    return {"name": name, "bits": bits, **score(judge, samples, held_out), "seconds": seconds, "ms": ms}
-
-
-def table(rows):
-    """list of `row` -> str: aligned columns, a dash where a model has no such number."""
-    heads = {
-        "name": "",
-        "bits": "bits/dim",
-        "frechet": "Fréchet",
-        "precision": "precision",
-        "recall": "recall",
-        "seconds": "training s",
-        "ms": "ms a sample",
-    }
-    forms = {
-        "name": "",
-        "bits": ".3f",
-        "frechet": ".2f",
-        "precision": ".2f",
-        "recall": ".2f",
-        "seconds": ".1f",
-        "ms": ".3f",
-    }
-    cells = [list(heads.values())]
-    cells += [
-        ["–" if line[key] is None else format(line[key], form) for key, form in forms.items()]
-        for line in rows
-    ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in cells
-    )
-
-
-def as_figures(rows):
-    """list of `row` -> dict of dicts of numbers, as `records.record` takes them. Raises ValueError for equal
-    names.
-    """
-    if len({line["name"] for line in rows}) < len(rows):
-        raise ValueError(f"each row wants a name of its own, got {', '.join(line['name'] for line in rows)}")
-    return {
-        line["name"]: {key: value for key, value in line.items() if key != "name" and value is not None}
-        for line in rows
-    }
-
-
-def published_rows(chapter, *names, profile=None):
-    """-> list of `row`: those with these names in the chapter's published record; none where there is no
-    record.
-
-    They are of another run, of the profile of this one unless told, and their names say of which chapter.
-    """
-    entry = load(chapter, profile or runtime.profile())
-    found = entry["figures"].get("rows", {}) if entry else {}
-    blank = dict.fromkeys(("bits", "frechet", "precision", "recall", "seconds", "ms"))
-    return [{"name": f"{name} ({chapter})", **blank, **found[name]} for name in names if name in found]
+    require_tensor(images, "images", "N C H W")
+    require_tensor(labels, "labels", "N", kind="int64", N=len(images))
+    require_tensor(target_labels, "target_labels", "M", kind="int64")
+    labels, target_labels = labels.cpu(), target_labels.cpu()
+    chosen = torch.empty_like(target_labels)
+    for label in target_labels.unique():
+        available = (labels == label).nonzero()[:, 0]
+        positions = (target_labels == label).nonzero()[:, 0]
+        if len(available) < len(positions):
+            raise ValueError(
+                f"images wants at least {len(positions)} images of class {label}, got {len(available)}"
+            )
+        chosen[positions] = available[: len(positions)]
+    return images[chosen.to(images.device)]

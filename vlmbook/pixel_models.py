@@ -1,8 +1,8 @@
 """Models of pixels of whole levels: the baselines with a likelihood.
 
 Images are (B, C, H, W) in [0, 1] whose pixels take `levels` values, 0, 1/(levels − 1), …, 1. Every likelihood
-is a probability of whole levels, in nats an image: the probabilities of all images together are 1. Both models
-compute in float64 on the CPU, and give their results there, wherever the images are.
+is a probability of whole levels, in nats an image: the probabilities of all images together are 1. Both
+models compute in float64 on the CPU, and give their results there, wherever the images are.
 """
 
 import math

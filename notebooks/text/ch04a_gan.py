@@ -24,6 +24,7 @@ from torch.testing import assert_close
 from vlmbook import data, generation, plot, runtime
 from vlmbook.notebook import interact, records
 from vlmbook.notebook.exercises import check, hint, solution
+from vlmbook.chapters import comparison
 from vlmbook.chapters.ch04a import figures as drawings
 from vlmbook.pixel_models import PixelGaussian, PixelHistogram
 
@@ -454,8 +455,9 @@ interact.live(partial(drawings.draw_ring, real=ring(800), runs=shown, moment=3),
 import time
 from vlmbook import metrics
 
-judge = generation.judge(images, labels, epochs=runtime.pick(quick=12, full=3),
-                         precision=runtime.pick(quick=None, full="bf16")).cpu()
+classifier = generation.train_feature_classifier(
+    images, labels, epochs=runtime.pick(quick=12, full=3),
+    precision=runtime.pick(quick=None, full="bf16")).cpu()
 N = min(len(valid_images), 2000)
 
 def frechet(a, b):                           # (N, 64), (N, 64) -> number
@@ -464,9 +466,9 @@ def frechet(a, b):                           # (N, 64), (N, 64) -> number
     return apart + a.var(0).sum() + b.var(0).sum() - 2 * roots.sum()
 
 
-seen = [generation.features(judge, x).double() for x in (images[:N], valid_images[:N])]
+seen = [generation.extract_features(classifier, x).double() for x in (images[:N], valid_images[:N])]
 assert abs(frechet(*seen) - metrics.frechet_distance(*seen)) < 1e-3
-right = (judge(valid_images[:N]).argmax(1) == valid_labels[:N]).float().mean()
+right = (classifier(valid_images[:N]).argmax(1) == valid_labels[:N]).float().mean()
 print(f"the judge names {right:.1%} of the validation images; real to real: {frechet(*seen):.2f}")
 assert right > runtime.pick(quick=0.95, full=0.85) and frechet(*seen) > 0
 
@@ -500,7 +502,7 @@ curve, moments, began, lr = [], {}, time.perf_counter(), runtime.pick(quick=4e-3
 for step, loss_d, loss_g in play(G, D, some_real, steps, latent=latent, lr=lr):
     curve.append((loss_d, loss_g))
     if step % (steps // 6) == 0 or step == 20:
-        score = generation.score(judge, drawn(G, z_valid), valid_images[:N])["frechet"]
+        score = generation.score(classifier, drawn(G, z_valid), valid_images[:N])["frechet"]
         moments[step] = drawn(G, z_shown), score
 seconds = time.perf_counter() - began
 plot.gallery(torch.cat([shown for shown, _ in moments.values()]), columns=12);
@@ -526,7 +528,7 @@ assert size > 8 or (smooth[-800:, 1].std() < 0.1 and smooth[-800, 0] > smooth[-1
 G = G.cpu().eval()
 place, z = "cpu", torch.randn(1000, latent)
 made = drawn(G, z)
-said = judge(made).argmax(1)
+said = classifier(made).argmax(1)
 counts = said.bincount(minlength=10)
 print("of 1,000:", counts.tolist())
 assert counts.min() > 20 and counts.max() < 250
@@ -565,7 +567,7 @@ assert copies < 0.01 and (size > 8 or far.mean() > real_far.mean())
 # %%
 held_out = test_images[:1000]
 n, ms = len(held_out), {}
-samples = {"other real images": generation.same_classes(images, labels, test_labels[:n])}
+samples = {"other real images": generation.select_same_classes(images, labels, test_labels[:n])}
 ways = {name: model.sample for name, model in simple.items()}
 ways["GAN"] = lambda n, _: drawn(G, torch.randn(n, latent))
 for name, draw in ways.items():
@@ -573,9 +575,10 @@ for name, draw in ways.items():
     samples[name] = draw(n, draws)
     ms[name] = (time.perf_counter() - began) / n * 1000
 nats = {name: model.log_likelihood(held_out) for name, model in simple.items()}
-rows = [generation.row(name, judge, x, held_out, nats=nats.get(name), ms=ms.get(name),
-                       seconds=seconds if name == "GAN" else None) for name, x in samples.items()]
-print(generation.table(rows))
+rows = [comparison.measure_row(name, classifier, x, held_out, nats=nats.get(name),
+                               seconds=seconds if name == "GAN" else None, ms=ms.get(name))
+        for name, x in samples.items()]
+print(comparison.format_table(rows))
 best, histogram, gaussian, gan = rows
 assert best["frechet"] < gan["frechet"] < gaussian["frechet"] < histogram["frechet"]
 assert gan["recall"] > gaussian["recall"] and gan["bits"] is None
@@ -588,15 +591,15 @@ assert gan["recall"] > gaussian["recall"] and gan["bits"] is None
 
 # %%
 reach = lambda x: torch.cdist(x, x).kthvalue(4, dim=1).values         # the first is itself
-real, fake = (generation.features(judge, x) for x in (held_out, samples["GAN"]))
+real, fake = (generation.extract_features(classifier, x) for x in (held_out, samples["GAN"]))
 radius = reach(real)
 narrow, precise = radius <= radius.median(), {}
 for name, x in (samples | {"uniform noise": whole(torch.rand_like(held_out))}).items():
-    inside = torch.cdist(real, generation.features(judge, x)) <= radius[:, None]
+    inside = torch.cdist(real, generation.extract_features(classifier, x)) <= radius[:, None]
     precise[name] = [part.any(0).float().mean().item() for part in (inside, inside[narrow])]
     print(f"{name:>17}: {precise[name][0]:.2f} in any ball, {precise[name][1]:.2f} in a narrow one")
 half = {name: each[1] for name, each in precise.items()}
-inside = torch.cdist(real, generation.features(judge, whole(torch.rand_like(held_out))))
+inside = torch.cdist(real, generation.extract_features(classifier, whole(torch.rand_like(held_out))))
 few = (inside <= radius[:, None])[radius.argsort()[:-n // 10]].any(0).float().mean().item()
 print(f"uniform noise without the widest tenth of the balls: {few:.2f}")
 if size == 8:                                # this was seen on the digits
@@ -619,7 +622,7 @@ if size == 8:                                # this was seen on the digits
 # usual one.
 
 # %%
-ends = z[judge(made).softmax(1).argmax(0)]             # of each class the one named most surely
+ends = z[classifier(made).softmax(1).argmax(0)]             # of each class the one named most surely
 walk = drawn(G, torch.stack([drawings.between(ends[2], ends[7], i / 50) for i in range(51)]))
 jumps = (walk[1:] - walk[:-1]).flatten(1).norm(dim=1) / (walk[0] - walk[-1]).norm()
 assert jumps.max() < 0.5
@@ -698,7 +701,7 @@ interact.live(partial(drawings.draw_ring, real=ring(800), runs=shown, run="5 tur
 for name, (d, g) in {name: x.mean(0) for name, x in losses.items()}.items():
     print(f"{name}: loss of D {d:.2f}, of G {g:.2f}")
 assert (losses["5 turns of G"].mean(0) - torch.tensor([4.0, 2.0]).log()).abs().max() < 0.1
-records.record("ch04a", seed=0, rows=generation.as_figures(rows), classes_of_1000=counts.tolist(),
+records.record("ch04a", seed=0, rows=comparison.as_measurements(rows), classes_of_1000=counts.tolist(),
                nearest={"made": far.mean(), "held out": real_far.mean()}, frechet=scores,
                heaps_found={k: x.tolist() for k, x in found.items()}, linear_probe=reads);
 

@@ -25,6 +25,7 @@ from torch.testing import assert_close
 from vlmbook import data, generation, metrics, plot, runtime
 from vlmbook.notebook import interact, records
 from vlmbook.notebook.exercises import check, hint, solution
+from vlmbook.chapters import comparison
 from vlmbook.chapters.ch04b import figures as drawings
 from vlmbook.pixel_models import PixelGaussian, PixelHistogram
 
@@ -470,21 +471,24 @@ assert max(last) < baselines["histogram"] and (not small or max(last) < baseline
 # else. With 360 images even real ones are not at distance 0: hence the first row, of training images of the same classes.
 
 # %%
-judge = generation.judge(*every, epochs=runtime.pick(quick=12, full=3), precision=precision).cpu()
+classifier = generation.train_feature_classifier(
+    *every, epochs=runtime.pick(quick=12, full=3), precision=precision).cpu()
 n, draws = len(test_images), runtime.pick(quick=100, full=20)
-real = generation.same_classes(*every, test_labels)
-rows = [generation.row("other real images", judge, real, test_images)]
-rows += [generation.row(name, judge, model.sample(n), test_images,
-                        nats=model.log_likelihood(test_images)) for name, model in models.items()]
+real = generation.select_same_classes(*every, test_labels)
+rows = [comparison.measure_row("other real images", classifier, real, test_images)]
+rows += [comparison.measure_row(name, classifier, model.sample(n), test_images,
+                                nats=model.log_likelihood(test_images))
+         for name, model in models.items()]
 nats = [log_likelihood(net, test_images, draws) for net in nets]
 for name, make in {"VAE, levels drawn": sample_image, "VAE, mean images": mean_image}.items():
     start = time.perf_counter()
     samples = make(nets[0].decode(torch.randn(n, 16)).detach())
     ms = (time.perf_counter() - start) * 1000 / n
-    rows.append(generation.row(name, judge, samples, test_images, seconds=histories[0].seconds,
-                               ms=ms, nats=nats[0] if make is sample_image else None))
+    rows.append(comparison.measure_row(
+        name, classifier, samples, test_images, seconds=histories[0].seconds, ms=ms,
+        nats=nats[0] if make is sample_image else None))
 
-print(generation.table(rows + generation.published_rows("ch04a", "GAN")))
+print(comparison.format_table(rows + comparison.load_published_rows("ch04a", "GAN")))
 by_seed = [cost(each) for each in nats]
 print("VAE, bits by seed:", *(f"{bits:.3f}" for bits in by_seed))
 real, histogram, gaussian, vae, means = (row["frechet"] for row in rows)
@@ -521,12 +525,13 @@ def contrast(x):                             # mean step between neighbours
 
 steps = {name: contrast(x) for name, x in views.items()}
 print(*(f"{name} {step:.3f}" for name, step in steps.items()), sep=", ")
-judged = {name: generation.score(judge, views[name], valid)["frechet"] for name in [*views][1:]}
-print("Fréchet distance:", *(f"{name} {d:.1f}" for name, d in judged.items()), sep="\n  ")
+distances = {name: generation.score(classifier, views[name], valid)["frechet"]
+             for name in [*views][1:]}
+print("Fréchet distance:", *(f"{name} {d:.1f}" for name, d in distances.items()), sep="\n  ")
 assert max(steps["again, mean"], steps["new, mean"]) < 0.95 * steps["held out"]
 assert steps["new, drawn"] > 1.05 * steps["new, mean"]
 if small:
-    assert judged["from codes of training images, drawn"] < 0.6 * judged["new, drawn"]
+    assert distances["from codes of training images, drawn"] < 0.6 * distances["new, drawn"]
 
 # %% [markdown]
 # Mean images have less contrast than real ones: blur, as I09 said. Drawn ones have the contrast back, but as noise, since given $z$ each pixel is
@@ -597,7 +602,7 @@ if small:                                    # 28×28 pixels would need a far fi
 # ### Between two images
 #
 # Back to 16 numbers. Go from one validation image to another in equal steps, once through the codes, once by cross-fading pixels. At the middle,
-# does the judge still see a digit? Measure its confidence, over all pairs of images with different labels.
+# does the classifier still see a digit? Measure its confidence, over all pairs of images with different labels.
 
 # %%
 half = len(valid) // 2
@@ -608,7 +613,7 @@ with torch.no_grad():
     between = lambda w: mean_image(net.decode((1 - w) * z_a + w * z_b))
     ways = torch.linspace(0, 1, 9).tolist()
     walks = {"codes": [between(w) for w in ways], "pixels": [(1 - w) * a + w * b for w in ways]}
-    sure = {name: judge(walk[4]).softmax(1).amax(1) for name, walk in walks.items()}
+    sure = {name: classifier(walk[4]).softmax(1).amax(1) for name, walk in walks.items()}
 drawings.draw_rows(plt.figure(figsize=(7, 2.6)), {
     f"{name}, pair {i}": torch.stack([x[i] for x in walk])
     for i in (0, 1) for name, walk in walks.items()})
@@ -642,7 +647,7 @@ for beta, seed in product((0, 0.2, 1, 4, 16), range(3)):
     with torch.no_grad():
         new = twin.decode(torch.randn(len(valid), 16))
         again = twin.decode(twin.encode(valid[:12])[0])
-        far = generation.score(judge, mean_image(new), valid)["frechet"]
+        far = generation.score(classifier, mean_image(new), valid)["frechet"]
         bits = evaluated(twin)
         sweep.setdefault(beta, []).append([bits["fit"], bits["kl"], active(twin), far])
     if seed == 0:
@@ -711,7 +716,7 @@ if small:
 parts, auc = ("fit", "kl", "active", "frechet"), {name: x.tolist() for name, x in auc.items()}
 trade = {f"beta_{beta}": dict(zip(parts, each.T.tolist())) for beta, each in sweep.items()}
 short = {name: each["elbo"] for name, each in tried.items()}
-records.record("ch04b", seed=[0, 1, 2], rows=generation.as_figures(rows), bits_by_seed=by_seed,
+records.record("ch04b", seed=[0, 1, 2], rows=comparison.as_measurements(rows), bits_by_seed=by_seed,
                AUC=auc, beta=trade, validation=short);
 
 # %% [markdown]

@@ -24,6 +24,7 @@ from torch.testing import assert_close
 from vlmbook import data, generation, plot, runtime
 from vlmbook.notebook import interact, records
 from vlmbook.notebook.exercises import check, hint, solution
+from vlmbook.chapters import comparison
 from vlmbook.chapters.ch04c import figures as drawings
 from vlmbook.pixel_models import PixelGaussian, PixelHistogram
 
@@ -422,7 +423,7 @@ assert abs(ends_of["validation"] - ends_of["training"]) < 0.12
 # ## 6 The comparison
 #
 # Chapters 4a, 4b and 4c stand in one table, on the same 360 test digits. Bits per dimension is the cost above. The other columns come from a
-# judge, a small ResNet that learned to read real digits: the Fréchet distance (弗雷歇距离) compares mean and covariance of its 64 features [Heusel
+# classifier, a small ResNet that learned to read real digits: the Fréchet distance (弗雷歇距离) compares mean and covariance of its 64 features [Heusel
 # et al. 2017], precision (精确率) is the share of samples that lie among real images there, recall (召回率) the share of real images that lie among
 # samples [Kynkäänniemi et al. 2019]. It sees what a reader of digits sees and no more; and even real images are not at 0, hence the first
 # row: training images of the same classes.
@@ -431,7 +432,7 @@ assert abs(ends_of["validation"] - ends_of["training"]) < 0.12
 #
 # $$p(x)=\sum_{c}\tfrac1{10}\,p(x\mid c)$$
 #
-# What can that cost at most? And by Bayes' rule $p(c\mid x)\propto p(x\mid c)$: a model that writes digits can read them. As well as the judge?
+# What can that cost at most? And by Bayes' rule $p(c\mid x)\propto p(x\mid c)$: a model that writes digits can read them. As well as the classifier?
 
 # %%
 given = torch.stack([log_likelihood(model, test_images, torch.full_like(test_labels, c)).sum(1)
@@ -442,16 +443,16 @@ print(f"nats a pixel: {-summed.mean() / pixels:.3f}, given the class {-known.mea
 assert (summed > known - math.log(10) - 1e-3).all() and (summed < given.amax(1) + 1e-3).all()
 
 # %%
-judge = generation.judge(images, labels, epochs=runtime.pick(quick=12, full=3), seed=0,
-                         precision=precision).cpu()
-right = {"GPT": given.argmax(1), "judge": judge(test_images).argmax(1)}
+classifier = generation.train_feature_classifier(
+    images, labels, epochs=runtime.pick(quick=12, full=3), seed=0, precision=precision).cpu()
+right = {"GPT": given.argmax(1), "classifier": classifier(test_images).argmax(1)}
 right = {name: (said == test_labels).float().mean().item() for name, said in right.items()}
 print("read rightly:", *(f"{name} {share:.1%}" for name, share in right.items()))
-assert (0.85 if height == 8 else 0.3) < right["GPT"] < right["judge"]
+assert (0.85 if height == 8 else 0.3) < right["GPT"] < right["classifier"]
 
 # %% [markdown]
 # At most $\ln 10$ nats an image, since one of the ten terms is that of the true class. And the GPT reads far better than chance, though
-# nobody asked it to; the judge, which learned nothing else, reads better.
+# nobody asked it to; the classifier, which learned nothing else, reads better.
 
 # %%
 import time
@@ -463,23 +464,24 @@ def draw(model, labels, seed=0, **dials):    # (B,) classes -> (B, 1, H, W)
     return to_images(drawn.cpu(), levels, size)
 
 
-near, read = deepcopy(model).cpu(), lambda x: judge(x).argmax(1)
-row = partial(generation.row, judge=judge, held_out=test_images)
+near, read = deepcopy(model).cpu(), lambda x: classifier(x).argmax(1)
+measure_row = partial(comparison.measure_row, classifier=classifier, held_out=test_images)
 n = len(test_images)
-samples = {"other real images": generation.same_classes(images, labels, test_labels)}
-rows = [row("other real images", samples=samples["other real images"])]
+samples = {"other real images": generation.select_same_classes(images, labels, test_labels)}
+rows = [measure_row("other real images", samples=samples["other real images"])]
 for name, baseline in baselines.items():
     samples[name] = baseline.sample(n, generator=torch.Generator().manual_seed(0))
-    rows.append(row(name, samples=samples[name], nats=baseline.log_likelihood(test_images)))
+    rows.append(measure_row(name, samples=samples[name], nats=baseline.log_likelihood(test_images)))
 began = time.perf_counter()
 samples["GPT"] = draw(model, test_labels)
 each = (time.perf_counter() - began) / n * 1e3
-rows.append(row("GPT", samples=samples["GPT"], nats=summed, seconds=history.seconds, ms=each))
+rows.append(measure_row("GPT", samples=samples["GPT"], nats=summed,
+                        seconds=history.seconds, ms=each))
 
 # %%
-others = generation.published_rows("ch04a", "GAN")
-others += generation.published_rows("ch04b", "VAE, levels drawn")
-print(generation.table(rows + others))
+others = comparison.load_published_rows("ch04a", "GAN")
+others += comparison.load_published_rows("ch04b", "VAE, levels drawn")
+print(comparison.format_table(rows + others))
 bits, frechet = ({row["name"]: row[key] for row in rows} for key in ("bits", "frechet"))
 assert bits["GPT"] < 0.85 * bits["histogram"] and bits["GPT"] < bits["Gaussian"]
 assert frechet["other real images"] < frechet["GPT"] < min(frechet[name] for name in baselines)
@@ -492,7 +494,7 @@ drawings.draw_samples(figure := plt.figure(figsize=(7, 2.8)), chosen)
 records.picture("ch04c", figure);
 
 # %% [markdown]
-# One run, on 360 images. The GPT pays at least fifteen percent less for a pixel than the histogram, and less than the Gaussian. The judge
+# One run, on 360 images. The GPT pays at least fifteen percent less for a pixel than the histogram, and less than the Gaussian. The classifier
 # finds its samples nearer to real images than those of both, and not as near as other real images are. (They were ordered with the classes of
 # the test images, a help that the baselines had not.) Rows of other chapters, where there are any, are published rows of other runs; a VAE's
 # bits are a bound.
@@ -511,7 +513,7 @@ interact.live(partial(drawings.draw_sampling, model=near, prefix=seen, size=size
               top_p=(0.1, 1.0, 0.05), figsize=(7, 2.8))
 
 # %% [markdown]
-# Do sharper distributions make better images? Ask the judge, on the validation part, with several seeds each: for precision, recall, the
+# Do sharper distributions make better images? Ask the classifier, on the validation part, with several seeds each: for precision, recall, the
 # share of samples that it reads as the class that was ordered, and the Fréchet distance. Guess first which of them gain as the temperature
 # falls.
 
@@ -522,7 +524,7 @@ found = {}
 for name, each in dials.items():
     for seed in range(runtime.pick(quick=3, full=2)):
         x = draw(model, valid_labels, seed, **each)
-        measured = generation.score(judge, x, valid_images)
+        measured = generation.score(classifier, x, valid_images)
         measured["read as ordered"] = (read(x) == valid_labels).float().mean().item()
         for what, value in measured.items():
             found.setdefault(what, {}).setdefault(name, []).append(value)
@@ -549,14 +551,14 @@ if height == 8:
 # tell it a false class: what wins, the rows or the word?
 
 # %%
-interact.live(partial(drawings.draw_completion, model=near, judge=judge, images=valid_images,
+interact.live(partial(drawings.draw_completion, model=near, judge=classifier, images=valid_images,
                       labels=valid_labels), image=(0, 19), rows=(0, height),
               told=["the truth", *range(10)], figsize=(7, 1.7))
 
 
 # %% [markdown]
 # And measured, on all of them. Beside the GPT stand the histogram's lower part, and a strong rival: the training image of the same class
-# whose upper rows are the nearest, of which the lower part is copied. How often does the judge read the true class? Is what the GPT writes as
+# whose upper rows are the nearest, of which the lower part is copied. How often does the classifier read the true class? Is what the GPT writes as
 # likely, to itself, as the truth?
 
 # %%
@@ -657,7 +659,7 @@ assert bad["in drawing"] > good["in drawing"] + 0.5
 
 # %%
 records.record(
-    "ch04c", seed=0, rows=generation.as_figures(rows),
+    "ch04c", seed=0, rows=comparison.as_measurements(rows),
     nats_a_pixel={"training": ends_of["training"], "validation": ends_of["validation"],
                   "test given the class": -known.mean().item() / pixels,
                   "test": -summed.mean().item() / pixels}, read_rightly=right,

@@ -8,131 +8,115 @@ from torch.testing import assert_close
 
 from vlmbook import data, generation
 from vlmbook.metrics import frechet_distance, precision_recall
-from vlmbook.notebook import records
 from vlmbook.pixel_models import PixelHistogram
 
 
 @pytest.fixture(scope="module")
-def judge():
-    return generation.judge(*data.digits("train"), epochs=3)
+def classifier():
+    return generation.train_feature_classifier(*data.digits("train"), epochs=3)
 
 
-def test_the_judge_names_digits_it_has_not_seen(judge):
+def test_the_classifier_names_digits_it_has_not_seen(classifier):
     images, labels = data.digits("test")
-    assert (judge(images).argmax(1) == labels).double().mean() > 0.93
-    assert not judge.training and not any(p.requires_grad for p in judge.parameters())
+    assert (classifier(images).argmax(1) == labels).double().mean() > 0.93
+    assert not any(module.training for module in classifier.modules())
+    assert not any(parameter.requires_grad for parameter in classifier.parameters())
 
 
-def test_the_judge_is_the_same_whatever_was_drawn_before():
+def test_the_classifier_is_the_same_whatever_was_drawn_before():
     images, labels = data.digits("train")
     some = images[:100], labels[:100]
     torch.manual_seed(3)
-    first, after = generation.judge(*some, epochs=1), torch.rand(1)
+    first = generation.train_feature_classifier(*some, epochs=1)
+    after = torch.rand(1)
     torch.manual_seed(3)
-    assert_close(torch.rand(1), after)  # and leaves the global generator as it was
+    assert_close(torch.rand(1), after)  # the global generator was left as it was
     torch.rand(17)
-    second, other = generation.judge(*some, epochs=1), generation.judge(*some, epochs=1, seed=1)
-    weights = [net.state_dict()["fc.weight"] for net in (first, second, other)]
-    assert_close(weights[0], weights[1])
-    assert (weights[0] - weights[2]).abs().max() > 0.01
+    second = generation.train_feature_classifier(*some, epochs=1)
+    other = generation.train_feature_classifier(*some, epochs=1, seed=1)
+    assert_close(second.fc.weight, first.fc.weight)
+    assert (other.fc.weight - first.fc.weight).abs().max() > 0.01
 
 
-def test_features_are_what_the_last_layer_reads(judge):
-    images = data.digits("test")[0].repeat(2, 1, 1, 1)  # more than one part of 500
-    found = generation.features(judge, images)
-    assert found.shape == (720, 64)
-    assert_close(judge.fc(found), judge(images), rtol=1e-4, atol=1e-4)
+def test_features_are_what_the_last_layer_reads(classifier):
+    images = data.digits("test")[0].repeat(2, 1, 1, 1)  # more than one batch of 500
+    features = generation.extract_features(classifier, images)
+    assert features.shape == (720, 64)
+    assert_close(classifier.fc(features), classifier(images), rtol=1e-4, atol=1e-4)
 
 
-def test_the_score_is_that_of_the_features_and_orders_what_the_eye_orders(judge):
+def test_the_score_is_that_of_the_features_and_orders_what_the_eye_orders(classifier):
     images, held_out = data.digits("train")[0], data.digits("test")[0]
-    real, seen = (generation.features(judge, x) for x in (held_out, images[:360]))
-    best = generation.score(judge, images[:360], held_out)
-    assert best["frechet"] == frechet_distance(real, seen)
-    assert (best["precision"], best["recall"]) == precision_recall(real, seen)
-    g = torch.Generator().manual_seed(0)
-    histogram, collapsed = PixelHistogram(images, 17).sample(360, g), images[:1].expand(360, -1, -1, -1)
-    scores = [generation.score(judge, x, held_out) for x in (histogram, collapsed)]
-    assert best["frechet"] * 5 < scores[0]["frechet"] < scores[1]["frechet"]
-    assert best["precision"] > 0.9 > scores[0]["precision"] and scores[1]["recall"] < 0.02
-    with pytest.raises(ValueError, match="as many samples as held-out images, got 10 and 360"):
-        generation.score(judge, images[:10], held_out)
-
-
-def test_a_row_and_the_table(judge):
-    held_out = data.digits("test")[0]
-    nats = torch.full((360,), -64 * math.log(2) * 1.5)
-    row = generation.row("A", judge, held_out, held_out, nats=nats, seconds=2, ms=0.5)
-    bare = generation.row("a longer name", judge, held_out, held_out)
-    assert row["bits"] == pytest.approx(1.5) and row["frechet"] == pytest.approx(0, abs=1e-6)
-    assert bare["bits"] is bare["seconds"] is bare["ms"] is None and bare["precision"] == bare["recall"] == 1
-    head, first, second = generation.table([row, bare]).splitlines()
-    assert len(head) == len(first) == len(second)
-    assert head.split() == [
-        "bits/dim",
-        "Fréchet",
-        "precision",
-        "recall",
-        "training",
-        "s",
-        "ms",
-        "a",
-        "sample",
-    ]
-    assert first.split() == ["A", "1.500", "0.00", "1.00", "1.00", "2.0", "0.500"]
-    assert second.split() == ["a", "longer", "name", "–", "0.00", "1.00", "1.00", "–", "–"]
-
-
-@pytest.mark.parametrize(
-    ("images", "labels", "error", "says"),
-    [
-        (torch.rand(4, 1, 8, 8), torch.zeros(4), TypeError, "int64 labels, got torch.float32"),
-        (torch.rand(4, 1, 8, 8), torch.tensor([0, 1, -1, 0]), ValueError, "label from 0 on"),
-        (torch.rand(4, 1, 8, 8), torch.zeros(3).long(), ValueError, r"got \(4, 1, 8, 8\) and \(3,\)"),
-        (torch.zeros(4, 1, 8, 8).byte(), torch.zeros(4).long(), TypeError, "floating dtype, got torch.uint8"),
-    ],
-)
-def test_a_judge_wants_images_and_labels(images, labels, error, says):
-    with pytest.raises(error, match=says):
-        generation.judge(images, labels)
+    real, other = (generation.extract_features(classifier, x) for x in (held_out, images[:360]))
+    best = generation.score(classifier, images[:360], held_out)
+    assert best["frechet"] == frechet_distance(real, other)
+    assert (best["precision"], best["recall"]) == precision_recall(real, other)
+    generator = torch.Generator().manual_seed(0)
+    histogram = generation.score(classifier, PixelHistogram(images, 17).sample(360, generator), held_out)
+    collapsed = generation.score(classifier, images[:1].expand(360, -1, -1, -1), held_out)
+    assert best["frechet"] * 5 < histogram["frechet"] < collapsed["frechet"]
+    assert best["precision"] > 0.9 > histogram["precision"]
+    assert collapsed["recall"] < 0.02
 
 
 def test_real_images_of_the_same_classes():
     images, labels = data.digits("train")
-    wanted = data.digits("test")[1]
-    chosen = generation.same_classes(images, labels, wanted)
-    known = {
-        tuple(image.flatten().tolist()): label.item() for image, label in zip(images, labels, strict=True)
-    }
-    assert [known[tuple(image.flatten().tolist())] for image in chosen] == wanted.tolist()
-    assert len({tuple(image.flatten().tolist()) for image in chosen}) == len(chosen)
-    with pytest.raises(ValueError, match="wants 2 images of class 3, there are 1"):
-        generation.same_classes(images[:3], torch.tensor([3, 1, 1]), torch.tensor([1, 3, 3]))
+    target_labels = data.digits("test")[1]
+    chosen = generation.select_same_classes(images, labels, target_labels)
+    known = {_as_key(image): label.item() for image, label in zip(images, labels, strict=True)}
+    assert [known[_as_key(image)] for image in chosen] == target_labels.tolist()
+    assert len({_as_key(image) for image in chosen}) == len(chosen)
 
 
-def test_a_row_wants_a_number_for_each_held_out_image(judge):
-    held_out = data.digits("test")[0][:40]
-    with pytest.raises(ValueError, match=r"shape \(40,\), got \(7,\)"):
-        generation.row("A", judge, held_out, held_out, nats=torch.zeros(7))
-    with pytest.raises(ValueError, match="a name of its own, got A, A"):
-        generation.as_figures([generation.row("A", judge, held_out, held_out)] * 2)
+def _as_key(image):
+    return tuple(image.flatten().tolist())
 
 
-def test_rows_come_back_from_a_record(judge, tmp_path, monkeypatch):
-    held_out = data.digits("test")[0]
-    rows = [
-        generation.row("A", judge, held_out, held_out, seconds=2.5),
-        generation.row("B b", judge, held_out, held_out),
-    ]
-    assert generation.published_rows("ch99", "A") == []
-    monkeypatch.setenv("VLMBOOK_OUTPUT", str(tmp_path))
-    monkeypatch.setattr(records, "RESULTS", tmp_path)
-    records.record("ch99", seed=0, rows=generation.as_figures(rows))
-    back = generation.published_rows("ch99", "B b", "no such", "A")
-    assert [line["name"] for line in back] == ["B b (ch99)", "A (ch99)"]
-    assert [line["seconds"] for line in back] == [None, 2.5] and back[0]["bits"] is None
-    assert back[1] | {"name": "A"} == pytest.approx(rows[0] | {"name": "A"}, abs=1e-6)
-    generation.table(back)
-    assert generation.published_rows("ch99", "A", profile="full") == []
-    records.record("ch98", seed=0, other=1)
-    assert generation.published_rows("ch98", "A") == []
+# Bad input.
+
+IMAGES, LABELS = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"labels": torch.zeros(4)}, TypeError, "labels wants torch.int64, got torch.float32"),
+        (
+            {"labels": torch.tensor([0, 1, -1, 0])},
+            ValueError,
+            "labels wants values from 0 to 65535, got from -1",
+        ),
+        ({"labels": torch.zeros(3).long()}, ValueError, r"labels wants the shape \(4,\), got \(3,\)"),
+        ({"images": IMAGES.byte()}, TypeError, "images wants a floating dtype, got torch.uint8"),
+        ({"images": IMAGES[:0], "labels": LABELS[:0]}, ValueError, "at least one element along N"),
+        ({"images": IMAGES * math.nan}, ValueError, "images wants finite values"),
+        ({"seed": -1}, ValueError, "seed wants a whole number"),
+        ({"seed": "0"}, TypeError, "seed wants a whole number"),
+    ],
+)
+def test_a_classifier_needs_images_and_labels(wrong, error, message):
+    with pytest.raises(error, match=message):
+        generation.train_feature_classifier(**{"images": IMAGES, "labels": LABELS} | wrong)
+
+
+def test_features_need_a_resnet_in_evaluation_mode_and_its_images(classifier):
+    with pytest.raises(TypeError, match="classifier wants a ResNet, got an object of type Linear"):
+        generation.extract_features(torch.nn.Linear(1, 1), IMAGES)
+    with pytest.raises(ValueError, match=r"images wants the shape \(N, 1, H, W\), got \(4, 3, 8, 8\)"):
+        generation.extract_features(classifier, IMAGES.expand(4, 3, 8, 8))
+    classifier.layer1.train()
+    with pytest.raises(ValueError, match="classifier wants evaluation mode, got training mode"):
+        generation.extract_features(classifier, IMAGES)
+    classifier.eval()
+
+
+def test_a_score_needs_as_many_samples_as_held_out_images(classifier):
+    with pytest.raises(ValueError, match="samples wants as many images as held_out has, 4, got 3"):
+        generation.score(classifier, IMAGES[:3], IMAGES)
+    with pytest.raises(ValueError, match="at least 4"):
+        generation.score(classifier, IMAGES[:3], IMAGES[:3])
+
+
+def test_a_class_may_have_too_few_images():
+    with pytest.raises(ValueError, match="images wants at least 2 images of class 3, got 1"):
+        generation.select_same_classes(IMAGES[:3], torch.tensor([3, 1, 1]), torch.tensor([1, 3, 3]))

@@ -1,0 +1,87 @@
+"""The comparison table of chapters 4a to 4d: one set of test images, one classifier, the same columns."""
+
+from collections.abc import Sequence
+
+import torch
+
+from vlmbook import runtime
+from vlmbook.generation import score
+from vlmbook.metrics import bits_per_dimension
+from vlmbook.notebook import records
+from vlmbook.resnet import ResNet
+
+COLUMNS = {  # key of a row: heading, format
+    "name": ("", ""),
+    "bits": ("bits/dim", ".3f"),
+    "frechet": ("Fréchet", ".2f"),
+    "precision": ("precision", ".2f"),
+    "recall": ("recall", ".2f"),
+    "seconds": ("training s", ".1f"),
+    "ms": ("ms a sample", ".3f"),
+}
+
+
+def measure_row(
+    name: str,
+    classifier: ResNet,
+    samples: torch.Tensor,
+    held_out: torch.Tensor,
+    *,
+    nats: torch.Tensor | None = None,
+    seconds: float | None = None,
+    ms: float | None = None,
+) -> dict:
+    """Name, classifier, (N, C, H, W), (N, C, H, W) -> dict: a row of the table.
+
+    nats: (N,) log-likelihoods of the held-out images; seconds: of training; ms: to draw one sample. Raises
+    ValueError for nats that are not one number for each held-out image.
+    """
+    bits = None
+    if nats is not None:
+        if nats.shape != held_out.shape[:1]:
+            raise ValueError(f"nats wants the shape ({len(held_out)},), got {tuple(nats.shape)}")
+        bits = float(bits_per_dimension(nats, held_out[0].numel()).mean())
+    return {"name": name, "bits": bits, **score(classifier, samples, held_out), "seconds": seconds, "ms": ms}
+
+
+def format_table(rows: Sequence[dict]) -> str:
+    """Rows of `measure_row` -> str: aligned columns, a dash where a model has no such number."""
+    lines = [[heading for heading, _ in COLUMNS.values()]]
+    lines += [[_format(row[key], form) for key, (_, form) in COLUMNS.items()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(_align(line, widths) for line in lines)
+
+
+def as_measurements(rows: Sequence[dict]) -> dict[str, dict[str, float]]:
+    """Rows of `measure_row` -> dict of dicts of numbers, as `records.record` takes them.
+
+    Raises ValueError for two rows of one name.
+    """
+    names = [row["name"] for row in rows]
+    if len(set(names)) < len(names):
+        raise ValueError(f"rows wants a name of its own for each row, got {', '.join(names)}")
+    numbers = [{key: row[key] for key in COLUMNS if key != "name" and row[key] is not None} for row in rows]
+    return dict(zip(names, numbers, strict=True))
+
+
+def load_published_rows(chapter: str, *names: str, profile: str | None = None) -> list[dict]:
+    """Chapter, names -> rows of these names in its published record; no rows where there is no record.
+
+    They are of another run; the name of each says of which chapter. `profile` is that of this run by default.
+    """
+    entry = records.load(chapter, runtime.profile() if profile is None else profile)
+    found = entry.get("measurements", {}).get("rows", {}) if entry else {}
+    blank = dict.fromkeys(COLUMNS)
+    return [blank | found[name] | {"name": f"{name} ({chapter})"} for name in names if name in found]
+
+
+def _format(value, form):
+    return "–" if value is None else format(value, form)
+
+
+def _align(line, widths):
+    """The name to the left, the numbers to the right."""
+    name, *numbers = line
+    cells = [name.ljust(widths[0])]
+    cells += [number.rjust(width) for number, width in zip(numbers, widths[1:], strict=True)]
+    return "  ".join(cells)
