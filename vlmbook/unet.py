@@ -1,8 +1,9 @@
-"""The U-Net [Ronneberger, Fischer & Brox 2015, arXiv:1505.04597], its losses, its score, and images of any
+"""The U-Net [Ronneberger, Fischer & Brox 2015, arXiv:1505.04597], its losses, its scores, and images of any
 size [chapter 3c].
 
-Images are floating tensors (B, C, H, W) of any size, logits (B, K, H, W) for K classes, targets (B, H, W)
-int64 in 0 … K − 1; class 0 is the background where there is one.
+Images are floating tensors (B, C, H, W) of any size, logits (B, K, H, W) for K classes. Targets are (B, H, W)
+int64 in 0 … K − 1; class 0 is the background where there is one. A pixel whose target is `ignore_index`
+counts in no loss and no score.
 """
 
 from itertools import pairwise, product
@@ -11,13 +12,122 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vlmbook.checks import check_counts, check_images
+from vlmbook.validation import (
+    require_choice,
+    require_number,
+    require_same_kind,
+    require_tensor,
+    require_type,
+    require_whole,
+)
+
+
+class UNet(nn.Module):
+    """(B, C, H, W) -> (B, num_classes, H, W) logits: an encoder, a decoder, and a skip at each resolution
+    [fig. 1].
+
+    Level l has width·2^l channels at 1/2^l of the size, for l = 0 … depth. The paper's network has width 64,
+    depth 4 and 31 M parameters. Two things differ from the paper: convolutions are padded, so that the output
+    has the input's size and any size is possible, and batch normalisation follows each. With skip=False the
+    decoder gets only the map from below. up="transposed" is the paper's transposed convolution of 2×2,
+    up="bilinear" a 1×1 convolution and interpolation. Raises TypeError or ValueError for sizes below 1 and
+    for another `up`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        width: int = 64,
+        depth: int = 4,
+        skip: bool = True,
+        up: str = "transposed",
+    ):
+        super().__init__()
+        in_channels = require_whole(in_channels, "in_channels")
+        num_classes = require_whole(num_classes, "num_classes")
+        width = require_whole(width, "width", most=2**14)
+        self.depth = require_whole(depth, "depth", most=12)
+        self.skip = require_type(skip, "skip", bool, "True or False")
+        self.up = require_choice(up, "up", ("transposed", "bilinear"))
+        widths = [width * 2**level for level in range(self.depth + 1)]
+        self.encoder = nn.ModuleList(DoubleConv(*ends) for ends in pairwise([in_channels, *widths]))
+        self.upward = nn.ModuleList(_upward(outs, up) for outs in widths[:-1])
+        joined = 2 if skip else 1
+        self.decoder = nn.ModuleList(DoubleConv(joined * outs, outs) for outs in widths[:-1])
+        self.head = nn.Conv2d(width, num_classes, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.decode(self.encode(x))
+
+    def encode(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """(B, C, H, W) -> list of (B, width·2^l, ⌈H/2^l⌉, ⌈W/2^l⌉), l = 0 … depth: the encoder's map of each
+        level.
+
+        Raises TypeError or ValueError for images of another kind or number of channels than the model's.
+        """
+        first = self.encoder[0][0]
+        require_tensor(x, "x", "B C H W", C=first.in_channels, empty="B")
+        require_same_kind(x, "x", first.weight)
+        maps = [self.encoder[0](x)]
+        for stage in self.encoder[1:]:
+            maps.append(stage(F.max_pool2d(maps[-1], 2, ceil_mode=True)))
+        return maps
+
+    def decode(self, maps: list[torch.Tensor]) -> torch.Tensor:
+        """The encoder's maps -> (B, num_classes, H, W) logits: from the lowest level up, each skip
+        concatenated.
+
+        Raises TypeError or ValueError for maps that are not as `encode` gives them.
+        """
+        self._require_maps(maps)
+        *skips, x = maps
+        for level in reversed(range(self.depth)):
+            height, width = skips[level].shape[2:]
+            x = self.upward[level](x)[:, :, :height, :width]  # pooling rounded an odd size up
+            x = self.decoder[level](torch.cat([skips[level], x], dim=1) if self.skip else x)
+        return self.head(x)
+
+    def receptive_radius(self) -> int:
+        """-> int: the largest distance in pixels from an output pixel to an input pixel that it depends
+        on.
+        """
+        return max(self._radius_at(position) for position in range(2**self.depth))
+
+    def _radius_at(self, position):
+        """int -> int: the same for the output pixel at `position` of an endless row, by intervals."""
+        first, last = position - 2, position + 2  # two convolutions of 3
+        for _ in range(self.depth):  # what these pixels need from the level below
+            if self.up == "transposed":
+                first, last = first // 2, last // 2
+            else:
+                first, last = (first - 1) // 2, (last + 1) // 2
+            first, last = first - 2, last + 2
+        for _ in range(self.depth):  # and what that needs from the level above, through the encoder
+            first, last = 2 * first - 2, 2 * last + 1 + 2
+        return max(position - first, last - position)
+
+    def _require_maps(self, maps):
+        require_type(maps, "maps", (list, tuple), "a list of tensors, as encode gives it")
+        if len(maps) != self.depth + 1:
+            raise ValueError(f"maps wants {self.depth + 1} tensors, one a level, got {len(maps)}")
+        for level, (stage, each) in enumerate(zip(self.encoder, maps, strict=True)):
+            channels = stage[0].out_channels
+            require_tensor(each, f"maps[{level}]", "B C H W", C=channels, B=len(maps[0]), empty="B")
+            require_same_kind(each, f"maps[{level}]", self.head.weight)
+        for level, (upper, lower) in enumerate(pairwise(maps)):
+            half = tuple(-(-side // 2) for side in upper.shape[2:])
+            if tuple(lower.shape[2:]) != half:
+                raise ValueError(f"maps[{level + 1}] wants the size {half}, got {tuple(lower.shape[2:])}")
 
 
 class DoubleConv(nn.Sequential):
     """(B, C, H, W) -> (B, D, H, W): convolution 3×3, batch normalisation, ReLU, twice."""
 
-    def __init__(self, in_channels, channels):
+    def __init__(self, in_channels: int, channels: int):
+        in_channels = require_whole(in_channels, "in_channels")
+        channels = require_whole(channels, "channels")
         super().__init__(
             nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(channels),
@@ -28,191 +138,205 @@ class DoubleConv(nn.Sequential):
         )
 
 
-class UNet(nn.Module):
-    """(B, C, H, W) -> (B, num_classes, H, W) logits: an encoder, a decoder, and a skip at each resolution
-    [fig. 1].
-
-    Level l has width·2^l channels at 1/2^l of the size, for l = 0 … depth; the paper's network has width 64,
-    depth 4 and 31 M parameters. Other than there, convolutions are padded, so that the output has the input's
-    size and any size goes, and batch normalisation follows each. skip=False leaves the decoder what comes
-    from below alone. up="transposed" is the paper's transposed convolution of 2×2, "bilinear" a 1×1
-    convolution and interpolation.
-    """
-
-    def __init__(self, in_channels, num_classes, *, width=64, depth=4, skip=True, up="transposed"):
-        super().__init__()
-        check_counts(self, in_channels=in_channels, num_classes=num_classes, width=width, depth=depth)
-        if up not in ("transposed", "bilinear"):
-            raise ValueError(f'UNet wants up="transposed" or "bilinear", got {up!r}')
-        self.depth, self.skip, self.up = depth, skip, up
-        widths = [width * 2**level for level in range(depth + 1)]
-        self.encoder = nn.ModuleList(DoubleConv(*ends) for ends in pairwise([in_channels, *widths]))
-        self.upward = nn.ModuleList(
-            nn.ConvTranspose2d(2 * outs, outs, 2, stride=2)
-            if up == "transposed"
-            else nn.Sequential(nn.Conv2d(2 * outs, outs, 1), nn.Upsample(scale_factor=2, mode="bilinear"))
-            for outs in widths[:-1]
-        )
-        self.decoder = nn.ModuleList(DoubleConv((1 + skip) * outs, outs) for outs in widths[:-1])
-        self.head = nn.Conv2d(width, num_classes, 1)
-
-    def encode(self, x):
-        """(B, C, H, W) -> list of (B, width·2^l, ⌈H/2^l⌉, ⌈W/2^l⌉), l = 0 … depth: the map that each level
-        keeps.
-        """
-        check_images(x, "x", "(B, C, H, W)", layer=self.encoder[0][0])
-        maps = [self.encoder[0](x)]
-        for stage in self.encoder[1:]:
-            maps.append(stage(F.max_pool2d(maps[-1], 2, ceil_mode=True)))
-        return maps
-
-    def decode(self, maps):
-        """The encoder's maps -> (B, num_classes, H, W) logits: from the lowest up, each skip concatenated."""
-        *kept, x = maps
-        for level in reversed(range(self.depth)):
-            height, width = kept[level].shape[2:]
-            x = self.upward[level](x)[:, :, :height, :width]  # an odd size had been rounded up
-            x = self.decoder[level](torch.cat([kept[level], x], 1) if self.skip else x)
-        return self.head(x)
-
-    def forward(self, x):
-        return self.decode(self.encode(x))
-
-    def receptive_radius(self):
-        """-> int: how many pixels away an input pixel may lie that an output pixel still sees; farther none
-        does.
-        """
-        return max(self._reach(place) for place in range(2**self.depth))
-
-    def _reach(self, place):
-        """int -> int: the farthest input pixel that output pixel `place` of an endless row sees, by
-        intervals.
-        """
-        first, last = place - 2, place + 2  # two convolutions of 3
-        for _ in range(self.depth):  # what lies one level down
-            first, last = (
-                (first // 2, last // 2) if self.up == "transposed" else ((first - 1) // 2, (last + 1) // 2)
-            )
-            first, last = first - 2, last + 2
-        for _ in range(self.depth):  # and up again, through the encoder
-            first, last = 2 * first - 2, 2 * last + 1 + 2
-        return max(place - first, last - place)
+def _upward(channels, up):
+    """-> (B, 2D, h, w) -> (B, D, 2h, 2w)"""
+    if up == "transposed":
+        return nn.ConvTranspose2d(2 * channels, channels, 2, stride=2)
+    return nn.Sequential(nn.Conv2d(2 * channels, channels, 1), nn.Upsample(scale_factor=2, mode="bilinear"))
 
 
-def predict_tiled(model, image, *, tile, overlap):
+# --- an image of any size -----------------------------------------------------------------------------------
+
+
+def predict_tiled(model: UNet, image: torch.Tensor, *, tile: int, overlap: int) -> torch.Tensor:
     """UNet in eval mode, (B, C, H, W) -> (B, K, H, W): the logits of model(image), in windows, in bounded
     memory.
 
-    The output is put together from squares of `tile` pixels; for each, a window that reaches `overlap` pixels
-    farther on all sides goes through the model. Windows start at multiples of 2^depth, so that pooling falls
-    on the same pixels as in the whole image, and the result is the whole image's but for rounding. Without
-    gradients. Windows are moved to the model's device, logits back to the image's.
+    The output is put together from squares of `tile` pixels. For each square a window goes through the model
+    that reaches `overlap` pixels farther on all sides. Windows start at multiples of 2^depth, so that pooling
+    pairs the same pixels as in the whole image; the result is the whole image's but for rounding. No
+    gradients are kept. Windows are moved to the model's device, logits back to the image's.
 
     Raises ValueError for an overlap below the model's receptive radius, with which squares would differ at
-    their rims, for tile < 1, and for a model in training mode, whose BatchNorm sees the window; TypeError for
-    another model.
+    their borders, for tile < 1, and for a model in training mode, whose BatchNorm sees the window; TypeError
+    for another model.
     """
-    if not isinstance(model, UNet):
-        raise TypeError(f"predict_tiled wants a UNet, got {type(model).__name__}")
+    require_type(model, "model", UNet, "a UNet")
     if any(part.training for part in model.modules()):
         raise ValueError(
-            "predict_tiled wants the model in eval mode, call model.eval(): in training mode BatchNorm "
+            "model wants to be in eval mode, call model.eval(), got training mode, in which BatchNorm "
             "normalises each window by itself"
         )
-    check_images(image, "image", "(B, C, H, W)")
-    for name, value in {"tile": tile, "overlap": overlap}.items():
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"predict_tiled wants a whole number of pixels as {name}, got {value!r}")
-    radius = model.receptive_radius()
-    if tile < 1 or overlap < radius:
-        raise ValueError(
-            f"predict_tiled wants tile >= 1 and overlap >= {radius}, the receptive radius of this model, "
-            f"got tile={tile}, overlap={overlap}"
-        )
+    require_tensor(image, "image", "B C H W", C=model.encoder[0][0].in_channels)
+    if image.dtype != model.head.weight.dtype:
+        raise TypeError(f"image wants the model's dtype, {model.head.weight.dtype}, got {image.dtype}")
+    tile = require_whole(tile, "tile")
+    overlap = require_whole(overlap, "overlap", least=model.receptive_radius())
+
     device, (height, width) = model.head.weight.device, image.shape[2:]
     logits = image.new_empty(len(image), model.head.out_channels, height, width)
     with torch.no_grad():
         for top, left in product(range(0, height, tile), range(0, width, tile)):
             bottom, right = min(top + tile, height), min(left + tile, width)
-            above, before = (max(0, start - overlap) >> model.depth << model.depth for start in (top, left))
+            above, before = _on_grid(top - overlap, model), _on_grid(left - overlap, model)
             window = image[:, :, above : bottom + overlap, before : right + overlap].to(device)
-            kept = model(window)[:, :, top - above : bottom - above, left - before : right - before]
-            logits[:, :, top:bottom, left:right] = kept.to(logits.device)
+            square = model(window)[:, :, top - above : bottom - above, left - before : right - before]
+            logits[:, :, top:bottom, left:right] = square.to(logits.device)
     return logits
 
 
-def cross_entropy_loss(logits, target):
-    """(B, K, H, W), (B, H, W) int64 -> scalar in nats: −mean of log softmax(logits) at the target [eq. 1,
-    weights 1].
-
-    Raises TypeError or ValueError for logits and target that do not fit.
+def _on_grid(start, model):
+    """int -> int: the last multiple of 2^depth that is not after `start`, 0 where that is outside the
+    image.
     """
-    _check_target(logits, target)
-    return F.cross_entropy(logits, target)
+    grid = 2**model.depth
+    return max(0, start) // grid * grid
 
 
-def dice_loss(logits, target, *, smooth=1.0):
+# --- losses -------------------------------------------------------------------------------------------------
+
+
+def cross_entropy_loss(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    *,
+    class_weights: torch.Tensor | None = None,
+    ignore_index: int | None = None,
+) -> torch.Tensor:
+    """(B, K, H, W), (B, H, W) int64 -> scalar in nats: −mean of log softmax(logits) at the target [eq. 1].
+
+    With class_weights (K,), the mean is weighted by the weight of each pixel's class, as in
+    `F.cross_entropy`. It is 0 where every pixel is ignored. Raises TypeError or ValueError for logits, target
+    and weights that do not fit.
+    """
+    _require_target(logits, target, ignore_index)
+    _require_class_weights(class_weights, logits)
+    ignored = -100 if ignore_index is None else ignore_index
+    total = F.cross_entropy(_wide(logits), target, class_weights, ignore_index=ignored, reduction="sum")
+    pixels = target[target != ignored]
+    counted = len(pixels) if class_weights is None else class_weights[pixels].sum()
+    return total / max(counted, 1) if class_weights is None else total / counted.clamp(min=1e-12)
+
+
+def dice_loss(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    *,
+    smooth: float = 1.0,
+    class_weights: torch.Tensor | None = None,
+    include_background: bool = True,
+    ignore_index: int | None = None,
+) -> torch.Tensor:
     """(B, K, H, W), (B, H, W) int64 -> scalar in [0, 1]: 1 − mean over classes of Dice's coefficient of
     probabilities.
 
     Of class k: (2 Σ p_k g_k + smooth) / (Σ p_k + Σ g_k + smooth), p = softmax(logits), g the one-hot target,
     sums over all pixels of the batch [after Drozdzal et al. 2016, arXiv:1608.04117]. Small objects count as
-    much as large ones. The errors are those of `cross_entropy_loss`.
+    much as large ones. class_weights (K,) weight the mean over classes; include_background=False leaves class
+    0 out of it. Raises TypeError or ValueError for logits, target and weights that do not fit, and for smooth
+    below 0.
     """
-    _check_target(logits, target)
-    p = logits.softmax(
-        1, dtype=torch.promote_types(logits.dtype, torch.float32)
-    )  # float16 ends at 65,504 pixels
-    g = F.one_hot(target, logits.shape[1]).movedim(-1, 1).to(p)
-    both, total = (p * g).sum((0, 2, 3)), (p + g).sum((0, 2, 3))
-    return 1 - ((2 * both + smooth) / (total + smooth)).mean()
+    _require_target(logits, target, ignore_index)
+    _require_class_weights(class_weights, logits)
+    smooth = require_number(smooth, "smooth", least=0)
+    require_type(include_background, "include_background", bool, "True or False")
+    first = 0 if include_background else 1
+    if logits.shape[1] <= first:
+        raise ValueError(f"logits wants a class beside the background, got {tuple(logits.shape)}")
+
+    counted = _counted(target, ignore_index)
+    p = _wide(logits).softmax(1) * counted[:, None]
+    g = F.one_hot(torch.where(counted, target, 0), logits.shape[1]).movedim(-1, 1).to(p) * counted[:, None]
+    overlap, total = (p * g).sum((0, 2, 3)), (p + g).sum((0, 2, 3))
+    dice = ((2 * overlap + smooth) / (total + smooth))[first:]
+    if class_weights is None:
+        return 1 - dice.mean()
+    return 1 - (dice * class_weights[first:]).sum() / class_weights[first:].sum()
 
 
-def iou(prediction, target, num_classes):
-    """(B, H, W) int, (B, H, W) int -> (K,) float: of each class intersection over union, over all pixels
-    together.
+# --- scores -------------------------------------------------------------------------------------------------
 
-    That is Jaccard's index; NaN for a class that neither has. Raises TypeError or ValueError for what does
+
+def iou(
+    prediction: torch.Tensor, target: torch.Tensor, num_classes: int, *, ignore_index: int | None = None
+) -> torch.Tensor:
+    """(B, H, W) whole, (B, H, W) whole -> (K,) float32: intersection over union of each class, over all
+    pixels together.
+
+    That is Jaccard's index; NaN for a class that is in neither. Raises TypeError or ValueError for what does
     not fit.
     """
-    for name, classes in {"prediction": prediction, "target": target}.items():
-        _check_classes(name, classes, num_classes)
-    if prediction.shape != target.shape:
-        raise ValueError(
-            f"iou wants two of one shape, got {tuple(prediction.shape)} and {tuple(target.shape)}"
-        )
-    confusion = (
-        (num_classes * target.long() + prediction.to(target.device).long())
-        .flatten()
-        .bincount(minlength=num_classes**2)
-        .view(num_classes, num_classes)
-        .double()
+    overlap, predicted, present = _areas(prediction, target, num_classes, ignore_index)
+    return (overlap / (predicted + present - overlap)).float().to(prediction.device)
+
+
+def dice_score(
+    prediction: torch.Tensor, target: torch.Tensor, num_classes: int, *, ignore_index: int | None = None
+) -> torch.Tensor:
+    """(B, H, W) whole, (B, H, W) whole -> (K,) float32: Dice's coefficient of each class, over all pixels
+    together.
+
+    2 |P ∩ G| / (|P| + |G|), the F1 score of the pixels; NaN for a class that is in neither. Raises as `iou`.
+    """
+    overlap, predicted, present = _areas(prediction, target, num_classes, ignore_index)
+    return (2 * overlap / (predicted + present)).float().to(prediction.device)
+
+
+def _areas(prediction, target, num_classes, ignore_index):
+    """-> (K,) three times, float64 on the CPU: pixels of each class in both, in the prediction, in the
+    target.
+    """
+    num_classes = require_whole(num_classes, "num_classes", most=2**15)
+    require_tensor(
+        target, "target", "B H W", kind="discrete", least=0, most=num_classes - 1, ignore=_index(ignore_index)
     )
-    both = confusion.diagonal()
-    return (both / (confusion.sum(0) + confusion.sum(1) - both)).float()
+    batch, height, width = target.shape
+    require_tensor(
+        prediction,
+        "prediction",
+        "B H W",
+        kind="discrete",
+        least=0,
+        most=num_classes - 1,
+        B=batch,
+        H=height,
+        W=width,
+    )
+    prediction, target = prediction.cpu().long(), target.cpu().long()
+    counted = _counted(target, ignore_index)
+    pairs = num_classes * target[counted] + prediction[counted]
+    confusion = pairs.bincount(minlength=num_classes**2).view(num_classes, num_classes).double()
+    return confusion.diagonal(), confusion.sum(0), confusion.sum(1)
 
 
-def _check_target(logits, target):
-    check_images(logits, "logits", "(B, K, H, W)")
-    _check_classes("target", target, logits.shape[1])
-    if target.dtype != torch.int64:
-        raise TypeError(f"target wants int64, got {target.dtype}; .long() makes it")
-    wanted = logits.shape[:1] + logits.shape[2:]
-    if target.shape != wanted:
-        raise ValueError(
-            f"logits {tuple(logits.shape)} want a target {tuple(wanted)}, got {tuple(target.shape)}"
-        )
+def _counted(target, ignore_index):
+    """(B, H, W) -> (B, H, W) bool: the pixels that count."""
+    return torch.ones_like(target, dtype=torch.bool) if ignore_index is None else target != ignore_index
 
 
-def _check_classes(name, classes, num_classes):
-    if not isinstance(classes, torch.Tensor):
-        raise TypeError(f"{name} wants a torch.Tensor of class numbers, got {type(classes).__name__}")
-    if classes.is_floating_point() or classes.is_complex():
-        raise TypeError(
-            f"{name} wants whole class numbers, got {classes.dtype}; a mask (B, 1, H, W) of 0 and 1 "
-            "becomes them by mask[:, 0].long(), logits by logits.argmax(1)"
-        )
-    if classes.numel() and not 0 <= classes.min() <= classes.max() < num_classes:
-        raise ValueError(
-            f"{name} wants classes 0 to {num_classes - 1}, got {classes.min()} to {classes.max()}"
-        )
+# --- what comes in ------------------------------------------------------------------------------------------
+
+
+def _wide(x):
+    """Half precision -> float32: in float16 a sum of pixels ends at 65,504."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _require_target(logits, target, ignore_index):
+    require_tensor(logits, "logits", "B K H W")
+    batch, classes, height, width = logits.shape
+    bounds = {"least": 0, "most": classes - 1, "ignore": _index(ignore_index), "device": logits.device}
+    require_tensor(target, "target", "B H W", kind="int64", B=batch, H=height, W=width, **bounds)
+
+
+def _index(ignore_index):
+    return None if ignore_index is None else require_whole(ignore_index, "ignore_index", least=-(2**31))
+
+
+def _require_class_weights(class_weights, logits):
+    if class_weights is None:
+        return
+    require_tensor(class_weights, "class_weights", "K", K=logits.shape[1], least=0, finite=True)
+    require_same_kind(class_weights, "class_weights", _wide(logits), "the logits")
+    if not class_weights.sum() > 0:
+        raise ValueError("class_weights wants at least one weight above 0, got none")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.support.drawings import drawn, every_end, pictures
-from vlmbook.chapters.ch03c import figures
+from vlmbook.chapters.ch03c import experiments, figures
 from vlmbook.unet import UNet, iou
 
 U = {
@@ -29,7 +29,7 @@ def scene(classes=2, n=20, size=32):
     return images, truth, torch.where(wrong, (truth + 1) % classes, truth)
 
 
-def said(figure):
+def texts_of(figure):
     return [text.get_text() for axes in figure.axes for text in axes.texts if text.get_text()]
 
 
@@ -40,7 +40,7 @@ def test_the_u_says_what_the_network_has(values):
     with torch.device("meta"):
         net = UNet(3, 2, width=given["first"], depth=given["depth"], skip=given["skip"]).eval()
         maps = net.encode(torch.empty(1, 3, given["height"], given["width"]))
-    written = said(figure)
+    written = texts_of(figure)
     for level, each in enumerate(maps):
         assert f"{each.shape[2]}×{each.shape[3]}" in written
         assert str(each.shape[1]) in written
@@ -51,7 +51,7 @@ def test_the_u_says_what_the_network_has(values):
 
 def test_errors_have_a_colour_each():
     truth, prediction = torch.tensor([[0, 0, 1, 1]]), torch.tensor([[0, 1, 0, 1]])
-    right_out, much, missed, right_in = figures.errors(prediction, truth)[:, 0].T
+    right_out, much, missed, right_in = figures.colour_errors(prediction, truth)[:, 0].T
     assert right_out.sum() == 0 and right_in.sum() == 3
     assert much.argmax() == 0 and missed.argmax() == 2
 
@@ -67,7 +67,7 @@ def test_rows_of_predictions():
     )
     shown = pictures(figure)
     assert len(shown) == 20
-    right = figures.errors(truth[0], truth[0])
+    right = figures.colour_errors(truth[0], truth[0])
     assert torch.equal(shown[3].movedim(-1, 0), right) and not torch.equal(shown[4].movedim(-1, 0), right)
 
 
@@ -102,10 +102,12 @@ def test_threshold(values):
 def test_the_curve_is_the_iou_at_each_threshold():
     _, truth, guess = scene()
     probability = 0.3 * guess + 0.65 * torch.rand(truth.shape, generator=torch.Generator().manual_seed(1))
-    places, scores = figures.iou_by_threshold(probability, truth)
-    for place, score in zip(places, scores, strict=True):
-        if place < 0.94:
-            assert score == pytest.approx(iou((probability >= place).long(), truth, 2)[1].item(), abs=2e-3)
+    thresholds, scores = experiments.iou_by_threshold(probability, truth)
+    for threshold, score in zip(thresholds, scores, strict=True):
+        if threshold < 0.94:
+            assert score == pytest.approx(
+                iou((probability >= threshold).long(), truth, 2)[1].item(), abs=2e-3
+            )
 
 
 @pytest.mark.parametrize("values", every_end({"image": (0, 19), "level": (0, 2), "channel": (0, 7)}), ids=str)

@@ -13,13 +13,14 @@ from vlmbook.notebook.exercises import (
     require_returned,
     require_values,
 )
+from vlmbook.notebook.messages import message
 
 
 def judge_joined_shape(answer):
     got = as_shape(answer, "where pooling meets an odd size, it is rounded up")
     batch, channels, *size = got
     if batch != 1:
-        raise Wrong(f"B is {batch}: the batch stays 1. Concatenation is along the channels.")
+        raise Wrong("B is {batch}: the batch stays 1. Concatenation is along the channels.", batch=batch)
     if channels == 64:
         raise Wrong("64 channels come from the encoder, and 64 from below: concatenation keeps both.")
     if channels == 192:
@@ -28,11 +29,14 @@ def judge_joined_shape(answer):
         )
     if channels != 128:
         raise Wrong(
-            f"C is {channels}: level l of the encoder has 16·2^l channels, and as many come up from below."
+            "C is {channels}: level l of the encoder has 16·2^l channels, and as many come up from below.",
+            channels=channels,
         )
     if size in ([50, 30], [13, 8], [7, 4]):
         raise Wrong(
-            f"{size[0]}×{size[1]} is another level: level 0 has the size of the image, and each halves it."
+            "{height}×{width} is another level: level 0 has the size of the image, and each halves it.",
+            height=size[0],
+            width=size[1],
         )
     if size == [26, 16]:
         raise Wrong(
@@ -41,39 +45,48 @@ def judge_joined_shape(answer):
     if size == [15, 25]:
         raise Wrong("15×25: the height comes before the width.")
     if size != [25, 15]:
-        raise Wrong(f"H, W = {tuple(size)}: halve 100 and 60 twice.")
+        raise Wrong("H, W = {size}: halve 100 and 60 twice.", size=tuple(size))
 
 
 def judge_tile_for(answer):
     for m, depth in ((388, 4), (389, 4), (4, 4), (1, 0), (36, 2), (37, 2), (4, 1)):
         got, want = answer(m, depth), tile_for(m, depth)
         require_returned(got)
-        if isinstance(got, bool) or not isinstance(got, (int, float)) or got != int(got):
-            raise Wrong(f"tile_for({m}, {depth}) is {got!r}; a size is a whole number.")
-        if got == want:
-            continue
-        case = f"tile_for({m}, {depth}) is {got:g}, not {want}."
-        if got == m + 184 and depth != 4:
-            raise Wrong(f"{case} 184 pixels are lost at depth 4 only; count what each level takes.")
-        if got == m + _lost(depth):
-            raise Wrong(f"{case} {m} + {_lost(depth)} does not fit: each size that is pooled has to be even.")
-        if got == want - 4 * 2**depth:
-            raise Wrong(f"{case} The lowest level has two convolutions as well.")
-        if depth and got == want - _lost(depth) + _lost(depth) // 2:
-            raise Wrong(f"{case} A level has two convolutions of 3×3 on each way, each takes 2 pixels.")
-        if got > want and (got - want) % 2**depth == 0:
-            raise Wrong(f"{case} It fits, but a smaller one does as well.")
-        if got <= m:
-            raise Wrong(f"{case} Without padding the input is larger than the output.")
-        raise Wrong(
-            case
-            + (
-                " With depth 0 only two convolutions are left."
-                if not depth
-                else " Go backwards, level by level: plus 4, halve and round up; at the bottom plus 4; "
-                "then double, plus 4."
+        if isinstance(got, bool) or not isinstance(got, (int, float)) or got != got // 1:
+            raise Wrong(
+                "tile_for({m}, {depth}) is {got}; a size is a whole number.", m=m, depth=depth, got=repr(got)
             )
-        )
+        if got != want:
+            reason = message(_why_not_tile(got, want, m, depth), m=m, lost=_lost(depth))
+            raise Wrong(
+                "tile_for({m}, {depth}) is {got:g}, not {want}. {reason}",
+                m=m,
+                depth=depth,
+                got=got,
+                want=want,
+                reason=reason,
+            )
+
+
+def _why_not_tile(got, want, m, depth):
+    """-> str: a template, what the answer forgot."""
+    if got == m + 184 and depth != 4:
+        return "184 pixels are lost at depth 4 only; count what each level takes."
+    if got == m + _lost(depth):
+        return "{m} + {lost} does not fit: each size that is pooled has to be even."
+    if got == want - 4 * 2**depth:
+        return "The lowest level has two convolutions as well."
+    if depth and got == want - _lost(depth) + _lost(depth) // 2:
+        return "A level has two convolutions of 3×3 on each way, each takes 2 pixels."
+    if got > want and (got - want) % 2**depth == 0:
+        return "It fits, but a smaller one does as well."
+    if got <= m:
+        return "Without padding the input is larger than the output."
+    if depth == 0:
+        return "With depth 0 only two convolutions are left."
+    return (
+        "Go backwards, level by level: plus 4, halve and round up; at the bottom plus 4; then double, plus 4."
+    )
 
 
 def _lost(depth):
@@ -96,21 +109,26 @@ def judge_dice_from_iou(answer):
         want = dice_from_iou(j)
         if abs(got - want) < 1e-6:
             continue
-        case = f"dice_from_iou({j}) is {got:.3g}, not {want:.3g}."
-        slips = {
+        mistakes = {
             "They are not the same number: Dice counts the intersection twice.": j,
             "This leads the other way, from Dice to IoU.": j / (2 - j),
-            "Twice the intersection over the union can be more than 1; Dice divides by the sum of both areas.": 2
-            * j,
+            "Twice the intersection over the union can be more than 1; Dice divides by the sum of both "
+            "areas.": 2 * j,
             "The sum of both areas is union plus intersection, U + I; with the union as unit, 1 + j.": 2
             * j
             / (2 + j),
             "The numerator of Dice is 2·I, not I.": j / (1 + j),
         }
-        for help_, value in slips.items():
-            if abs(got - value) < 1e-6:
-                raise Wrong(f"{case} {help_}")
-        raise Wrong(f"{case} Write both with the intersection I and the union U; then |P| + |G| = U + I.")
+        reasons = [reason for reason, value in mistakes.items() if abs(got - value) < 1e-6]
+        reasons.append("Write both with the intersection I and the union U; then |P| + |G| = U + I.")
+        sentence = message(reasons[0])
+        raise Wrong(
+            "dice_from_iou({j}) is {got:.3g}, not {want:.3g}. {sentence}",
+            j=j,
+            got=got,
+            want=want,
+            sentence=sentence,
+        )
 
 
 def dice_from_iou(j):
@@ -123,7 +141,7 @@ def judge_crop_and_join(answer):
         kept = torch.randn(2, 3, *high, generator=generator)
         x = torch.randn(2, 5, *low, generator=generator)
         want = crop_and_join(kept, x)
-        case = f"kept {tuple(kept.shape)}, x {tuple(x.shape)}"
+        case = f"kept {tuple(kept.shape)}, x {tuple(x.shape)}"  # names and shapes: nothing to translate
         got = answer(kept.clone(), x.clone())
         if isinstance(got, torch.Tensor) and got.shape == (2, 8, *high) and high != low:
             raise Wrong(
@@ -159,8 +177,8 @@ def judge_average_over_flips(answer):
     generator = torch.Generator().manual_seed(4)
     net = nn.Conv2d(3, 2, 3, padding=1)
     with torch.no_grad():
-        for weight in net.parameters():
-            weight.copy_(torch.randn(weight.shape, generator=generator))
+        for parameter in net.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
     x = torch.rand(2, 3, 6, 8, generator=generator)
     want = average_over_flips(net, x)
     case = f"x {tuple(x.shape)}"
@@ -198,9 +216,11 @@ EXERCISES = {
     "1": Exercise(
         judge_joined_shape,
         hints=(
-            "Two maps are joined there: the encoder's of level 2 and the one that comes up. Which axis grows?",
+            "Two maps are joined there: the encoder's of level 2 and the one that comes up. Which axis "
+            "grows?",
             "The encoder's map at level 2 has 16·2² channels and a quarter of the height and width.",
-            "Below, at level 3, it is (1, 128, 13, 8); the transposed convolution makes (1, 64, 26, 16), cut to 25×15.",
+            "Below, at level 3, it is (1, 128, 13, 8); the transposed convolution makes (1, 64, 26, 16), "
+            "cut to 25×15.",
         ),
         solution=(1, 128, 25, 15),
         why="The encoder keeps (1, 64, 25, 15) at level 2. From below comes (1, 128, 13, 8), enlarged to "
@@ -209,13 +229,16 @@ EXERCISES = {
     "2": Exercise(
         judge_tile_for,
         hints=(
-            "Go backwards from the output. A 3×3 convolution without padding takes 2 from a size; a level has two.",
+            "Go backwards from the output. A 3×3 convolution without padding takes 2 from a size; a "
+            "level has two.",
             "Before a decoder level's convolutions it was m + 4, and half of that below, rounded up.",
             "depth times m = -(-(m + 4) // 2); then m += 4; then depth times m = 2 * m + 4.",
         ),
         solution=tile_for,
-        why="Every level takes 4 pixels on each way and the bottom takes 4; what is lost far down counts double at "
-        "each step up. At depth 4 that is 184: the paper's 388 needs 572, and 389 needs 588, the next that fits.",
+        why="Every level takes 4 pixels on each way and the bottom takes 4; what is lost far down counts "
+        "double at "
+        "each step up. At depth 4 that is 184: the paper's 388 needs 572, and 389 needs 588, the next "
+        "that fits.",
     ),
     "3": Exercise(
         judge_dice_from_iou,
@@ -225,18 +248,21 @@ EXERCISES = {
             "Dice is 2I/(U + I). Divide above and below by U.",
         ),
         solution=dice_from_iou,
-        why="Dice is 2I/(|P| + |G|) = 2I/(U + I) = 2j/(1 + j). It is never below IoU; the two rank any two predictions "
+        why="Dice is 2I/(|P| + |G|) = 2I/(U + I) = 2j/(1 + j). It is never below IoU; the two rank any "
+        "two predictions "
         "of one image alike, but 0.9 Dice is only 0.82 IoU.",
     ),
     "4": Exercise(
         judge_crop_and_join,
         hints=(
             "How many rows has `kept` more than `x`? Half of them are cut above, half below.",
-            "top = (kept.shape[2] - x.shape[2]) // 2, and the slice ends at top + x.shape[2]. Likewise for columns.",
+            "top = (kept.shape[2] - x.shape[2]) // 2, and the slice ends at top + x.shape[2]. Likewise "
+            "for columns.",
             "torch.cat([kept[:, :, top : top + h, left : left + w], x], 1)",
         ),
         solution=crop_and_join,
-        why='This is the grey arrow "copy and crop" of figure 1 of the paper: its convolutions have no padding, so '
+        why='This is the grey arrow "copy and crop" of figure 1 of the paper: its convolutions have no '
+        "padding, so "
         "the encoder's map is larger than what comes up, by the same on all sides.",
     ),
     "5": Exercise(
@@ -247,7 +273,8 @@ EXERCISES = {
             "model(x.flip(-1)).softmax(1).flip(-1) is one of the four; x.flip(-2, -1) makes another.",
         ),
         solution=average_over_flips,
-        why="The truth turns with the image, the network's errors do not quite: their average is smaller. This is "
+        why="The truth turns with the image, the network's errors do not quite: their average is "
+        "smaller. This is "
         "called test-time augmentation (测试时增强).",
     ),
 }

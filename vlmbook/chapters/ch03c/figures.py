@@ -1,16 +1,18 @@
-"""Chapter 3c: the U with its sizes, predictions beside each other, what a skip carries, a threshold on
-probabilities, and the pattern of up-sampling."""
+"""The figures of chapter 3c: the U with its sizes, predictions side by side, networks with and without skips,
+a threshold on probabilities, and the checkerboard of up-sampling.
+"""
 
-import numpy as np
 import torch
 
 from vlmbook import plot
+from vlmbook.chapters.ch03c.experiments import iou_by_threshold
 from vlmbook.unet import iou
 
 
 def draw_u(figure, height=64, width=64, first=8, depth=4, skip=True):
-    """The maps of a U-Net as boxes, their height in the drawing the level, with channels and size: where is
-    what joined?"""
+    """The maps of a U-Net as boxes, a row a level, with channels and sizes; arrows show what is concatenated
+    where.
+    """
     axes = figure.subplots()
     sizes = [(-(-height // 2**level), -(-width // 2**level)) for level in range(depth + 1)]
     for level, (rows, columns) in enumerate(sizes):
@@ -28,8 +30,8 @@ def draw_u(figure, height=64, width=64, first=8, depth=4, skip=True):
             above = depth + 1 if level == depth - 1 else right - 1
             axes.annotate("", (below - 0.1, -level - 0.7), (left, -level - 0.3), arrowprops=DOWN)
             axes.annotate("", (right, -level - 0.3), (above + 0.1, -level - 0.7), arrowprops=UP)
-        for place, text in ends:
-            axes.text(place, -level, text, ha="center", va="center", bbox=BOX)
+        for position, text in ends:
+            axes.text(position, -level, text, ha="center", va="center", bbox=BOX)
         axes.text(2 * depth + 3.4, -level, f"{rows}×{columns}", ha="center", va="center")
     axes.text(2 * depth + 3.4, 0.75, "size", ha="center", va="center", color="black")
     axes.text(
@@ -46,26 +48,28 @@ def draw_u(figure, height=64, width=64, first=8, depth=4, skip=True):
 
 
 def draw_rows(figure, images, truth, predictions):
-    """(n, 3, H, W), (n, H, W), {name: (n, H, W)}: a row an image; in a prediction, what is missed is blue,
-    what is too much is red."""
+    """(n, 3, H, W), (n, H, W), {name: (n, H, W)}: a row an image; false negatives are blue, false positives
+    red.
+    """
     panels = figure.subplots(len(images), 2 + len(predictions), squeeze=False)
     for row, (line, image) in enumerate(zip(panels, images, strict=True)):
         plot.image(line[0], image, "image" if row == 0 else "")
         plot.image(line[1], truth[row], "truth" if row == 0 else "")
         for panel, (name, prediction) in zip(line[2:], predictions.items(), strict=True):
-            plot.image(panel, errors(prediction[row], truth[row]), name if row == 0 else "")
+            plot.image(panel, colour_errors(prediction[row], truth[row]), name if row == 0 else "")
 
 
-def errors(prediction, truth):
-    """(H, W), (H, W) of 0 and 1 -> (3, H, W): white and black where right, red where too much, blue where
-    missed.
+def colour_errors(prediction, truth):
+    """(H, W), (H, W) of 0 and 1 -> (3, H, W): white and black where right, false positives red, negatives
+    blue.
     """
     colours = torch.tensor([[0.0, 0.0, 0.0], [0.84, 0.15, 0.1], [0.15, 0.45, 0.9], [1.0, 1.0, 1.0]])
     return colours[(2 * truth.long() + prediction.long())].movedim(-1, 0)
 
 
 def draw_skip(figure, images, truth, predictions, image=0, errors_only=False):
-    """One held-out image, its truth, and what each network makes of it, or only the pixels where it is wrong.
+    """One held-out image, its ground truth, and each network's prediction, or only the pixels where it is
+    wrong.
 
     truth is (n, H, W) in 0 … K − 1, predictions {name: (n, H, W)}.
     """
@@ -88,9 +92,9 @@ def draw_threshold(figure, images, probability, truth, image=0, threshold=0.5):
     chosen = (probability[image] > threshold).long()
     plot.image(before, images[image], f"held-out image {image}")
     plot.image(map_, probability[image], "probability")
-    plot.image(cut, errors(chosen, truth[image]), f"above {threshold:.2f}")
-    places, scores = iou_by_threshold(probability, truth)
-    curve.plot(places, scores, color=plot.BLUE)
+    plot.image(cut, colour_errors(chosen, truth[image]), f"above {threshold:.2f}")
+    thresholds, scores = iou_by_threshold(probability, truth)
+    curve.plot(thresholds, scores, color=plot.BLUE)
     now = iou((probability > threshold).long(), truth, 2)[1].item()
     curve.plot([threshold], [now], "o", color=plot.ORANGE)
     curve.set(
@@ -98,20 +102,10 @@ def draw_threshold(figure, images, probability, truth, image=0, threshold=0.5):
     )
 
 
-def iou_by_threshold(probability, truth, steps=50):
-    """(n, H, W) in [0, 1], (n, H, W) of 0 and 1 -> (steps,), (steps,): the object's IoU at thresholds 0,
-    1/steps, …
-    """
-    bins = (probability.flatten() * steps).long().clamp(max=steps - 1)
-    above = bins.bincount(minlength=steps).flip(0).cumsum(0).flip(0).double()
-    hits = bins.bincount(truth.flatten().double(), minlength=steps).flip(0).cumsum(0).flip(0)
-    return np.arange(steps) / steps, (hits / (above + truth.sum() - hits)).numpy()
-
-
 def draw_level(figure, images, maps, silenced, truth, image=0, level=0, channel=0):
-    """What the encoder keeps at one level for one image, and what the decoder makes of all but that level.
+    """The encoder's map of one level for one image, and the prediction without the skip of that level.
 
-    maps: list over levels of (n, C, h, w), channels sorted, the liveliest first; silenced: list over levels,
+    maps: list over levels of (n, C, h, w), the channels of largest variance first; silenced: list over levels
     of the predictions (n, H, W) with that level's skip set to zero.
     """
     before, kept, got = figure.subplots(1, 3)
@@ -125,12 +119,14 @@ def draw_level(figure, images, maps, silenced, truth, image=0, level=0, channel=
     )
     kept.set_xlabel(f"channel {channel % maps[level].shape[1] + 1} of {maps[level].shape[1]}")
     score = iou(silenced[level][image][None], truth[image][None], 2)[1]
-    plot.image(got, errors(silenced[level][image], truth[image]), f"its skip silenced: IoU {score:.2f}")
+    plot.image(
+        got, colour_errors(silenced[level][image], truth[image]), f"its skip silenced: IoU {score:.2f}"
+    )
     got.set_xlabel("red: too much, blue: missed")
 
 
 def draw_pattern(figure, maps):
-    """{name: (H, W)}: what networks make of a flat grey image, on one scale."""
+    """{name: (H, W)}: the logits of networks for a flat grey image, on one scale."""
     limit = max((x - x.mean()).abs().max().item() for x in maps.values())
     for panel, (name, x) in zip(figure.subplots(1, len(maps)), maps.items(), strict=True):
         plot.signed(panel, x - x.mean(), name, limit=limit)
