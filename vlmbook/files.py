@@ -1,7 +1,11 @@
-"""Files written whole or not at all, so that nothing of a reader's is ever damaged or lost."""
+"""Files are written whole or not at all, so that nothing of a reader's is ever damaged or lost.
+
+It does without torch, and so without `vlmbook.validation`: the command line uses it too, and answers at once.
+"""
 
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,49 +13,50 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 
-def write_whole(path: str | os.PathLike, content: bytes, *, replace: bool = True) -> None:
+def write_whole(path: str | Path, content: bytes, *, replace: bool = True) -> None:
     """path, bytes -> None: the file holds all of it, or what it held before, however this process ends.
 
     The bytes go to a file of a unique name in the same folder, are forced to the disk, and take the path's
-    place in one step. A symbolic link stays a link: what it points to is replaced, with the permissions that
-    it had. With replace=False an existing file raises FileExistsError and stays. Folders on the way are made.
-    Raises OSError for a path that is no file, and for a full disk.
+    position in one step. A symbolic link stays a link: the file that it points to is replaced, with the
+    permissions that it had. With replace=False an existing file raises FileExistsError and stays. Missing
+    folders on the way are created. Raises OSError for a path that is no file, and for a full disk.
     """
-    target = Path(os.path.realpath(path))
-    if target.is_dir() or not Path(path).name or str(path).endswith(("/", os.sep)):
-        raise IsADirectoryError(f"a file wants a name, got the folder {path}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".partial", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        _give_permissions(name, target)
-        if replace:
-            os.replace(name, target)
-        else:
-            _link_new(name, target)
-        _settle(target.parent)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(name)
+    target = _resolve(path)
+    if not isinstance(content, bytes):
+        raise TypeError(f"content wants bytes, got an object of type {type(content).__name__}")
+    if not isinstance(replace, bool):
+        raise TypeError(f"replace wants True or False, got an object of type {type(replace).__name__}")
+    with _naming(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.partial")  # of 255 bytes
+        try:
+            _write_synced(partial, content, _permissions(target))
+            if replace:
+                os.replace(partial, target)
+            else:
+                _link_new(partial, target)
+            _sync_folder(target.parent)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager
-def sole_writer(path: str | os.PathLike) -> Iterator[None]:
+def sole_writer(path: str | Path) -> Iterator[None]:
     """path -> nothing, while the block runs: no other process on this machine may write the same file.
 
     Raises BlockingIOError where another one does. The lock is a file beside it, `.name.lock`, which ends with
-    the block.
+    the block. Raises OSError for a path that is no file.
     """
-    target = Path(os.path.realpath(path))
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target = _resolve(path)
     lock = FileLock(target.with_name(f".{target.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise BlockingIOError(f"{path} is being written by another process; give each its own file") from None
+    with _naming(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise BlockingIOError(
+                f"{path} is being written by another process; give each its own file"
+            ) from None
     try:
         yield
     finally:
@@ -60,34 +65,68 @@ def sole_writer(path: str | os.PathLike) -> Iterator[None]:
         lock.release()
 
 
-def _give_permissions(name, target):
-    """mkstemp's files are for the owner alone; the target keeps its own, a new file gets what the umask
-    leaves.
-    """
-    if os.name != "posix":
-        return
-    if target.exists():
-        os.chmod(name, target.stat().st_mode & 0o7777)
-        return
-    mask = os.umask(0)
-    os.umask(mask)
-    os.chmod(name, 0o666 & ~mask)
+def _resolve(path):
+    """A path of a file, there or not yet there -> Path of that file, links followed."""
+    if not isinstance(path, (str, Path)):
+        raise TypeError(f"path wants a str or a Path, got an object of type {type(path).__name__}")
+    written = str(path)
+    if "\0" in written:
+        raise ValueError(f"path wants a path of a file, got {written!r}")
+    target = Path(os.path.realpath(written))
+    with _naming(written):
+        if target.is_dir() or not Path(written).name or written.endswith(("/", os.sep)):
+            raise IsADirectoryError(f"path wants a file, got the folder {written!r}")
+        if target.is_symlink():
+            raise OSError(f"path wants a file, got links in a circle at {written!r}")
+        if target.exists() and not target.is_file():
+            raise OSError(f"path wants a file, got the device {written!r}")
+    return target
 
 
-def _link_new(name, target):
+@contextmanager
+def _naming(path):
+    """The system's own errors name the path that the reader gave, not a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # a sentence of this module
+            raise
+        raise OSError(error.errno, f"{path} cannot be written: {error.strerror}") from error
+
+
+def _permissions(target):
+    """-> int: those that the file has, or what the umask leaves to a new one."""
+    return stat.S_IMODE(target.stat().st_mode) if target.exists() else None
+
+
+def _write_synced(path, content, permissions):
+    """A new file, which is never more open than the one that it is to replace."""
+    opener = None if permissions is None else lambda name, flags: os.open(name, flags, permissions)
+    with open(path, "xb", opener=opener) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    if permissions is not None:
+        os.chmod(path, permissions)  # the umask has taken some
+
+
+def _link_new(partial, target):
     """A hard link fails where the name is taken: no look before, between which and the link another could
     come.
     """
     try:
-        os.link(name, target)
+        try:
+            os.link(partial, target)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links: the name is taken first, then the content moves in
+            open(target, "xb").close()
+            os.replace(partial, target)
     except FileExistsError:
-        raise FileExistsError(f"{target} is there already and is not overwritten") from None
-    except OSError:  # a file system without links
-        with open(target, "xb") as file:
-            file.write(Path(name).read_bytes())
+        raise FileExistsError(f"{target} exists already and is not overwritten") from None
 
 
-def _settle(folder):
+def _sync_folder(folder):
     """The new name itself outlives a power cut only when its folder is on the disk."""
     if os.name != "posix":
         return
