@@ -23,6 +23,7 @@ from vlmbook import data, plot, runtime
 from vlmbook.notebook import interact, records
 from vlmbook.notebook.exercises import check, hint, solution
 from vlmbook.chapters.ch03c import figures as drawings
+from vlmbook.chapters.ch03c.experiments import iou_by_threshold
 
 runtime.seed_everything(0)
 torch.set_num_threads(1)                     # images this small gain little from more threads
@@ -324,9 +325,9 @@ assert sorted(seen) == [0, 1, 2]
 # brings it back best, of all there are. The image is noise, where no pixel tells anything of its neighbour; on photographs less is missed.
 
 # %%
-x, w, weights = torch.randn(256, 1), torch.randn(1, 1, 2, 2), torch.eye(4).view(4, 1, 1, 2, 2)
+x, w, basis = torch.randn(256, 1), torch.randn(1, 1, 2, 2), torch.eye(4).view(4, 1, 1, 2, 2)
 halved = F.conv2d(x.view(1, 1, 16, 16), w, stride=2)
-stamps = torch.stack([F.conv_transpose2d(halved, k, stride=2).flatten() for k in weights], 1)
+stamps = torch.stack([F.conv_transpose2d(halved, k, stride=2).flatten() for k in basis], 1)
 missed = (stamps @ torch.linalg.lstsq(stamps, x).solution - x).norm() / x.norm()
 print(f"the best of all 2×2 kernels misses {missed:.0%} of the image")
 assert 0.75 < missed < 0.95
@@ -402,8 +403,8 @@ records.picture("ch03c", figure);
 # is the curve of the IoU around its top?
 
 # %%
-places, curve = drawings.iou_by_threshold(probabilities[0], truth)
-wide = places[curve > curve.max() - 0.03]    # thresholds within 0.03 of the best IoU
+thresholds, curve = iou_by_threshold(probabilities[0], truth)
+wide = thresholds[curve > curve.max() - 0.03]    # thresholds within 0.03 of the best IoU
 assert wide.min() < 0.45 and wide.max() > 0.55
 interact.live(partial(drawings.draw_threshold, images=test_photos, probability=probabilities[0],
                       truth=truth), image=(0, 19), threshold=(0.0, 0.98, 0.02), figsize=(7, 2.3))
@@ -576,7 +577,7 @@ def membrane_slices():                       # -> (30, 1, 512, 512), (30, 512, 5
     folder = data.data_folder() / "membrane" / "train"
     if runtime.profile() == "full":
         try:
-            slices, cells = data.stacked(data.image_mask_folders(folder / "image", folder / "label",
+            slices, cells = data.stack_images(data.image_mask_folders(folder / "image", folder / "label",
                                                                  channels=1))
             return standardise(slices), 1 - cells[:, 0].long()              # white is cell
         except data.DataMissing as missing:
@@ -622,11 +623,11 @@ if slices:
     assert min(membranes["U-Net"]["F1"]) > membranes["random forest"]["F1"]
 
 # %%
-figures = {name.replace(" ", "_"): {"background": a, "object": b, "mean": (a + b) / 2}
+scores_by_class = {name.replace(" ", "_"): {"background": a, "object": b, "mean": (a + b) / 2}
            for name, (a, b) in ((name, each.tolist()) for name, each in scores.items())}
 ablation = {name.replace(" ", "_"): {"inside": each[:, 1].tolist(), "outline": each[:, 2].tolist()}
             for name, each in parts.items()}
-records.record("ch03c", seed=list(range(3)), IoU=figures, IoU_mean_by_seed=by_seed.mean(1).tolist(),
+records.record("ch03c", seed=list(range(3)), IoU=scores_by_class, IoU_mean_by_seed=by_seed.mean(1).tolist(),
                ablation=ablation, **({"membranes": membranes} if membranes else {}));
 
 # %% [markdown]
