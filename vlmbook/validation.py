@@ -22,6 +22,7 @@ KINDS = {
     "int64": (torch.int64,),
     "bool": (torch.bool,),
 }
+LARGEST = 2**31 - 1  # whole number where the caller names no other; PyTorch's sizes end at 2**63 - 1
 
 
 # --- the four verbs -----------------------------------------------------------------------------------------
@@ -67,8 +68,8 @@ def require_tensor(
 
 
 def require_whole(value: Any, name: str, *, least: int = 1, most: int | None = None) -> int:
-    """Any -> int from `least` to `most`. Raises TypeError for what is no whole number, ValueError for one
-    outside.
+    """Any -> int from `least` to `most`, by default LARGEST. Raises TypeError for what is no whole number,
+    ValueError for one outside.
     """
     wanted = f"a whole number {_range(least, most)}"
     if _is_bool(value):
@@ -79,6 +80,8 @@ def require_whole(value: Any, name: str, *, least: int = 1, most: int | None = N
         raise TypeError(f"{name} wants {wanted}, got {describe(value)}") from None
     if number < least or (most is not None and number > most):
         raise ValueError(f"{name} wants {wanted}, got {describe(number)}")
+    if most is None and number > LARGEST:
+        raise ValueError(f"{name} wants a whole number of at most {LARGEST}, got {describe(number)}")
     return number
 
 

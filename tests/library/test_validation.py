@@ -13,6 +13,7 @@ from torch import fx, nn
 
 from vlmbook.validation import (
     KINDS,
+    LARGEST,
     describe,
     require_callable,
     require_choice,
@@ -262,6 +263,8 @@ def test_what_is_no_number_is_refused(name):
     [
         (0, {}, "0"),
         (-(10**30), {}, str(-(10**30))),
+        (2**31, {}, "2147483648"),
+        (10**30, {}, "1" + "0" * 30),
         (4, {"most": 3}, "4"),
         (0, {"least": 1, "most": 3}, "0"),
         pytest.param(10**5000, {"most": 3}, "a number of thousands of digits", id="huge"),
@@ -289,6 +292,11 @@ def test_a_whole_number_outside_is_refused(value, bounds, got):
 )
 def test_a_number_outside_is_refused(value, bounds, sentence):
     refused(ValueError, re.escape(sentence), require_number, value, "n", **bounds)
+
+
+def test_the_largest_whole_number_can_be_named():
+    assert require_whole(LARGEST, "n") == LARGEST
+    assert require_whole(2**64 - 1, "seed", least=0, most=2**64 - 1) == 2**64 - 1
 
 
 @given(st.integers(-50, 50), st.integers(-50, 50), st.integers(0, 50))
