@@ -1,67 +1,72 @@
-"""Figures of merit: thin calls of scipy and PyTorch."""
+"""Measures of how good a model is: thin calls of SciPy and PyTorch.
+
+Features are (N, D) of any real dtype, on any device; they are compared in float64 on the CPU.
+"""
 
 import math
 
 import torch
 from scipy.stats import binomtest
 
+from vlmbook.validation import require_number, require_tensor, require_whole
 
-def proportion_interval(share, n, *, confidence=0.95):
-    """share of n trials in [0, 1], int -> (low, high): the interval of Wilson [1927, JASA 22(158)] for the
+LARGEST = 1e70  # of a feature: the product of two covariances stays finite
+
+
+def proportion_interval(share: float, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Share of n trials in [0, 1], int -> (low, high): the interval of Wilson [1927, JASA 22(158)] for the
     true share.
 
-    A mean over seeds is rounded to whole trials. Raises ValueError for a share outside [0, 1] or n below 1.
+    A mean over seeds is rounded to whole trials. Raises TypeError or ValueError for a share outside [0, 1], n
+    below 1, or a confidence outside (0, 1).
     """
-    if not 0 <= share <= 1 or n < 1:
-        raise ValueError(
-            f"proportion_interval wants a share in [0, 1] of at least one trial, got {share!r} of {n!r}"
-        )
+    share = require_number(share, "share", least=0, most=1)
+    n = require_whole(n, "n")
+    confidence = require_number(confidence, "confidence", above=0, below=1)
     interval = binomtest(round(share * n), n).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
 
 
-def bits_per_dimension(nats, dimensions):
-    """(B,) log-likelihoods in nats, int -> (B,): bits that each of so many numbers of an image costs, −nats /
-    (D ln 2).
+def bits_per_dimension(nats: torch.Tensor, dimensions: int) -> torch.Tensor:
+    """Log-likelihoods (…) in nats, int -> (…): the bits that each of so many numbers of an image costs,
+    −nats / (D ln 2).
 
-    Raises ValueError for fewer than one dimension.
+    Raises TypeError or ValueError for fewer than one dimension and for what is no floating tensor.
     """
-    if dimensions < 1:
-        raise ValueError(f"bits_per_dimension wants at least one dimension, got {dimensions!r}")
+    require_tensor(nats, "nats", "…")
+    dimensions = require_whole(dimensions, "dimensions")
     return -nats / (dimensions * math.log(2))
 
 
-def frechet_distance(a, b):
-    """(N, D), (M, D) features -> float: between Gaussians of their means and covariances [Heusel et al. 2017,
-    eq. 6].
+def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    """(N, D), (M, D) features -> float: between the Gaussians of their means and covariances [Heusel et al.
+    2017, arXiv:1706.08500, eq. 6].
 
-    ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½), in float64. It depends on N: compare only at equal numbers.
-    Raises ValueError unless both have two axes, the same D, at least two rows, and finite values only.
+    ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½). It depends on N: compare only at equal numbers. Raises
+    TypeError or ValueError unless both have two axes, the same D, at least two rows, and finite real values.
     """
-    a, b = _features(a, b, least=2)
-    root = _root(torch.cov(a.T).reshape(a.shape[1], -1))
-    middle = root @ torch.cov(b.T).reshape(b.shape[1], -1) @ root  # its roots are those of Σ_a Σ_b
-    cross = torch.linalg.eigvalsh((middle + middle.T) / 2).clamp_min(0).sqrt().sum()
-    apart = (a.mean(0) - b.mean(0)).square().sum()
-    return max(
-        0.0, float(apart + a.var(0).sum() + b.var(0).sum() - 2 * cross)
-    )  # rounding's −1e-10 counts as 0
+    a, b = _as_features(a, "a", b, "b", least=2)
+    root = _square_root(_covariance(a))
+    product = root @ _covariance(b) @ root  # its eigenvalues are those of Σ_a Σ_b
+    cross = torch.linalg.eigvalsh((product + product.T) / 2).clamp_min(0).sqrt().sum()
+    means = (a.mean(0) - b.mean(0)).square().sum()
+    distance = means + a.var(0).sum() + b.var(0).sum() - 2 * cross
+    return max(0.0, float(distance))  # rounding may leave it a little below 0
 
 
-def precision_recall(real, generated, k=3):
-    """(N, D), (M, D) features -> float, float: improved precision and recall [Kynkäänniemi et al. 2019, eq.
-    1-2].
+def precision_recall(real: torch.Tensor, generated: torch.Tensor, k: int = 3) -> tuple[float, float]:
+    """(N, D), (M, D) features -> float, float: improved precision and recall [Kynkäänniemi et al. 2019,
+    arXiv:1904.06991, eq. 1-2].
 
     Precision is the share of generated points inside a ball around a real one that reaches to its k-th
-    nearest real neighbour; recall the share of real points inside the balls of the generated ones. Raises
-    ValueError unless both have two axes, the same D, more than k rows, and finite values only.
+    nearest real neighbour; recall is the share of real points inside the balls around generated ones. Raises
+    TypeError or ValueError unless both have two axes, the same D, more than k rows, and finite real values.
     """
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise ValueError(f"precision_recall wants a whole k of at least 1, got {k!r}")
-    real, generated = _features(real, generated, least=k + 1)
-    across = _distances(real, generated)
-    inside_real = across <= _radii(real, k)[:, None]
-    inside_generated = across <= _radii(generated, k)
+    k = require_whole(k, "k")
+    real, generated = _as_features(real, "real", generated, "generated", least=k + 1)
+    distances = _distances(real, generated)
+    inside_real = distances <= _radii(real, k)[:, None]
+    inside_generated = distances <= _radii(generated, k)
     return float(inside_real.any(0).double().mean()), float(inside_generated.any(1).double().mean())
 
 
@@ -71,29 +76,29 @@ def _distances(a, b):
 
 
 def _radii(points, k):
-    """(N, D) -> (N,): each point's distance to its k-th nearest other."""
+    """(N, D) -> (N,): each point's distance to its k-th nearest neighbour."""
     return _distances(points, points).kthvalue(k + 1, dim=1).values  # the first is the point itself
 
 
-def _root(covariance):
+def _covariance(points):
+    """(N, D) -> (D, D), also for D = 1."""
+    return torch.cov(points.T).reshape(points.shape[1], -1)
+
+
+def _square_root(covariance):
     """(D, D), symmetric -> (D, D): its square root; rounding's negative eigenvalues count as 0."""
     values, vectors = torch.linalg.eigh(covariance)
     return vectors * values.clamp_min(0).sqrt() @ vectors.T
 
 
-def _features(a, b, least):
-    """-> both as float64, detached. Raises TypeError or ValueError for what are no two sets of finite
-    features.
-    """
-    for x in (a, b):
-        if not isinstance(x, torch.Tensor) or x.is_complex():
-            kind = x.dtype if isinstance(x, torch.Tensor) else type(x).__name__
-            raise TypeError(f"features are to be a real torch.Tensor (N, D), got {kind}")
-        if x.ndim != 2 or len(x) < least or x.shape[1] < 1:
-            raise ValueError(f"features are to be (N, D) with N of at least {least}, got {tuple(x.shape)}")
+def _as_features(a, name_a, b, name_b, least):
+    """-> both in float64 on the CPU, detached, at least `least` rows each."""
+    for x, name in ((a, name_a), (b, name_b)):
+        require_tensor(x, name, "N D", kind="any", least=-LARGEST, most=LARGEST, finite=True)
+        if x.is_meta:
+            raise ValueError(f"{name} wants features with values, got a tensor on the meta device")
+        if len(x) < least:
+            raise ValueError(f"{name} wants at least {least} rows of features, got {len(x)}")
     if a.shape[1] != b.shape[1]:
-        raise ValueError(f"both want features of the same width, got {tuple(a.shape)} and {tuple(b.shape)}")
-    a, b = a.detach().double(), b.detach().double()
-    if not (a.isfinite().all() and b.isfinite().all()):
-        raise ValueError("features are to be finite, got NaN or infinity")
-    return a, b
+        raise ValueError(f"{name_b} wants the width of {name_a}, {a.shape[1]}, got {b.shape[1]}")
+    return a.detach().cpu().double(), b.detach().cpu().double()

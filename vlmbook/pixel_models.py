@@ -12,7 +12,6 @@ import torch
 from vlmbook.validation import require_number, require_tensor, require_type, require_whole
 
 MOST_LEVELS = 2**16
-MOST_SAMPLES = 2**31
 
 
 def to_levels(x: torch.Tensor, levels: int) -> torch.Tensor:
@@ -67,7 +66,7 @@ class PixelHistogram:
 
         Raises TypeError or ValueError for n below 1 and for another generator.
         """
-        n = require_whole(n, "n", most=MOST_SAMPLES)
+        n = require_whole(n, "n")
         _require_generator(generator)
         p = self.log_p.exp().flatten(0, 2)
         index = torch.multinomial(p, n, replacement=True, generator=generator).T
@@ -114,7 +113,7 @@ class PixelGaussian:
 
         Raises TypeError or ValueError for n below 1 and for another generator.
         """
-        n = require_whole(n, "n", most=MOST_SAMPLES)
+        n = require_whole(n, "n")
         _require_generator(generator)
         spread = self.factor.diagonal()
         distance = torch.zeros(n, len(self.mean), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""vlmbook.metrics: the numbers against loops, SciPy and torchmetrics, and what they have to hold."""
+"""vlmbook.metrics: the numbers against loops, SciPy and torchmetrics, and their invariants."""
 
 import math
 
@@ -8,11 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
+from scipy.stats import norm
 from torch import nn
 from torch.testing import assert_close
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from vlmbook.metrics import bits_per_dimension, frechet_distance, precision_recall
+from vlmbook.metrics import bits_per_dimension, frechet_distance, precision_recall, proportion_interval
 
 
 def cloud(n, d, seed, spread=1.0, centre=0.0):
@@ -41,7 +42,7 @@ def precision_recall_loops(real, generated, k):
 def test_bits_per_dimension_of_a_fair_die():
     nats = torch.full((3,), 5 * math.log(1 / 16))  # five pixels of sixteen equal levels
     assert_close(bits_per_dimension(nats, 5), torch.full((3,), 4.0))
-    with pytest.raises(ValueError, match="at least one dimension, got 0"):
+    with pytest.raises(ValueError, match="dimensions wants a whole number from 1 to"):
         bits_per_dimension(nats, 0)
 
 
@@ -105,7 +106,7 @@ def test_precision_falls_with_junk_and_recall_with_collapse():
     assert precision_recall(real, junk)[0] == pytest.approx(0.5)
 
 
-def test_precision_and_recall_do_not_hang_on_where_zero_lies():
+def test_precision_and_recall_do_not_depend_on_the_origin():
     real, generated = cloud(60, 3, 0, spread=1e-4), cloud(60, 3, 1, spread=1e-4)
     assert precision_recall(real + 1e4, generated + 1e4) == precision_recall(real, generated)
 
@@ -117,20 +118,23 @@ def test_points_that_are_equal_count_as_inside():
 
 @pytest.mark.parametrize("measure", [frechet_distance, precision_recall])
 @pytest.mark.parametrize(
-    "bad, error, message",
+    "wrong, error, message",
     [
-        ([[1.0]], TypeError, "got list"),
-        (torch.ones(8), ValueError, r"N, D\) with N of at least \d, got \(8,\)"),
-        (torch.ones(1, 3), ValueError, r"got \(1, 3\)"),
-        (torch.ones(8, 0), ValueError, r"got \(8, 0\)"),
-        (torch.ones(8, 2), ValueError, r"same width, got \(8, 2\) and \(8, 3\)"),
-        (torch.full((8, 3), math.nan), ValueError, "finite"),
-        (torch.full((8, 3), math.inf), ValueError, "finite"),
+        ([[1.0]], TypeError, "wants a torch.Tensor .*, got an object of type list"),
+        (torch.ones(8), ValueError, r"wants the shape \(N, D\), got \(8,\)"),
+        (torch.ones(1, 3), ValueError, r"wants at least [24] rows of features, got 1"),
+        (torch.ones(8, 0), ValueError, r"wants at least one element along D of \(N, D\), got \(8, 0\)"),
+        (torch.ones(8, 2), ValueError, "wants the width of .*, 2, got 3"),
+        (torch.full((8, 3), math.nan), ValueError, "wants finite values"),
+        (torch.full((8, 3), math.inf), ValueError, "wants finite values"),
+        (torch.full((8, 3), 1e100, dtype=torch.float64), ValueError, "got from 1e.100 to 1e.100"),
+        (torch.ones(8, 3, dtype=torch.complex64), TypeError, "wants real numbers, got torch.complex64"),
+        (torch.ones(8, 3, device="meta"), ValueError, "wants features with values"),
     ],
 )
-def test_features_that_are_none_are_refused(measure, bad, error, message):
+def test_what_is_no_set_of_features_is_refused(measure, wrong, error, message):
     with pytest.raises(error, match=message):
-        measure(bad, torch.rand(8, 3))
+        measure(wrong, torch.rand(8, 3))
 
 
 def test_features_of_any_kind_and_with_a_gradient_are_taken():
@@ -138,9 +142,11 @@ def test_features_of_any_kind_and_with_a_gradient_are_taken():
     assert frechet_distance(a, b) > 0 and len(precision_recall(a, b.half())) == 2
 
 
-@pytest.mark.parametrize("k", [0, -1, 1.5, True, 8])
-def test_a_k_that_is_none_is_refused(k):
-    with pytest.raises(ValueError, match=r"whole k of at least 1|of at least 9"):
+@pytest.mark.parametrize(
+    "k, error", [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError), (8, ValueError)]
+)
+def test_a_number_of_neighbours_is_whole_and_below_the_number_of_rows(k, error):
+    with pytest.raises(error, match=r"k wants a whole number|at least 9 rows"):
         precision_recall(torch.rand(8, 3), torch.rand(8, 3), k)
 
 
@@ -148,5 +154,29 @@ def test_equal_clouds_are_never_below_zero_apart():
     for seed in range(20):
         x = torch.randn(30, 6, generator=torch.Generator().manual_seed(seed)) * 1e3
         assert 0 <= frechet_distance(x, x) < 1e-3
-    with pytest.raises(TypeError, match="real torch"):
-        frechet_distance(x.to(torch.complex64), x)
+
+
+def test_an_interval_is_wilsons():
+    """p = (p̂ + z²/2n ± z √(p̂(1 − p̂)/n + z²/4n²)) / (1 + z²/n)."""
+    share, n, z = 0.3, 40, norm.ppf(0.975)
+    middle = share + z**2 / (2 * n)
+    reach = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    want = ((middle - reach) / (1 + z**2 / n), (middle + reach) / (1 + z**2 / n))
+    assert proportion_interval(share, n) == pytest.approx(want)
+    assert proportion_interval(torch.tensor(0.3), torch.tensor(40)) == pytest.approx(want)
+    narrow = proportion_interval(share, n, confidence=0.5)
+    assert want[0] < narrow[0] < narrow[1] < want[1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"share": 1.2}, "share wants a finite number from 0 to 1, got 1.2"),
+        ({"share": math.nan}, "share wants a finite number from 0 to 1, got nan"),
+        ({"n": 0}, "n wants a whole number from 1 to"),
+        ({"confidence": 1}, "confidence wants a finite number above 0 and below 1, got 1"),
+    ],
+)
+def test_what_is_no_share_of_trials_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        proportion_interval(**{"share": 0.5, "n": 10, "confidence": 0.95} | wrong)

@@ -1,4 +1,4 @@
-"""Chapter 4a: two or more wrong answers for each exercise, and what the message has to say about them."""
+"""Chapter 4a: two or more wrong answers for each exercise, and what the message should name."""
 
 import math
 
@@ -43,7 +43,7 @@ WRONG_ANSWERS = [
     ("ch04a.1", (5, 256, 16, 16), "at the start"),
     ("ch04a.1", (5, 128, 16, 16), "one step off"),
     ("ch04a.1", (5, 32, 16, 16), "one step off"),
-    ("ch04a.1", (5, 3, 16, 16), "only the image"),
+    ("ch04a.1", (5, 3, 16, 16), "Only the image"),
     ("ch04a.1", (5, 48, 16, 16), "four doublings"),
     ("ch04a.1", (5, 64, 12, 12), "doubled twice"),
     ("ch04a.1", (5, 64, 16), "this has 3"),
@@ -75,7 +75,7 @@ WRONG_ANSWERS = [
     ("ch04a.3", lambda real, fake: (real - fake).mean() ** 2, "log-sigmoid"),
     ("ch04a.4", penalty(swap=True), "ε belongs"),
     ("ch04a.4", penalty(at="real"), "at real images"),
-    ("ch04a.4", penalty(at="fake"), "at made images"),
+    ("ch04a.4", penalty(at="fake"), "at generated images"),
     ("ch04a.4", penalty(plain=True), "R1"),
     ("ch04a.4", penalty(power=2), "root is missing"),
     ("ch04a.4", penalty(mean_first=True), "square for each image"),

@@ -6,34 +6,39 @@ import torch
 from torch.nn import functional as F
 
 from vlmbook.notebook.exercises import Exercise, Wrong, as_number, as_shape, as_tensor, require_trainable
+from vlmbook.notebook.messages import message
 
 
 def judge_map_shape(answer):
     got = as_shape(answer, "each transposed convolution doubles it exactly")
-    batch, channels, *size = got
+    batch, channels, height, width = got
     if got == (5, 16, 64, 64):
         raise Wrong("This is the map that leaves the last transposed convolution, the fourth.")
     if got == (5, 3, 64, 64):
         raise Wrong("This is the image. The map after the second transposed convolution is asked for.")
     if batch != 5:
-        raise Wrong(f"B is {batch}: one map for each of the 5 noise vectors.")
-    if size in ([4, 4], [8, 8], [32, 32], [64, 64]):
+        raise Wrong("B is {batch}: one map for each of the 5 noise vectors.", batch=batch)
+    if height == width and height in (4, 8, 32, 64):
         raise Wrong(
-            f"{size[0]}×{size[0]}: it starts at 4×4, and two transposed convolutions double it twice."
+            "{size}×{size}: it starts at 4×4, and two transposed convolutions double it twice.", size=height
         )
-    if size != [16, 16]:
-        raise Wrong(f"H, W = {tuple(size)}: 4×4, doubled twice.")
+    if (height, width) != (16, 16):
+        raise Wrong("H, W = {height}, {width}: 4×4, doubled twice.", height=height, width=width)
     if channels == 256:
         raise Wrong("256 channels are at the start, before the first transposed convolution.")
     if channels in (32, 128):
         raise Wrong(
-            f"C is {channels}, one step off: four transposed convolutions halve 256 to 16; this is the second."
+            "C is {channels}, one step off: four transposed convolutions halve 256 to 16; this is the "
+            "second.",
+            channels=channels,
         )
     if channels == 3:
-        raise Wrong("3 channels has only the image; a last 3×3 convolution makes them.")
+        raise Wrong("Only the image has 3 channels; a last 3×3 convolution makes them.")
     if channels != 64:
         raise Wrong(
-            f"C is {channels}: from 4 to 64 are four doublings, so it starts with 16·2⁴ channels; halve twice."
+            "C is {channels}: from 4 to 64 are four doublings, so it starts with 16·2⁴ channels; halve "
+            "twice.",
+            channels=channels,
         )
 
 
@@ -42,22 +47,30 @@ def judge_times_more_probable(answer):
         got, want = as_number(answer(logit), f"times_more_probable({logit})"), math.exp(logit)
         if math.isclose(got, want, rel_tol=1e-5):
             continue
-        case = f"times_more_probable({logit}) is {got:.4g}, not {want:.4g}."
-        d = 1 / (1 + math.exp(-logit))
-        slips = {
-            "This is D(x), the probability that the image is real.": d,
-            "This is g/p: the generator's probability stands below.": math.exp(-logit),
-            "The logit is the logarithm of what is asked for.": logit,
-            "This is 1 − D(x).": 1 - d,
-            "This takes the logit for D(x); D(x) is its sigmoid.": logit / (1 - logit)
-            if logit != 1
-            else math.nan,
-            "This is the base 2; the sigmoid has e.": 2.0**logit,
-        }
-        for help_, value in slips.items():
-            if math.isclose(got, value, rel_tol=1e-5, abs_tol=1e-9):
-                raise Wrong(f"{case} {help_}")
-        raise Wrong(f"{case} Solve D = p/(p + g) for p/g, then put the sigmoid of the logit for D.")
+        raise Wrong(
+            "times_more_probable({logit}) is {got:.4g}, not {want:.4g}. {help}",
+            logit=logit,
+            got=got,
+            want=want,
+            help=message(_explain_ratio(logit, got)),
+        )
+
+
+def _explain_ratio(logit, got):
+    """-> str: which slip gives this number."""
+    d = 1 / (1 + math.exp(-logit))
+    slips = {
+        "This is D(x), the probability that the image is real.": d,
+        "This is g/p: the generator's probability stands below.": math.exp(-logit),
+        "The logit is the logarithm of what is asked for.": logit,
+        "This is 1 − D(x).": 1 - d,
+        "This takes the logit for D(x); D(x) is its sigmoid.": logit / (1 - logit),
+        "This is the base 2; the sigmoid has e.": 2.0**logit,
+    }
+    for slip, value in slips.items():
+        if math.isclose(got, value, rel_tol=1e-5, abs_tol=1e-9):
+            return slip
+    return "Solve D = p/(p + g) for p/g, then put the sigmoid of the logit for D."
 
 
 def times_more_probable(logit):
@@ -68,47 +81,54 @@ def judge_pair_loss(answer):
     real, fake = torch.tensor([2.0, -1.0, 0.5, 3.0]), torch.tensor([-0.5, 1.5, 0.0, 2.0])
     want = pair_loss(real, fake)
     got = as_tensor(answer(real.clone(), fake.clone()), want, "four pairs")
-    if torch.isclose(got, want, atol=1e-5):
-        # Far-off pairs: log(sigmoid) computed in two steps is −inf there.
-        far = as_tensor(answer(torch.tensor([-200.0]), torch.tensor([0.0])), want, "one pair")
-        pair = real.clone().requires_grad_(), fake.clone().requires_grad_()
-        require_trainable(answer(*pair), *pair)
-        if not torch.isclose(far, torch.tensor(200.0)):
-            raise Wrong(
-                f"For a logit 200 below its partner's your loss is {far:.3g}, not 200: the sigmoid is rounded "
-                "to 0 before its logarithm. F.softplus(-x) or -F.logsigmoid(x) is minus the logarithm in one."
-            )
-        return
+    if not torch.isclose(got, want, atol=1e-5):
+        _explain_pair_loss(got, real, fake)
+        raise Wrong(
+            "For four pairs the loss is {got:.4g}, not {want:.4g}: take real − fake, its log-sigmoid, and "
+            "minus the mean.",
+            got=got.item(),
+            want=want.item(),
+        )
+    far = as_tensor(answer(torch.tensor([-200.0]), torch.tensor([0.0])), want, "one pair")
+    pair = real.clone().requires_grad_(), fake.clone().requires_grad_()
+    require_trainable(answer(*pair), *pair)
+    if not torch.isclose(far, torch.tensor(200.0)):
+        raise Wrong(
+            "For a logit 200 below its partner's your loss is {got:.3g}, not 200: the sigmoid is rounded to "
+            "0 before its logarithm. F.softplus(-x) or -F.logsigmoid(x) is minus the logarithm in one step.",
+            got=far.item(),
+        )
+
+
+def _explain_pair_loss(got, real, fake):
+    """Raises Wrong where a known slip gives this loss."""
     gap = real - fake
     slips = {
-        "The sign is exchanged: this is the loss of the generator, which wants its image to look more real.": F.softplus(
-            gap
-        ).mean(),
+        "The sign is exchanged: this is the loss of the generator, whose image is to look more real.": (
+            F.softplus(gap).mean()
+        ),
         "This is the sum over the pairs; the mean is wanted.": F.softplus(-gap).sum(),
-        "Minus the logarithm is wanted: a loss that falls as the probability grows.": -F.softplus(
-            -gap
-        ).mean(),
+        "Minus the logarithm is wanted: a loss that falls as the probability grows.": (
+            -F.softplus(-gap).mean()
+        ),
         "Here is no logarithm yet, only the probability.": gap.sigmoid().mean(),
         "First the logarithm for each pair, then the mean.": -gap.sigmoid().mean().log(),
-        "Means are taken before the difference; each real image has its own partner.": F.softplus(
-            -(real.mean() - fake.mean())
+        "Means are taken before the difference; each real image has its own partner.": (
+            F.softplus(fake.mean() - real.mean())
         ),
-        "This is the loss of section 2, which looks at each image alone.": F.softplus(-real).mean()
-        + F.softplus(fake).mean(),
-        "Subtract the logits, not their sigmoids.": -(real.sigmoid() - fake.sigmoid()).sigmoid().log().mean(),
-        "Each real image is compared with its own partner only, not with all.": F.softplus(
-            fake[None] - real[:, None]
-        ).mean(),
+        "This is the loss of section 2, which looks at each image alone.": (
+            F.softplus(-real).mean() + F.softplus(fake).mean()
+        ),
+        "Subtract the logits, not their sigmoids.": (
+            -(real.sigmoid() - fake.sigmoid()).sigmoid().log().mean()
+        ),
+        "Each real image is compared with its own partner only, not with all.": (
+            F.softplus(fake[None] - real[:, None]).mean()
+        ),
         "This is half of it: the mean over the pairs, once.": F.softplus(-gap).mean() / 2,
         "This only subtracts: sigmoid and logarithm are missing.": -gap.mean(),
     }
-    for help_, value in slips.items():
-        if torch.isclose(got, value, atol=1e-5):
-            raise Wrong(help_)
-    raise Wrong(
-        f"For four pairs the loss is {got:.4g}, not {want:.4g}: take real − fake, its log-sigmoid, and "
-        "minus the mean."
-    )
+    _raise_slip(slips, got)
 
 
 def pair_loss(real, fake):
@@ -130,70 +150,65 @@ def judge_gradient_penalty(answer):
     generator = torch.Generator().manual_seed(4)
     real, fake = (torch.rand(4, 3, 2, 2, generator=generator) for _ in range(2))
     eps, net = torch.rand(4, 1, 1, 1, generator=generator), _Bowl()
-    want = gradient_penalty(net, real, fake, eps).detach()
+    want = gradient_penalty(net, real, fake, eps)
     answered = answer(net, real.clone(), fake.clone(), eps.clone())
     got = as_tensor(answered, want, "four images")
-    if torch.isclose(got, want, atol=1e-5):
-        if not answered.requires_grad:
-            raise Wrong(
-                "The number is right, but no gradient reaches D's weights: torch.autograd.grad wants "
-                "create_graph=True, and nothing may be detached."
-            )
-        (slope,) = torch.autograd.grad(answered, net.weight, allow_unused=True)
-        (wanted,) = torch.autograd.grad(gradient_penalty(net, real, fake, eps), net.weight)
-        if slope is None or not torch.allclose(slope, wanted, atol=1e-4):
-            raise Wrong(
-                "The number is right, but its gradient for D's weights is not: is there a detach on the way?"
-            )
-        return
-    mixed = eps * real + (1 - eps) * fake
-    slopes = {}
-    for name, x in (
-        ("between", mixed),
-        ("swapped", eps * fake + (1 - eps) * real),
-        ("real", real),
-        ("fake", fake),
-    ):
+    if not torch.isclose(got, want, atol=1e-5):
+        _explain_gradient_penalty(got, net, real, fake, eps)
+        raise Wrong(
+            "For four images the penalty is {got:.4g}, not {want:.4g}: mix, let the mixture ask for "
+            "gradients, differentiate the sum of D's scores, take one norm an image.",
+            got=got.item(),
+            want=want.item(),
+        )
+    if not answered.requires_grad:
+        raise Wrong(
+            "The number is right, but no gradient reaches D's parameters: torch.autograd.grad needs "
+            "create_graph=True, and nothing may be detached."
+        )
+    (slope,) = torch.autograd.grad(answered, net.weight, materialize_grads=True)
+    (want_slope,) = torch.autograd.grad(want, net.weight)
+    if not torch.allclose(slope, want_slope, atol=1e-4):
+        raise Wrong(
+            "The number is right, but its gradient for D's parameters is not: is there a detach on the way?"
+        )
+
+
+def _explain_gradient_penalty(got, net, real, fake, eps):
+    """Raises Wrong where a known slip gives this penalty."""
+
+    def gradients(x):
         x = x.detach().requires_grad_()
-        slopes[name] = torch.autograd.grad(net(x).sum(), x)[0].flatten(1)
-    length = {name: slope.norm(dim=1) for name, slope in slopes.items()}
-    whole = slopes["between"].norm()
+        return torch.autograd.grad(net(x).sum(), x)[0].flatten(1)
+
+    def off_by(norms):  # mean of (norm − 1)²
+        return (norms - 1).square().mean()
+
+    between = gradients(eps * real + (1 - eps) * fake)
+    swapped = gradients(eps * fake + (1 - eps) * real)
+    norms = between.norm(dim=1)
     slips = {
-        "ε belongs to the real image, 1 − ε to the made one.": (length["swapped"] - 1).square().mean(),
-        "The gradient is taken at real images, not between real and made ones.": (length["real"] - 1)
-        .square()
-        .mean(),
-        "The gradient is taken at made images, not between real and made ones.": (length["fake"] - 1)
-        .square()
-        .mean(),
-        "This is R1's form, the squared norm; here the norm should be 1, not 0.": length["between"]
-        .square()
-        .mean(),
-        "The root is missing: 1 is subtracted from the squared norm.": (length["between"].square() - 1)
-        .square()
-        .mean(),
-        "The mean is squared; square for each image first.": (length["between"].mean() - 1).square(),
-        "This is the sum over the images; the mean is wanted.": (length["between"] - 1).square().sum(),
-        "The square is missing.": (length["between"] - 1).mean(),
-        "This is one norm of the whole batch; each image has its own.": (whole - 1).square(),
+        "ε belongs to the real image, 1 − ε to the generated one.": off_by(swapped.norm(dim=1)),
+        "The gradient is taken at real images, not between real and generated ones.": (
+            off_by(gradients(real).norm(dim=1))
+        ),
+        "The gradient is taken at generated images, not between real and generated ones.": (
+            off_by(gradients(fake).norm(dim=1))
+        ),
+        "This is R1's form, the squared norm; here the norm should be 1, not 0.": norms.square().mean(),
+        "The root is missing: 1 is subtracted from the squared norm.": off_by(norms.square()),
+        "The mean is squared; square for each image first.": off_by(norms.mean()),
+        "This is the sum over the images; the mean is wanted.": (norms - 1).square().sum(),
+        "The square is missing.": (norms - 1).mean(),
+        "This is one norm of the whole batch; each image has its own.": off_by(between.norm()),
         "The scores were averaged before the gradient, which divides it by B; sum them.": (
-            length["between"] / len(real) - 1
-        )
-        .square()
-        .mean(),
+            off_by(norms / len(real))
+        ),
         "The norm is taken over the channels only; it goes over all numbers of an image.": (
-            slopes["between"].view(4, 3, 2, 2).norm(dim=1) - 1
-        )
-        .square()
-        .mean(),
+            off_by(between.view(4, 3, 2, 2).norm(dim=1))
+        ),
     }
-    for help_, value in slips.items():
-        if torch.isclose(got, value, atol=1e-5):
-            raise Wrong(help_)
-    raise Wrong(
-        f"For four images the penalty is {got:.4g}, not {want:.4g}: mix, let the mixture ask for gradients, "
-        "differentiate the sum of D's scores, take one norm an image."
-    )
+    _raise_slip(slips, got)
 
 
 def gradient_penalty(D, real, fake, eps):
@@ -202,17 +217,24 @@ def gradient_penalty(D, real, fake, eps):
     return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 
+def _raise_slip(slips, got):
+    """{message: the value that the slip gives}, scalar -> raises Wrong for the first that is `got`."""
+    for slip, value in slips.items():
+        if torch.isclose(got, value, atol=1e-5):
+            raise Wrong(slip)
+
+
 EXERCISES = {
     "1": Exercise(
         judge_map_shape,
         hints=(
-            "How many doublings lead from 4 to 64? As many transposed convolutions there are.",
+            "How many doublings lead from 4 to 64? There are as many transposed convolutions.",
             "Four. The last one leaves 16 channels, the one before it 32. How many did the first get?",
             "It starts with (5, 256, 4, 4); the first makes (5, 128, 8, 8).",
         ),
         solution=(5, 64, 16, 16),
-        why="64 = 4·2⁴, so there are four transposed convolutions and 16·2⁴ = 256 channels at the start. Two of them "
-        "double 4×4 to 16×16 and halve 256 to 64.",
+        why="64 = 4·2⁴, so there are four transposed convolutions and 16·2⁴ = 256 channels at the start. Two "
+        "of them double 4×4 to 16×16 and halve 256 to 64.",
     ),
     "2": Exercise(
         judge_times_more_probable,
@@ -222,29 +244,32 @@ EXERCISES = {
             "For D = 1/(1 + e^−l), what is D/(1 − D)? Write it out, or try l = 0.",
         ),
         solution=times_more_probable,
-        why="D/(1 − D) = p/g, and for a sigmoid this is e^l. So the logit of the best discriminator is log p(x) − "
-        "log g(x): a discriminator estimates a ratio of two probabilities, though nobody can compute either.",
+        why="D/(1 − D) = p/g, and for a sigmoid this is e^l. So the logit of the best discriminator is "
+        "log p(x) − log g(x): a discriminator estimates a ratio of two probabilities, though nobody can "
+        "compute either.",
     ),
     "3": Exercise(
         judge_pair_loss,
         hints=(
-            "C(x_r) − C(x_g) is again a logit: of the statement that the real one looks more real.",
+            "C(x_r) − C(x_g) is again a logit: of the statement that the real image looks more real.",
             "Minus the logarithm of a sigmoid is F.softplus of minus the logit.",
             "F.softplus(-(real - fake)), and the mean of it.",
         ),
         solution=pair_loss,
-        why="C scores one image at a time, so it can also score G(z) alone; only the loss looks at a pair. And "
-        "exchanging the two now changes the sign, so nothing is learned from the order.",
+        why="C scores one image at a time, so it can also score G(z) alone; only the loss looks at a pair. "
+        "And exchanging the two now changes the sign, so nothing is learned from the order.",
     ),
     "4": Exercise(
         judge_gradient_penalty,
         hints=(
-            "Mix, detach, requires_grad_(): then D(x).sum() can be differentiated by x; each image gets its own slope.",
-            "torch.autograd.grad(D(x).sum(), x, create_graph=True) gives a tuple of one, shaped like x.",
+            "Mix, detach, requires_grad_(): then D(x).sum() can be differentiated by x; each image gets its "
+            "own gradient.",
+            "torch.autograd.grad(D(x).sum(), x, create_graph=True) returns a tuple of one, shaped like x.",
             "gradient.flatten(1).norm(dim=1) has one norm an image; subtract 1, square, mean.",
         ),
         solution=gradient_penalty,
-        why="A slope of 1 between the two clouds is what the best critic of the Wasserstein GAN has. Summing over the "
-        "batch keeps each image's gradient apart; create_graph lets the penalty teach D.",
+        why="A gradient of norm 1 between real and generated images is what the best critic of the "
+        "Wasserstein GAN has. Summing over the batch keeps each image's gradient apart; create_graph lets "
+        "the penalty reach D's parameters.",
     ),
 }
