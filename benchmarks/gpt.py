@@ -24,7 +24,7 @@ VOCABULARY, CONTEXT, CLASSES, WIDTH, DEPTH, HEADS = 256, 784, 10, 256, 6, 8
 
 
 class PlainGPT(nn.Module):
-    """What everybody writes: PyTorch's encoder with a causal mask between embeddings and a head."""
+    """The usual way: PyTorch's encoder with a causal mask between embeddings and a head."""
 
     def __init__(self):
         super().__init__()
@@ -49,19 +49,17 @@ def plain_loss(model, tokens, labels):
 
 
 def copy_weights(model, plain):
-    """GPT, PlainGPT -> None: give the second the first's parameters."""
+    """GPT, PlainGPT -> None: the second gets the parameters of the first."""
     pairs = [
-        (model.classes, plain.classes),
-        (model.tokens, plain.tokens),
+        (model.class_embedding, plain.classes),
+        (model.token_embedding, plain.tokens),
         (model.norm, plain.encoder.norm),
         (model.head, plain.head),
     ]
     for block, layer in zip(model.blocks, plain.encoder.layers, strict=True):
         attention = layer.self_attn
-        (
-            attention.in_proj_weight.data.copy_(block.qkv.weight),
-            attention.in_proj_bias.data.copy_(block.qkv.bias),
-        )
+        attention.in_proj_weight.data.copy_(block.qkv.weight)
+        attention.in_proj_bias.data.copy_(block.qkv.bias)
         pairs += [
             (block.norm1, layer.norm1),
             (block.projection, attention.out_proj),
@@ -71,7 +69,7 @@ def copy_weights(model, plain):
         ]
     for ours, theirs in pairs:
         theirs.load_state_dict(ours.state_dict())
-    plain.positions.data.copy_(model.positions)
+    plain.positions.data.copy_(model.position_embedding)
 
 
 def make():
@@ -100,11 +98,10 @@ def main():
         f"torch {torch.__version__}, {device()}, {torch.get_num_threads()} threads"
     )
     sys.stdout.flush()  # the passes come first: a process starts with its parent's peak
-    for way in [
-        way for way, (claim, _) in PASSES.items() if arguments.only in (None, claim) or claim is None
-    ]:
-        sizes = ["--batch", str(arguments.batch), "--images", str(arguments.images)]
-        subprocess.run([sys.executable, __file__, "--pass", way, *sizes], check=True)
+    sizes = ["--batch", str(arguments.batch), "--images", str(arguments.images)]
+    for way, (claim, _) in PASSES.items():
+        if arguments.only is None or claim in (None, arguments.only):
+            subprocess.run([sys.executable, __file__, "--pass", way, *sizes], check=True)
     missed = False
     if arguments.only != "training":
         ratio = sampling(arguments.images, arguments.draws)
@@ -120,18 +117,19 @@ def main():
 def sampling(images, draws):
     """Draw all tokens of `images` images both ways in turn, print the medians -> float: without over with."""
     model, labels = make().eval(), torch.arange(images, device=device()) % CLASSES
-    known = torch.randint(VOCABULARY, (images, CONTEXT - 8), device=device())
-    ends = [
-        generate(model, labels, known=known, cache=cache, generator=generator()) for cache in (True, False)
+    prefix = torch.randint(VOCABULARY, (images, CONTEXT - 8), device=device())
+    drawn = [
+        generate(model, labels, prefix=prefix, use_cache=use_cache, generator=generator())
+        for use_cache in (True, False)
     ]
-    assert_close(*ends, rtol=0, atol=0)  # the same draws; this warms up, too
+    assert_close(*drawn, rtol=0, atol=0)  # the same tokens; this warms up, too
     seconds = {True: [], False: []}
     for draw in range(draws):
-        for cache in (True, False) if draw % 2 else (False, True):
+        for use_cache in (True, False) if draw % 2 else (False, True):
             began = now()
-            generate(model, labels, cache=cache, generator=generator())
-            seconds[cache].append(now() - began)
-    medians = {cache: statistics.median(times) for cache, times in seconds.items()}
+            generate(model, labels, use_cache=use_cache, generator=generator())
+            seconds[use_cache].append(now() - began)
+    medians = {use_cache: statistics.median(times) for use_cache, times in seconds.items()}
     print(
         f"{images} images of {CONTEXT} tokens, median of {draws}: {medians[True]:.2f} s with the cache, "
         f"{medians[False]:.2f} s without"
@@ -155,9 +153,7 @@ def training(batch, repeats):
         "plain": stepper(plain, plain_loss, tokens, labels),
         "GPT": stepper(model, gpt_loss, tokens, labels),
     }
-    losses = {
-        way: torch.stack([step(), step()]) for way, step in steps.items()
-    }  # of the second step: gradients
+    losses = {way: torch.stack([step(), step()]) for way, step in steps.items()}  # the second tests gradients
     assert_close(losses["GPT"], losses["plain"], rtol=1e-4, atol=1e-4)
     seconds = {way: [] for way in steps}
     for repeat in range(repeats):
@@ -166,9 +162,9 @@ def training(batch, repeats):
             steps[way]()
             seconds[way].append(now() - began)
     medians = {way: statistics.median(times) for way, times in seconds.items()}
+    found = ", ".join(f"{way} {1000 * median:.1f}" for way, median in medians.items())
     print(
-        f"{batch} images, forward, cross-entropy, backward and AdamW, {repeats} interleaved repeats, median ms: "
-        + ", ".join(f"{way} {1000 * median:.1f}" for way, median in medians.items())
+        f"{batch} images, forward, loss, backward and AdamW, {repeats} interleaved, median ms: {found}"
     )
     return medians["GPT"] / medians["plain"]
 
@@ -196,18 +192,18 @@ def stepper(model, loss_fn, tokens, labels):
 
 
 def now():
-    """-> seconds, when all that was asked of the device is done."""
+    """-> seconds, once the device has finished its work."""
     if device().type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
-def draw(cache, last):
+def draw_tokens(use_cache, last):
     """-> pass that draws the last so many tokens of the images."""
 
     def run(arguments):
-        known = torch.zeros(arguments.images, CONTEXT - last, dtype=torch.int64, device=device())
-        generate(make(), known.new_zeros(arguments.images), known=known, cache=cache)
+        prefix = torch.zeros(arguments.images, CONTEXT - last, dtype=torch.int64, device=device())
+        generate(make(), prefix.new_zeros(arguments.images), prefix=prefix, use_cache=use_cache)
 
     return run
 
@@ -217,15 +213,16 @@ def train_twice(make_model, loss_fn):
 
     def run(arguments):
         step = stepper(make_model(), loss_fn, *random_batch(arguments.batch))
-        step(), step()
+        step()
+        step()
 
     return run
 
 
 PASSES = {
     "nothing but the model": (None, lambda arguments: make()),
-    "sampling with the cache": ("sampling", draw(True, CONTEXT)),
-    "sampling without": ("sampling", draw(False, 8)),  # memory peaks at the last tokens
+    "sampling with the cache": ("sampling", draw_tokens(True, CONTEXT)),
+    "sampling without": ("sampling", draw_tokens(False, 8)),  # memory peaks at the last tokens
     "training the plain one": ("training", train_twice(lambda: PlainGPT().to(device()), plain_loss)),
     "training GPT": ("training", train_twice(make, gpt_loss)),
 }

@@ -25,7 +25,7 @@ from vlmbook import data, generation, plot, runtime
 from vlmbook.notebook import interact, records
 from vlmbook.notebook.exercises import check, hint, solution
 from vlmbook.chapters import comparison
-from vlmbook.chapters.ch04c import figures as drawings
+from vlmbook.chapters.ch04c import experiments, figures as drawings
 from vlmbook.pixel_models import PixelGaussian, PixelHistogram
 
 runtime.seed_everything(0)
@@ -43,12 +43,12 @@ if (published := records.RESULTS / "ch04c.quick.png").exists():
 # [Xiao et al. 2017], 28×28 and 256 levels.
 
 # %%
-parts = data.split(*data.digits_or_fashion("train"), share=1 / 6, seed=0)
+parts = data.hold_out(*data.digits_or_fashion("train"), share=1 / 6, seed=0)
 (images, labels), (valid_images, valid_labels) = parts
 test_images, test_labels = (each[:1000] for each in data.digits_or_fashion("test"))
 height, width = size = images.shape[2:]
 pixels, levels = height * width, 17 if height == 8 else 256
-place, precision = runtime.device(), runtime.pick(quick=None, full="bf16")
+device, precision = runtime.device(), runtime.pick(quick=None, full="bf16")
 valid_images, valid_labels = valid_images[:240], valid_labels[:240]
 print(len(images), "to learn from,", len(valid_images), "for choices,", len(test_images), "to test")
 plot.gallery(images[:12], [str(label.item()) for label in labels[:12]]);
@@ -74,7 +74,7 @@ print("the first three rows of the first image:", tokens[0, :3 * width].tolist()
 # Its quality is what it gives to images that it has not seen. The logarithm, divided by the number of pixels and with a minus, is its cost
 # in nats (奈特) a pixel, or, divided by $\ln 2$, in bits per dimension (每维比特数): what a compressed image would take.
 #
-# How low can one get without knowing any neighbour? The histogram counts how often each level was seen at each place; the Gaussian knows the
+# How low can one get without knowing any neighbour? The histogram counts how often each level was seen at each position; the Gaussian knows the
 # covariance of all pixels. A model that knows nothing pays $\ln 17=2.83$ nats for each of 17 levels. Guess both numbers.
 
 # %%
@@ -131,9 +131,9 @@ assert ((counts / 4000 - joint).abs() < 4.5 * (joint * (1 - joint) / 4000).sqrt(
 #
 # ### Looking back, never ahead
 #
-# Each place has to gather what it needs from those before it. In attention (注意力, chapter 5b has more of it) place $i$ asks with a query
-# (查询) $q_i$, place $j$ answers to its key (键) $k_j$, and hands over its value (值) $v_j$; all three are of size $d$ and linear in what stands at
-# the place [Vaswani et al. 2017]. In the causal
+# Each position has to gather what it needs from those before it. In attention (注意力, chapter 5b has more of it) position $i$ asks with a query
+# (查询) $q_i$, position $j$ answers to its key (键) $k_j$, and hands over its value (值) $v_j$; all three are of size $d$ and linear in what stands at
+# the position [Vaswani et al. 2017]. In the causal
 # kind the sum ends at $i$:
 #
 # $$\alpha_{ij}=\frac{\exp(q_i\cdot k_j/\sqrt d)}{\sum_{m\le i}\exp(q_i\cdot k_m/\sqrt d)}\ \text{ for } j\le i,\qquad
@@ -141,22 +141,22 @@ assert ((counts / 4000 - joint).abs() < 4.5 * (joint * (1 - joint) / 4000).sqrt(
 # \qquad y_i=\sum_{j\le i}\alpha_{ij}v_j$$
 
 # %%
-from vlmbook.gpt import GPT, Block, Memory, complete, generate, gpt_loss
+from vlmbook.gpt import GPT, Block, KVCache, complete, generate, gpt_loss
 
 def attention_loops(q, k, v):                # (N, d) three times -> (N, d)
     y = torch.empty_like(v)
     for i in range(len(q)):
-        scores = torch.stack([q[i] @ k[j] for j in range(i + 1)]) / q.shape[1] ** 0.5
-        alpha = scores.softmax(0)
+        products = torch.stack([q[i] @ k[j] for j in range(i + 1)]) / q.shape[1] ** 0.5
+        alpha = products.softmax(0)
         y[i] = sum(alpha[j] * v[j] for j in range(i + 1))
     return y
 
 
 def block_by_hand(block, x):                 # (1, N, D) -> (1, N, D)
-    q, k, v = block.split(block.norm1(x))    # (1, h, N, D/h) each: h heads, side by side
+    q, k, v = block.project_qkv(block.norm1(x))        # (1, h, N, D/h) each, for h heads
     seen = [attention_loops(q[0, h], k[0, h], v[0, h]) for h in range(block.heads)]
     x = x + block.projection(torch.cat(seen, dim=1))
-    return x + block.mlp(block.norm2(x))     # at each place by itself
+    return x + block.mlp(block.norm2(x))     # at each position by itself
 
 
 block, x = Block(12, heads=3), torch.randn(1, 7, 12, requires_grad=True)
@@ -164,7 +164,7 @@ assert_close(block_by_hand(block, x), block(x))
 print(tuple(x.shape), "->", tuple(block(x).shape))
 
 # %% [markdown]
-# That is one block of the Transformer: attention with several heads (多头), then a small network at each place, both added to what came in, as
+# That is one block of the Transformer: attention with several heads (多头), then a small network at each position, both added to what came in, as
 # in chapter 3b, and normalised before. PyTorch has the same as `TransformerEncoderLayer`. With our weights and a mask (掩码), does it give the
 # same values and gradients?
 
@@ -179,16 +179,16 @@ with torch.no_grad():
 future = torch.ones(7, 7).triu(1).bool()     # True: not to be seen
 outputs = block(x), layer(x, src_mask=future, is_causal=True)
 assert_close(*outputs)
-slopes = [torch.autograd.grad(y.square().sum(), (x, *weights))
-          for y, weights in zip(outputs, (ours, theirs))]
+slopes = [torch.autograd.grad(y.square().sum(), (x, *parameters))
+          for y, parameters in zip(outputs, (ours, theirs))]
 assert_close(*slopes, rtol=1e-4, atol=1e-4)
 print("equal in values and in", len(slopes[0]), "gradients")
 
 # %% [markdown]
 # ### The whole
 #
-# What stands at place $t$ is to say something of token $t$, which it must not see. So everything is moved by one: first comes the class $c$
-# (a vector $e_c$ for each), then the tokens but for the last, each as a row of a learned table $E$, its embedding (嵌入). Every place gets a learned
+# What stands at position $t$ is to say something of token $t$, which it must not see. So everything is moved by one: first comes the class $c$
+# (a vector $e_c$ for each), then the tokens but for the last, each as a row of a learned table $E$, its embedding (嵌入). Every position gets a learned
 # vector of $P$ that tells it where it is, a position embedding (位置嵌入). $\mathrm{LN}$ is layer normalisation (层归一化): mean 0 and variance 1
 # over the width. Of $M$ blocks the last one is read.
 #
@@ -201,7 +201,8 @@ print("equal in values and in", len(slopes[0]), "gradients")
 
 # %%
 net, x, c = GPT(17, 64, 10, width=32, depth=2), torch.randint(17, (2, 64)), torch.tensor([3, 8])
-h = torch.cat([net.classes(c)[:, None], net.tokens(x[:, :-1])], dim=1) + net.positions
+h = torch.cat([net.class_embedding(c)[:, None], net.token_embedding(x[:, :-1])], dim=1)
+h = h + net.position_embedding
 for block in net.blocks:
     h = block(h)
 logits = net.head(net.norm(h))
@@ -215,34 +216,34 @@ assert abs(loss - math.log(17)) < 0.1
 # %% [markdown]
 # ### Does it look ahead?
 #
-# A wrong mask raises no error, and makes the loss smaller. So test it: change one token, and see at which places the answer moves. Token $j$ may move
+# A wrong mask raises no error, and makes the loss smaller. So test it: change one token, and see at which positions the answer moves. Token $j$ may move
 # the answers about the tokens after it, and no other. Weights are large here, so that every dependence shows.
 
 # %%
-def attend(block, x, memory=None, ahead=0):  # attention that sees so many places ahead
-    q, k, v = block.split(x)
+def attend_ahead(block, x, cache=None, ahead=0):      # attention that sees some positions ahead
+    q, k, v = block.project_qkv(x)
     sees = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril(ahead)
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=sees)
     return block.projection(y.transpose(1, 2).flatten(2))
 
 def seeing(net, ahead):
     for block in net.blocks:
-        block.attention = partial(attend, block, ahead=ahead)
+        block.attend = partial(attend_ahead, block, ahead=ahead)
     return net
 
-def reach(net, x, c):                        # -> (N, N) bool: does the answer i move with token j?
+def reach(net, x, c):                        # -> (N, N) bool: do logits i change with token j?
     columns = torch.eye(x.shape[1], dtype=torch.long)
     changed = [(x + column) % 17 for column in columns]
     moved = [(net(other, c) - net(x, c)).abs().amax((0, 2)) > 1e-6 for other in changed]
     return torch.stack(moved, dim=1)
 
 x, c, right = torch.randint(17, (4, 12)), torch.arange(4), torch.ones(12, 12).tril(-1).bool()
-net = drawings.loud(GPT(17, 12, 10, width=32, depth=1))
+net = experiments.amplify_weights(GPT(17, 12, 10, width=32, depth=1))
 found = {"the package's mask": reach(net, x, c)}
-found["one place ahead"], found["no mask"] = (reach(seeing(net, n), x, c) for n in (1, 12))
+found["one position ahead"], found["no mask"] = (reach(seeing(net, n), x, c) for n in (1, 12))
 drawings.draw_reach(plt.figure(figsize=(7, 2.6)), found)
 assert torch.equal(found["the package's mask"], right)
-assert (found["one place ahead"] & ~right).sum() == 11 and (found["no mask"] & ~right).sum() > 11
+assert (found["one position ahead"] & ~right).sum() == 11 and (found["no mask"] & ~right).sum() > 11
 
 # %% [markdown]
 # Blue is what may be, orange a leak (泄漏): the answer about a token moves with the token itself. One wrong diagonal is enough for that.
@@ -252,26 +253,26 @@ assert (found["one place ahead"] & ~right).sum() == 11 and (found["no mask"] & ~
 #
 # **W16 · an encoder?** The section draws `Transformer编码器 → 自注意力机制 → 特征表示 → 解码器` and writes that the input is encoded. It names neither the
 # chain rule nor the mask. GPT is a decoder alone [Radford et al. 2018: a multi-layer Transformer decoder]. The name of the layer is not what
-# matters: PyTorch's *encoder* layer agreed with ours above. What matters is the mask. Change token 4 and look at place 2, in that layer.
+# matters: PyTorch's *encoder* layer agreed with ours above. What matters is the mask. Change token 4 and look at position 2, in that layer.
 
 # %%
 x, change = torch.randn(1, 7, 12), torch.zeros(1, 7, 12)
 change[0, 3] = torch.randn(12)               # token 4
 moved = [(layer(x + change, src_mask=mask) - layer(x, src_mask=mask))[0, 1].abs().max().item()
          for mask in (None, future)]
-print(f"place 2 moves by {moved[0]:.4f} as an encoder, by {moved[1]:.4f} with the mask")
+print(f"position 2 moves by {moved[0]:.4f} as an encoder, by {moved[1]:.4f} with the mask")
 assert moved[0] > 1e-3 and moved[1] == 0
 
 
 # %% [markdown]
-# As an encoder, place 2 knows what comes later, and what it is asked for with it. With the mask the same layer is that of a decoder, and GPT is
+# As an encoder, position 2 knows what comes later, and what it is asked for with it. With the mask the same layer is that of a decoder, and GPT is
 # a stack of them: there is no first part that encodes and no second part that decodes.
 #
 # **W17 · the arrows of §2.2.** There GPT is `输入数据 → 概率分布 → 生成模型 → 生成数据`: the distribution before the model, and a chain. As the story of
 # learning one may read it so: data have a distribution, a model takes after it. But what runs is: the model gives the distribution, and the
 # symbol drawn from it goes back in. A loop needs a cycle; is there one?
 #
-# Then the loop in code. A network of three places and two levels gives each of eight rows a probability by the chain rule. Do they sum to 1,
+# Then the loop in code. A network of three positions and two levels gives each of eight rows a probability by the chain rule. Do they sum to 1,
 # and does the loop draw each row as often as it is likely?
 
 # %%
@@ -284,14 +285,14 @@ printed = ["AB", "BC", "CD"]                 # A data, B distribution, C model, 
 running = ["cm", "mp", "px", "xc"]           # context, model, distribution p, symbol x, context
 assert has_cycle(running) and not has_cycle(printed) and "BC" in printed
 
-def draw_rows(net, n, places):               # context -> model -> distribution -> symbol -> context
+def draw_rows(net, n, length):               # context -> model -> distribution -> symbol -> context
     context, c = torch.empty(n, 0, dtype=torch.long), torch.zeros(n, dtype=torch.long)
-    while context.shape[1] < places:
-        p = net.read(net.embed(context, c))[:, -1].softmax(-1)
+    while context.shape[1] < length:
+        p = net.predict_logits(net.embed(context, c))[:, -1].softmax(-1)
         context = torch.cat([context, torch.multinomial(p, 1)], dim=1)
     return context
 
-toy = drawings.loud(GPT(2, 3, 1, width=8, depth=1))
+toy = experiments.amplify_weights(GPT(2, 3, 1, width=8, depth=1))
 rows = torch.tensor(list(product(range(2), repeat=3)))
 terms = toy(rows, torch.zeros(8, dtype=torch.long)).log_softmax(-1).gather(-1, rows[:, :, None])
 p = terms.sum((1, 2)).exp()
@@ -306,22 +307,22 @@ assert p.max() > 1.5 * p.min() and ((drawn - p).abs() < 4.5 * (p / 20_000).sqrt(
 # continuations.)
 #
 # **I12 · one pass or many?** The list calls learning the distribution and 生成新的 one step, 自回归训练. They differ in kind. In training the true
-# tokens are all there; one pass with the mask gives all conditionals at once (teacher forcing, 教师强制). Only in drawing must each place wait
-# for the one before. Are both the same numbers? Keys and values of earlier places never change, so they are kept, in a key-value cache
+# tokens are all there; one pass with the mask gives all conditionals at once (teacher forcing, 教师强制). Only in drawing must each position wait
+# for the one before. Are both the same numbers? Keys and values of earlier positions never change, so they are kept, in a key-value cache
 # (键值缓存).
 
 # %%
 from timeit import timeit
 
-net = drawings.loud(GPT(17, 64, 10, width=32, depth=2))
+net = experiments.amplify_weights(GPT(17, 64, 10, width=32, depth=2))
 x, c = torch.randint(17, (8, 64)), torch.arange(8)
 
 def step_by_step(net, x, c):
-    memories, given, found = [Memory(64) for _ in net.blocks], net.embed(x[:, :0], c), []
+    caches, given, logits = [KVCache(64) for _ in net.blocks], net.embed(x[:, :0], c), []
     for t in range(64):
-        found.append(net.read(given, memories))          # one place, and the cache
-        given = net.tokens(x[:, t:t + 1])
-    return torch.cat(found, dim=1)
+        logits.append(net.predict_logits(given, caches))     # one position, and the caches
+        given = net.token_embedding(x[:, t:t + 1])
+    return torch.cat(logits, dim=1)
 
 once, steps = net(x, c), step_by_step(net, x, c)
 fast, slow = (timeit(lambda: f(x, c), number=3) / 3 for f in (net, partial(step_by_step, net)))
@@ -341,12 +342,13 @@ assert once.shape == (8, 64, 17) and slow > 2 * fast
 from vlmbook.gan import Generator
 from vlmbook.vae import VAE, sample_image
 
-gan, vae, gpt = Generator(8), VAE(8, levels=17), GPT(17, 64, 10, width=32, depth=2)
+nets = {"GAN": Generator(8), "VAE": VAE(8, levels=17), "GPT": GPT(17, 64, 10, width=32, depth=2)}
+z, c = nets["VAE"].decode(torch.randn(2, 16)), torch.tensor([0, 1])
 drawn = {"histogram": PixelHistogram(data.digits("train")[0], 17).sample(2),
-         "GAN": gan.eval()(torch.randn(2, 64)), "VAE": sample_image(vae.decode(torch.randn(2, 16))),
-         "GPT": to_images(generate(gpt, torch.tensor([0, 1])), 17, (8, 8))}
+         "GAN": nets["GAN"].eval()(torch.randn(2, 64)), "VAE": sample_image(z),
+         "GPT": to_images(generate(nets["GPT"], c), 17, (8, 8))}
 like_gpt = {name: any(isinstance(part, Block) for part in net.modules())
-            for name, net in {"GAN": gan, "VAE": vae, "GPT": gpt}.items()}
+            for name, net in nets.items()}
 print({name: tuple(x.shape) for name, x in drawn.items()}, "made of GPT's blocks:", like_gpt)
 assert all(x.shape == (2, 1, 8, 8) and 0 <= x.min() <= x.max() <= 1 for x in drawn.values())
 assert [name for name, its in like_gpt.items() if its] == ["GPT"]
@@ -384,18 +386,18 @@ assert learned < 0.8 * counted
 # %% [markdown]
 # ## 5 Train
 #
-# Our network has two blocks of width 64. `fit` minimises $\mathcal L$ on all places at once. For the digits, width, depth and learning rate were
+# Our network has two blocks of width 64. `fit` minimises $\mathcal L$ on all positions at once. For the digits, width, depth and learning rate were
 # chosen among four candidates, on the validation part. How far below the baselines will it come?
 
 # %%
-alone = runtime.profile() == "full" and place.type == "cpu"           # full, and no accelerator
+alone = runtime.profile() == "full" and device.type == "cpu"           # full, and no accelerator
 depth, lr = runtime.pick(quick=2, full=3), runtime.pick(quick=8e-3, full=3e-3)
 epochs = runtime.pick(quick=14, full=1 if alone else 12)
 
 @torch.no_grad()
 def log_likelihood(net, x, c):               # (B, 1, H, W), (B,) -> (B, N): log p(x_t | x_<t, c)
-    x, found = to_tokens(x, levels).to(place), []
-    for part, of in zip(x.split(100), c.to(place).split(100)):
+    x, found = to_tokens(x, levels).to(device), []
+    for part, of in zip(x.split(100), c.to(device).split(100)):
         found.append(-F.cross_entropy(net(part, of).movedim(-1, 1), part, reduction="none").cpu())
     return torch.cat(found)
 
@@ -428,7 +430,7 @@ assert abs(ends_of["validation"] - ends_of["training"]) < 0.12
 # samples [Kynkäänniemi et al. 2019]. It sees what a reader of digits sees and no more; and even real images are not at 0, hence the first
 # row: training images of the same classes.
 #
-# Our model is told the class, and the others are not. For a fair number the class is summed out, with ten passes:
+# Our model gets the class, and the others do not. For a fair number the class is summed out, with ten passes:
 #
 # $$p(x)=\sum_{c}\tfrac1{10}\,p(x\mid c)$$
 #
@@ -445,10 +447,10 @@ assert (summed > known - math.log(10) - 1e-3).all() and (summed < given.amax(1) 
 # %%
 classifier = generation.train_feature_classifier(
     images, labels, epochs=runtime.pick(quick=12, full=3), seed=0, precision=precision).cpu()
-right = {"GPT": given.argmax(1), "classifier": classifier(test_images).argmax(1)}
-right = {name: (said == test_labels).float().mean().item() for name, said in right.items()}
-print("read rightly:", *(f"{name} {share:.1%}" for name, share in right.items()))
-assert (0.85 if height == 8 else 0.3) < right["GPT"] < right["classifier"]
+predicted = {"GPT": given.argmax(1), "classifier": classifier(test_images).argmax(1)}
+accuracy = {name: (p == test_labels).float().mean().item() for name, p in predicted.items()}
+print("read rightly:", *(f"{name} {value:.1%}" for name, value in accuracy.items()))
+assert (0.85 if height == 8 else 0.3) < accuracy["GPT"] < accuracy["classifier"]
 
 # %% [markdown]
 # At most $\ln 10$ nats an image, since one of the ten terms is that of the true class. And the GPT reads far better than chance, though
@@ -459,8 +461,8 @@ import time
 from copy import deepcopy
 
 def draw(model, labels, seed=0, **dials):    # (B,) classes -> (B, 1, H, W)
-    generator = torch.Generator(place).manual_seed(seed)
-    drawn = generate(model, labels.to(place), generator=generator, **dials)
+    generator = torch.Generator(device).manual_seed(seed)
+    drawn = generate(model, labels.to(device), generator=generator, **dials)
     return to_images(drawn.cpu(), levels, size)
 
 
@@ -506,7 +508,7 @@ records.picture("ch04c", figure);
 # al. 2019]. What do you expect at temperature 0.2? At 2? And at `top k` 1, where chance is out of the game?
 
 # %%
-seen = drawings.tokens_before(valid_images[0], pixels * 5 // 8 - width // 2, levels)
+seen = experiments.take_prefix(valid_images[0], pixels * 5 // 8 - width // 2, levels)
 assert torch.equal(*(generate(near, torch.arange(10), top_k=1, temperature=t) for t in (0.5, 2)))
 interact.live(partial(drawings.draw_sampling, model=near, prefix=seen, size=size, top_k=levels),
               label=(0, 9), temperature=(0.2, 2.0, 0.1), top_k=(1, levels),
@@ -529,7 +531,8 @@ for name, each in dials.items():
         for what, value in measured.items():
             found.setdefault(what, {}).setdefault(name, []).append(value)
 
-means = drawings.draw_dials(plt.figure(figsize=(7, 2.4)), found)
+drawings.draw_dials(plt.figure(figsize=(7, 2.4)), found)
+means = experiments.average_over_seeds(found)
 cold, even, hot, cut = *(f"temperature {t}" for t in (0.5, 1.0, 1.5)), f"top k {levels // 2}"
 frechet, precision_of, recall, ordered = means.values()
 if height == 8:
@@ -548,12 +551,12 @@ if height == 8:
 # ## 8 Half an image
 #
 # Since it writes row by row, it can be handed the first rows and write the rest. Choose a validation digit and how much of it is seen. Then
-# tell it a false class: what wins, the rows or the word?
+# give it a false class: what wins, the rows or the class?
 
 # %%
-interact.live(partial(drawings.draw_completion, model=near, judge=classifier, images=valid_images,
-                      labels=valid_labels), image=(0, 19), rows=(0, height),
-              told=["the truth", *range(10)], figsize=(7, 1.7))
+interact.live(partial(drawings.draw_completion, model=near, classifier=classifier,
+                      images=valid_images, labels=valid_labels), image=(0, 19),
+              rows=(0, height), given=["true class", *range(10)], figsize=(7, 1.7))
 
 
 # %% [markdown]
@@ -564,7 +567,7 @@ interact.live(partial(drawings.draw_completion, model=near, judge=classifier, im
 # %%
 def joined(ends):                            # the true upper rows over other lower ones
     return torch.cat([valid_images[:, :, :rows_seen], ends[:, :, rows_seen:]], dim=2)
-share = lambda x, wanted: (read(x) == wanted).float().mean().item()
+read_as = lambda x, labels: (read(x) == labels).float().mean().item()
 generator, truth = torch.Generator().manual_seed(0), valid_labels
 wrong = (truth + torch.randint(1, 10, truth.shape, generator=generator)) % 10
 halves, drawn = {}, baselines["histogram"].sample(len(truth), generator=generator)
@@ -576,40 +579,41 @@ for rows_seen in (height // 4, height // 2, 3 * height // 4):
     misled = complete(near, valid_images, wrong, rows_seen, generator=generator)
     true, own = (log_likelihood(model, x, truth)[:, rows_seen * width:].mean().item()
                  for x in (valid_images, ends["GPT"]))
-    halves[rows_seen] = {name: share(x, truth) for name, x in ends.items()} | {
-        "truth": true, "own": own, "rows win": share(misled, truth),
-        "word wins": share(misled, wrong)}
+    halves[rows_seen] = {name: read_as(x, truth) for name, x in ends.items()} | {
+        "truth": true, "own": own, "rows win": read_as(misled, truth),
+        "class wins": read_as(misled, wrong)}
     print(f"{rows_seen} rows:", *(f"{key} {p:.2f} " for key, p in halves[rows_seen].items()))
 few, half, most = halves.values()
 if height == 8:
     assert half["histogram"] + 0.1 < half["GPT"] < half["nearest"] + 0.02
-    assert abs(half["truth"] - half["own"]) < 0.1 < few["word wins"] - few["rows win"]
-    assert most["rows win"] > most["word wins"] + 0.5
+    assert abs(half["truth"] - half["own"]) < 0.1 < few["class wins"] - few["rows win"]
+    assert most["rows win"] > most["class wins"] + 0.5
 
 # %% [markdown]
 # With half of the image seen, the GPT's ends are read as the true class more often than the histogram's, and no more often than the copies. But
 # a copy has one end only, and none that is new. What the GPT writes is about as likely to it (`own`, log-likelihood in nats a pixel) as the
-# true ends are (`truth`), as it should be for draws from the right distribution. Told a false class, it believes the word while it has seen
+# true ends are (`truth`), as it should be for draws from the right distribution. Given a false class, it follows the class while it has seen
 # little, and the rows when it has seen much.
 #
 # ## 9 See inside
 #
-# Where does a place look? The weights $\alpha_{ij}$ of one row, laid over the image: the orange pixel is being written, bright ones are
-# looked at. Try each head of both blocks. Does a head look at a place, or at what stands there? Compare the image with the mean over many.
+# Where does a position look? The weights $\alpha_{ij}$ of one row, laid over the image: the orange pixel is being written, bright ones are
+# looked at. Try each head of both blocks. Does a head look at a position, or at what stands there? Compare the image with the mean over many.
 
 # %%
 watched = min(len(valid_images), 8_000 // pixels)
-weights = near.attention(to_tokens(valid_images[:watched], levels), valid_labels[:watched])
+attention_weights = near.attention_weights(to_tokens(valid_images[:watched], levels),
+                                           valid_labels[:watched])
 i = torch.arange(width + 1, pixels)          # from the second row on; at key 0 stands the class
-above = torch.stack([each.mean(0)[:, i, i - width + 1].mean(1) for each in weights])  # (blocks, h)
+above = torch.stack([each.mean(0)[:, i, i - width + 1].mean(1) for each in attention_weights])
 even = (1 / (i + 1.0)).mean()
-print("on the pixel above, head by head:", *(f"{share:.2f}" for share in above.flatten()),
+print("on the pixel above, head by head:", *(f"{each:.2f}" for each in above.flatten()),
       f"; evenly it would be {even:.3f}")
 block, head = divmod(int(above.argmax()), above.shape[1])
 assert above.max() > 1.5 * even or height > 8
-assert all((each.triu(1) == 0).all() for each in weights)
-interact.live(partial(drawings.draw_attention, images=valid_images[:watched], weights=weights,
-                      block=block, head=head),
+assert all((each.triu(1) == 0).all() for each in attention_weights)
+interact.live(partial(drawings.draw_attention, images=valid_images[:watched],
+                      attention_weights=attention_weights, block=block, head=head),
               image=(0, 9), pixel=(1, pixels), block=(0, depth - 1), head=(0, 3), figsize=(7, 2.7))
 
 # %% [markdown]
@@ -622,7 +626,7 @@ interact.live(partial(drawings.draw_attention, images=valid_images[:watched], we
 # and its samples?
 
 # %%
-(little, of), (held, held_of) = data.split(*data.digits("train"), share=1 / 6, seed=0)
+(little, of), (held, held_of) = data.hold_out(*data.digits("train"), share=1 / 6, seed=0)
 little, held = to_tokens(little, 17), to_tokens(held, 17)
 
 def tried(ahead, seed):                      # -> validation nats, nats in drawing, ten samples
@@ -631,9 +635,9 @@ def tried(ahead, seed):                      # -> validation nats, nats in drawi
     fit(twin, (little, of), loss_fn=gpt_loss, epochs=5, batch_size=32, lr=2e-2, warmup=20, clip=1.0,
         precision=precision, progress=False)
     twin.cpu().eval().requires_grad_(False)
-    said = gpt_loss(twin, held, held_of).item()
-    written = generate(twin, torch.arange(10), cache=False)
-    return said, gpt_loss(seeing(twin, 0), held, held_of).item(), written
+    validation = gpt_loss(twin, held, held_of).item()
+    samples = generate(twin, torch.arange(10), use_cache=False)
+    return validation, gpt_loss(seeing(twin, 0), held, held_of).item(), samples
 
 
 tries = {ahead: [tried(ahead, seed) for seed in range(3)] for ahead in (0, 1)}
@@ -662,7 +666,7 @@ records.record(
     "ch04c", seed=0, rows=comparison.as_measurements(rows),
     nats_a_pixel={"training": ends_of["training"], "validation": ends_of["validation"],
                   "test given the class": -known.mean().item() / pixels,
-                  "test": -summed.mean().item() / pixels}, read_rightly=right,
+                  "test": -summed.mean().item() / pixels}, read_rightly=accuracy,
     dials=means, halves={f"{seen} rows": each for seen, each in halves.items()}, leak=broken);
 
 # %% [markdown]
@@ -674,14 +678,14 @@ records.record(
 # that one block holds once it has read the class and twenty pixels? Answer without running a network.
 
 # %%
-shape = ...                                  # (images, heads, places, size)
+shape = ...                                  # (images, heads, positions, size)
 check("ch04c.1", shape)
 
 
 # %% [markdown]
-# **2 · Derive.** How many scores $q_i\cdot k_j$ does one head compute to draw `n` pixels? With the cache each new place meets itself and all
-# before it. Without, every pass computes the scores of each of its places with every place of that pass (the mask throws some of them away).
-# The pass for the first pixel has one place, the class.
+# **2 · Derive.** How many scores $q_i\cdot k_j$ does one head compute to draw `n` pixels? With the cache each new position meets itself and all
+# before it. Without, every pass computes the scores of each of its positions with every position of that pass (the mask throws some of them away).
+# The pass for the first pixel has one position, the class.
 
 # %%
 def scores(n, cache):                        # scores(1, True) -> 1
@@ -704,11 +708,11 @@ check("ch04c.3", min_p)
 
 
 # %% [markdown]
-# **4 · Build.** An image may be written in any order. `order` lists the places `0 … N − 1` as they are written. Which places may each place
-# see, itself included?
+# **4 · Build.** An image may be written in any order. `order` lists the positions `0 … N − 1` as they are written. Which positions may each
+# position see, itself included?
 
 # %%
-def mask_for(order):                         # (N,) int64 -> (N, N) bool: may place i see place j?
+def mask_for(order):                         # (N,) int64 -> (N, N) bool: may position i see j?
     ...
 
 
@@ -716,11 +720,11 @@ check("ch04c.4", mask_for)
 
 
 # %% [markdown]
-# **5 · Build.** What is it going to be? From the first `known` tokens of each image (none of them, if `known` is 0), the probability of every
-# class, if all are equally likely beforehand. Then try it on `near` and `valid_images`: after which row is the class known?
+# **5 · Build.** What is it going to be? From the first `length` tokens of each image (none of them, if `length` is 0), the probability of
+# every class, if all are equally likely beforehand. Then try it on `near` and `valid_images`: after which row is the class known?
 
 # %%
-def classes_from(model, tokens, known):      # (B, N), int -> (B, num_classes), rows sum to 1
+def classes_from(model, tokens, length):     # (B, N), int -> (B, num_classes), rows sum to 1
     ...
 
 
@@ -729,7 +733,7 @@ check("ch04c.5", classes_from)
 # %% [markdown]
 # ## 12 At full size
 #
-# With `VLMBOOK_PROFILE=full` the same notebook writes Fashion-MNIST, 784 places of 256 levels. What the published runs measured:
+# With `VLMBOOK_PROFILE=full` the same notebook writes Fashion-MNIST, 784 positions of 256 levels. What the published runs measured:
 
 # %% tags=["record"]
 records.show("ch04c", "quick")

@@ -16,10 +16,20 @@ from torch.testing import assert_close
 
 from vlmbook import gpt
 from vlmbook.data import digits
-from vlmbook.gpt import GPT, Block, Memory, complete, generate, gpt_loss, narrowed, to_images, to_tokens
+from vlmbook.gpt import (
+    GPT,
+    Block,
+    KVCache,
+    complete,
+    filter_logits,
+    generate,
+    gpt_loss,
+    to_images,
+    to_tokens,
+)
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
-caches = pytest.mark.parametrize("cache", [True, False])
+with_and_without_cache = pytest.mark.parametrize("cache", [True, False])
 shapes = {
     "batch": st.integers(1, 3),
     "n": st.integers(1, 9),
@@ -41,7 +51,7 @@ def randint(high, *shape, seed=0):
     return torch.randint(high, shape, generator=seeded(seed))
 
 
-def loud(module, seed=0):
+def amplify(module, seed=0):
     """The module in float64 with weights so large that each matters, LayerNorms that are not the identity."""
     module, generator = module.double(), seeded(seed)
     with torch.no_grad():
@@ -56,14 +66,14 @@ def loud(module, seed=0):
 
 
 def fresh(vocabulary=5, context=6, num_classes=3, *, seed=0, width=8, depth=2, heads=2):
-    return loud(GPT(vocabulary, context, num_classes, width=width, depth=depth, heads=heads), seed)
+    return amplify(GPT(vocabulary, context, num_classes, width=width, depth=depth, heads=heads), seed)
 
 
 def values_and_gradients(run, leaves):
     """-> the output, and the gradient of its weighted sum for each leaf (0 where it is not used)."""
     y = run()
-    weights = torch.linspace(1, 2, y.numel(), dtype=y.dtype).view(y.shape)
-    return [y, *torch.autograd.grad(y, leaves, weights, materialize_grads=True)]
+    factors = torch.linspace(1, 2, y.numel(), dtype=y.dtype).view(y.shape)
+    return [y, *torch.autograd.grad(y, leaves, factors, materialize_grads=True)]
 
 
 # Oracle: PyTorch's layer, then the whole in torch.nn.functional and loops.
@@ -112,7 +122,7 @@ def causal(n):
 @given(**shapes)
 def test_block_is_pytorchs_layer_in_values_and_gradients(batch, n, heads, size, seed):
     block, x = (
-        loud(Block(heads * size, heads), seed),
+        amplify(Block(heads * size, heads), seed),
         randn(batch, n, heads * size, seed=seed).requires_grad_(),
     )
     layer, theirs = torch_layer(block)
@@ -127,8 +137,8 @@ def test_block_is_pytorchs_layer_in_values_and_gradients(batch, n, heads, size, 
 @settings(max_examples=30, deadline=None)
 @given(**shapes)
 def test_weights_are_those_of_pytorchs_layer_and_of_a_loop(batch, n, heads, size, seed):
-    block, x = loud(Block(heads * size, heads), seed), randn(batch, n, heads * size, seed=seed)
-    found = block.weights(x)
+    block, x = amplify(Block(heads * size, heads), seed), randn(batch, n, heads * size, seed=seed)
+    found = block.attention_weights(x)
     layer, _ = torch_layer(block)
     normed = layer.norm1(x)
     _, theirs = layer.self_attn(normed, normed, normed, attn_mask=causal(n), average_attn_weights=False)
@@ -136,10 +146,10 @@ def test_weights_are_those_of_pytorchs_layer_and_of_a_loop(batch, n, heads, size
     q, k, _ = F.linear(
         F.layer_norm(x, x.shape[-1:], block.norm1.weight, block.norm1.bias), block.qkv.weight, block.qkv.bias
     ).chunk(3, dim=-1)
-    assert_close(found, weights_loops(q, k, heads), **EXACT)
+    assert_close(found, attention_weights_loops(q, k, heads), **EXACT)
 
 
-def weights_loops(q, k, heads):
+def attention_weights_loops(q, k, heads):
     """(B, N, D) twice -> (B, h, N, N)."""
     (batch, n, width), rows = q.shape, []
     size = width // heads
@@ -152,8 +162,8 @@ def weights_loops(q, k, heads):
 
 
 def composed(model, tokens, labels):
-    """-> logits, and the attention weights of each block: every formula written out, one place after the
-    other.
+    """-> logits, and the attention weights of each block: every formula written out, one position after
+    the other.
     """
     get, depth, heads = dict(model.named_parameters()), len(model.blocks), model.blocks[0].heads
 
@@ -169,17 +179,17 @@ def composed(model, tokens, labels):
 
     rows = []
     for row, label in zip(tokens, labels, strict=True):
-        before = [get["classes.weight"][label], *(get["tokens.weight"][t] for t in row[:-1])]
-        rows.append(torch.stack([x + get["positions"][i] for i, x in enumerate(before)]))
+        before = [get["class_embedding.weight"][label], *(get["token_embedding.weight"][t] for t in row[:-1])]
+        rows.append(torch.stack([x + get["position_embedding"][i] for i, x in enumerate(before)]))
     x, found = torch.stack(rows), []
     for i in range(depth):
         q, k, v = linear(f"blocks.{i}.qkv", norm(f"blocks.{i}.norm1", x)).chunk(3, dim=-1)
-        weights = weights_loops(q, k, heads)
-        seen = [weights[:, h] @ part for h, part in enumerate(v.chunk(heads, dim=-1))]
+        attention_weights = attention_weights_loops(q, k, heads)
+        seen = [attention_weights[:, h] @ part for h, part in enumerate(v.chunk(heads, dim=-1))]
         x = x + linear(f"blocks.{i}.projection", torch.cat(seen, dim=-1))
         z = linear(f"blocks.{i}.mlp.0", norm(f"blocks.{i}.norm2", x))
         x = x + linear(f"blocks.{i}.mlp.2", z * (1 + (z / math.sqrt(2)).erf()) / 2)
-        found.append(weights)
+        found.append(attention_weights)
     return linear("head", norm("norm", x)), found
 
 
@@ -200,7 +210,7 @@ def test_gpt_is_its_composition_in_values_and_gradients(
     mine = values_and_gradients(lambda: model(tokens, labels), leaves)
     assert mine[0].shape == (batch, n, vocabulary)
     assert_close(mine, values_and_gradients(lambda: composed(model, tokens, labels)[0], leaves), **EXACT)
-    assert_close(model.attention(tokens, labels), composed(model, tokens, labels)[1], **EXACT)
+    assert_close(model.attention_weights(tokens, labels), composed(model, tokens, labels)[1], **EXACT)
 
 
 def test_gpt_loss_is_the_mean_of_minus_log_probabilities():
@@ -240,7 +250,7 @@ def test_number_of_parameters_is_the_formulas(sizes):
 
 def test_default_sizes():
     model = GPT(17, 64, 10)
-    assert (len(model.blocks), model.blocks[0].heads, model.positions.shape) == (4, 4, (64, 128))
+    assert (len(model.blocks), model.blocks[0].heads, model.position_embedding.shape) == (4, 4, (64, 128))
 
 
 @pytest.mark.parametrize("vocabulary", [2, 17, 256])
@@ -267,18 +277,19 @@ def test_weights_start_small_and_those_into_the_stream_smaller_with_depth(depth)
 
 def test_attention_weights_are_rows_of_probabilities_over_the_past():
     model, tokens, labels = fresh(), randint(5, 4, 6), randint(3, 4)
-    for weights in model.attention(tokens, labels):
-        assert weights.shape == (4, 2, 6, 6)
-        assert_close(weights.sum(-1), torch.ones(4, 2, 6, dtype=torch.float64), **EXACT)
-        assert (weights.triu(1) == 0).all() and (weights + causal(6) > 0).all()
+    for attention_weights in model.attention_weights(tokens, labels):
+        assert attention_weights.shape == (4, 2, 6, 6)
+        assert_close(attention_weights.sum(-1), torch.ones(4, 2, 6, dtype=torch.float64), **EXACT)
+        assert (attention_weights.triu(1) == 0).all()
+        assert (attention_weights + causal(6) > 0).all()
 
 
 def test_attention_weights_are_what_attention_takes_with():
-    block, x = loud(Block(8, 2)), randn(3, 5, 8)
+    block, x = amplify(Block(8, 2)), randn(3, 5, 8)
     normed = block.norm1(x)
-    v = block.split(normed)[2]
-    taken = (block.weights(x) @ v).transpose(1, 2).flatten(2)
-    assert_close(block.attention(normed), block.projection(taken), **EXACT)
+    v = block.project_qkv(normed)[2]
+    taken = (block.attention_weights(x) @ v).transpose(1, 2).flatten(2)
+    assert_close(block.attend(normed), block.projection(taken), **EXACT)
 
 
 def test_training_and_eval_mode_are_the_same():
@@ -314,9 +325,9 @@ def test_logits_depend_on_every_earlier_token_and_on_the_class():
     assert ((model(tokens, (labels + 1) % 3) - logits).abs().amax(-1) > 1e-6).all()
 
 
-def test_no_gradient_comes_from_later_places():
+def test_no_gradient_comes_from_later_positions():
     model, x = fresh(), randn(2, 6, 8).requires_grad_()
-    for t, y in enumerate(model.read(x).unbind(1)):
+    for t, y in enumerate(model.predict_logits(x).unbind(1)):
         size = torch.autograd.grad(y.square().sum(), x, retain_graph=True)[0].abs().amax(-1)
         assert (size[:, t + 1 :] == 0).all() and (size[:, : t + 1] > 1e-9).all()
 
@@ -355,14 +366,14 @@ def small(vocabulary=3, context=4):
     return model, images
 
 
-def chances(model, images, label, **options):
-    """(M, N) -> (M,): p(image | class), the product of the chances of its tokens, narrowed by `options`."""
+def probabilities(model, images, label, **options):
+    """(M, N) -> (M,): p(image | class), the product of its tokens' probabilities, as filtered."""
     with torch.no_grad():
         logits = model(images, torch.full((len(images),), label))
     total = torch.ones(len(images), dtype=torch.float64)
     for t in range(images.shape[1]):
         rows = torch.tensor(
-            [narrowed_loops(row, **options) for row in logits[:, t].tolist()], dtype=torch.float64
+            [filter_logits_loops(row, **options) for row in logits[:, t].tolist()], dtype=torch.float64
         )
         total *= rows.softmax(-1).gather(1, images[:, t : t + 1])[:, 0]
     return total
@@ -371,7 +382,7 @@ def chances(model, images, label, **options):
 @pytest.mark.parametrize(("vocabulary", "context"), [(2, 6), (3, 4), (3, 1)])
 def test_probabilities_of_all_images_sum_to_one(vocabulary, context):
     model, images = small(vocabulary, context)
-    p = torch.stack([chances(model, images, label) for label in (0, 1)])
+    p = torch.stack([probabilities(model, images, label) for label in (0, 1)])
     assert_close(p.sum(1), torch.ones(2, dtype=torch.float64), **EXACT)
     assert (p[0] - p[1]).abs().sum() > 0.1 and p.max() > 1.5 / len(images)  # neither ignores anything
     for index in (0, len(images) // 2, len(images) - 1):
@@ -379,7 +390,7 @@ def test_probabilities_of_all_images_sum_to_one(vocabulary, context):
         assert_close(gpt_loss(model, one, torch.tensor([1])) * context, -p[1, index].log(), **EXACT)
 
 
-@caches
+@with_and_without_cache
 @pytest.mark.parametrize(
     "options",
     [
@@ -395,10 +406,10 @@ def test_probabilities_of_all_images_sum_to_one(vocabulary, context):
 def test_images_are_drawn_as_often_as_they_are_likely(options, cache):
     (model, images), draws = small(), 6000
     labels = torch.arange(2).repeat_interleave(draws)
-    drawn = generate(model.float(), labels, cache=cache, generator=seeded(1), **options)
+    drawn = generate(model.float(), labels, use_cache=cache, generator=seeded(1), **options)
     numbers = (drawn * torch.tensor([27, 9, 3, 1])).sum(1)
     for label in (0, 1):
-        wanted = draws * chances(model, images, label, **options)
+        wanted = draws * probabilities(model, images, label, **options)
         found = numbers[labels == label].bincount(minlength=81)
         assert (found[wanted == 0] == 0).all()
         few = wanted < 5  # together, as the test wants it
@@ -410,11 +421,11 @@ def test_images_are_drawn_as_often_as_they_are_likely(options, cache):
 # The cache.
 
 
-def read_in_parts(model, x, ends):
+def predict_in_parts(model, x, ends):
     """(B, N, D), where each part ends -> (B, N, vocabulary)."""
-    memories = [Memory(model.context) for _ in model.blocks]
-    parts = [model.read(x[:, start:end], memories) for start, end in pairwise([0, *ends])]
-    assert all(memory.length == x.shape[1] for memory in memories)
+    caches = [KVCache(model.context) for _ in model.blocks]
+    parts = [model.predict_logits(x[:, start:end], caches) for start, end in pairwise([0, *ends])]
+    assert all(cache.length == x.shape[1] for cache in caches)
     return torch.cat(parts, dim=1)
 
 
@@ -430,7 +441,7 @@ def read_in_parts(model, x, ends):
 def test_reading_in_parts_is_reading_at_once(parts, batch, spare, heads, depth, seed):
     model = fresh(context=sum(parts) + spare, width=4 * heads, heads=heads, depth=depth, seed=seed)
     x, ends = randn(batch, sum(parts), 4 * heads, seed=seed), list(accumulate(parts))
-    assert_close(read_in_parts(model, x, ends), model.read(x), rtol=1e-12, atol=1e-12)
+    assert_close(predict_in_parts(model, x, ends), model.predict_logits(x), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("first", [1, 2, 29, 64])
@@ -438,65 +449,70 @@ def test_the_cache_is_right_to_a_hundred_thousandth_in_float32(first):
     torch.manual_seed(0)
     model, x = GPT(17, 64, 10), randn(4, 64, 128).float()
     with torch.no_grad():
-        assert_close(read_in_parts(model, x, range(first, 65)), model.read(x), rtol=1e-5, atol=1e-5)
+        assert_close(
+            predict_in_parts(model, x, range(first, 65)), model.predict_logits(x), rtol=1e-5, atol=1e-5
+        )
 
 
-def test_gradients_pass_one_filling_of_the_memory():
+def test_gradients_pass_one_filling_of_the_cache():
     model, x = fresh(), randn(2, 6, 8).requires_grad_()
     assert_close(
-        torch.autograd.grad(read_in_parts(model, x, [6]).sum(), x)[0],
-        torch.autograd.grad(model.read(x).sum(), x)[0],
+        torch.autograd.grad(predict_in_parts(model, x, [6]).sum(), x)[0],
+        torch.autograd.grad(model.predict_logits(x).sum(), x)[0],
         **EXACT,
     )
 
 
-def test_memory_holds_the_keys_and_values_so_far():
-    memory, k, v = Memory(7), randn(2, 3, 5, 4), randn(2, 3, 5, 4, seed=1)
+def test_cache_holds_the_keys_and_values_so_far():
+    cache, k, v = KVCache(7), randn(2, 3, 5, 4), randn(2, 3, 5, 4, seed=1)
     for start, end in [(0, 2), (2, 3), (3, 5)]:
-        keys, values, mask = memory.extend(k[:, :, start:end], v[:, :, start:end])
+        keys, values, mask = cache.extend(k[:, :, start:end], v[:, :, start:end])
         assert_close([keys, values], [k[:, :, :end], v[:, :, :end]], rtol=0, atol=0)
         wanted = ~causal(7)[start:end, :end]
         assert mask.equal(wanted) if mask is not None else wanted.all()
-    assert memory.length == 5
+    assert cache.length == 5
 
 
-@pytest.mark.parametrize("known", [None, 0, 1, 4, 6])
-def test_the_cache_changes_no_draw(known):
+@pytest.mark.parametrize("length", [None, 0, 1, 4, 6])
+def test_the_cache_changes_no_draw(length):
     model, labels = fresh(), randint(3, 50)
-    given_tokens = None if known is None else randint(5, 50, known)
+    prefix = None if length is None else randint(5, 50, length)
     drawn = [
-        generate(model, labels, known=given_tokens, cache=cache, generator=seeded(3))
+        generate(model, labels, prefix=prefix, use_cache=cache, generator=seeded(3))
         for cache in (True, False)
     ]
     assert drawn[0].equal(drawn[1])
 
 
-def test_with_the_cache_each_new_place_is_read_once(monkeypatch):
-    model, read, known = fresh(), [], randint(5, 2, 2)
-    monkeypatch.setattr(
-        model, "read", lambda x, memories=None: read.append(x.shape[1]) or GPT.read(model, x, memories)
-    )
-    generate(model, randint(3, 2), known=known)
-    generate(model, randint(3, 2), known=known, cache=False)
-    assert read == [3, 1, 1, 1, 3, 4, 5, 6]
+def test_with_the_cache_each_new_position_is_computed_once(monkeypatch):
+    model, computed, prefix = fresh(), [], randint(5, 2, 2)
+
+    def counting(x, caches=None):
+        computed.append(x.shape[1])
+        return GPT.predict_logits(model, x, caches)
+
+    monkeypatch.setattr(model, "predict_logits", counting)
+    generate(model, randint(3, 2), prefix=prefix)
+    generate(model, randint(3, 2), prefix=prefix, use_cache=False)
+    assert computed == [3, 1, 1, 1, 3, 4, 5, 6]
 
 
 # Sampling.
 
 
-def narrowed_loops(row, temperature=1.0, top_k=None, top_p=None):
+def filter_logits_loops(row, temperature=1.0, top_k=None, top_p=None):
     """list -> list: the row in groups of equals, the likeliest first, as many as it takes."""
     row = [value / temperature for value in row]
     kept = set(row)
     if top_k is not None:
         kept = {value for value in kept if sum(other > value for other in row) < top_k}
     if top_p is not None:
-        weights = {value: row.count(value) * math.exp(value - max(row)) for value in kept}
+        share = {value: row.count(value) * math.exp(value - max(row)) for value in kept}
         reached = 0
         for value in sorted(kept, reverse=True):
-            if reached >= top_p * sum(weights.values()) and top_p < 1:
+            if reached >= top_p * sum(share.values()) and top_p < 1:
                 kept.remove(value)
-            reached += weights[value]
+            reached += share[value]
     return [value if value in kept else -math.inf for value in row]
 
 
@@ -509,17 +525,19 @@ def narrowed_loops(row, temperature=1.0, top_k=None, top_p=None):
     top_k=st.sampled_from([None, 1, 2, 3, 9]),
     top_p=st.sampled_from([None, 0.05, 0.317, 0.683, 0.9371, 1.0]),
 )
-def test_narrowed_is_the_loop(rows, temperature, top_k, top_p):
+def test_filter_logits_is_the_loop(rows, temperature, top_k, top_p):
     options = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     logits = torch.tensor(rows, dtype=torch.float64) / 2
     before = logits.clone()
-    wanted = torch.tensor([narrowed_loops(row, **options) for row in logits.tolist()], dtype=torch.float64)
-    assert_close(narrowed(logits, **options), wanted, **EXACT)
+    wanted = torch.tensor(
+        [filter_logits_loops(row, **options) for row in logits.tolist()], dtype=torch.float64
+    )
+    assert_close(filter_logits(logits, **options), wanted, **EXACT)
     assert logits.equal(before)
 
 
 def kept(p, **options):
-    return narrowed(torch.tensor([p]).log(), **options).isfinite()[0].int().tolist()
+    return filter_logits(torch.tensor([p]).log(), **options).isfinite()[0].int().tolist()
 
 
 def test_top_p_keeps_the_fewest_that_reach_it():
@@ -533,7 +551,7 @@ def test_top_p_keeps_the_fewest_that_reach_it():
 
 def test_top_p_of_one_keeps_what_rounding_would_lose():
     logits = torch.tensor([[0.0, -17, -18, -30, -60]])  # 1 + 4e-8 is 1 in float32
-    assert narrowed(logits, top_p=1.0).equal(logits) and narrowed(logits, top_p=1).equal(logits)
+    assert filter_logits(logits, top_p=1.0).equal(logits) and filter_logits(logits, top_p=1).equal(logits)
 
 
 def test_top_k_keeps_k_and_what_equals_the_last():
@@ -561,74 +579,89 @@ def greedy(model, labels):
     return tokens
 
 
-@caches
+@with_and_without_cache
 @pytest.mark.parametrize(
     "options",
     [{"temperature": 1e-6}, {"top_k": 1}, {"top_p": 1e-9}, {"top_k": 1, "temperature": 50.0}],
     ids=str,
 )
-def test_narrowed_to_the_likeliest_is_the_argmax(options, cache):
+def test_filter_logits_to_the_likeliest_is_the_argmax(options, cache):
     model, labels = fresh(), randint(3, 20)
-    assert generate(model, labels, cache=cache, **options).equal(greedy(model, labels))
+    assert generate(model, labels, use_cache=cache, **options).equal(greedy(model, labels))
 
 
-@caches
+@with_and_without_cache
 @pytest.mark.parametrize("n", range(7))
-def test_known_tokens_are_kept_and_the_others_follow_them(n, cache):
-    model, labels, known = fresh(), randint(3, 8), randint(5, 8, n)
-    tokens = generate(model, labels, known=known, top_k=1, cache=cache)
-    assert tokens.shape == (8, 6) and tokens.dtype == torch.int64 and tokens[:, :n].equal(known)
+def test_the_prefix_is_kept_and_the_others_follow_it(n, cache):
+    model, labels, prefix = fresh(), randint(3, 8), randint(5, 8, n)
+    tokens = generate(model, labels, prefix=prefix, top_k=1, use_cache=cache)
+    assert tokens.shape == (8, 6)
+    assert tokens.dtype == torch.int64
+    assert tokens[:, :n].equal(prefix)
     likeliest = model(tokens, labels).argmax(-1)
     assert tokens[:, n:].equal(likeliest[:, n:])
 
 
 def test_the_same_generator_draws_the_same_and_the_model_stays():
     model, labels = fresh().train(), randint(3, 20)
-    state, known = deepcopy(model.state_dict()), randint(5, 20, 2)
-    a, b, c = (generate(model, labels, known=known, generator=seeded(s)) for s in (0, 0, 1))
-    assert a.equal(b) and not a.equal(c) and not a.requires_grad
+    state, prefix = deepcopy(model.state_dict()), randint(5, 20, 2)
+    a, b, c = (generate(model, labels, prefix=prefix, generator=seeded(s)) for s in (0, 0, 1))
+    assert a.equal(b)
+    assert not a.equal(c)
+    assert not a.requires_grad
     assert_close(dict(model.state_dict()), dict(state), rtol=0, atol=0)
-    assert model.training and torch.is_grad_enabled() and known.equal(randint(5, 20, 2))
+    assert model.training
+    assert torch.is_grad_enabled()
+    assert prefix.equal(randint(5, 20, 2))
     torch.manual_seed(7)
     d = generate(model, labels)
     torch.manual_seed(7)
-    assert d.equal(generate(model, labels)) and not d.equal(generate(model, labels))
+    assert d.equal(generate(model, labels))
+    assert not d.equal(generate(model, labels))
 
 
-@caches
+@with_and_without_cache
 def test_nothing_asked_for_is_nothing_drawn(cache):
     model = fresh()
-    assert generate(model, torch.zeros(0, dtype=torch.int64), cache=cache).shape == (0, 6)
+    assert generate(model, torch.zeros(0, dtype=torch.int64), use_cache=cache).shape == (0, 6)
     assert model(torch.zeros(0, 6, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)).shape == (0, 6, 5)
 
 
 # Half precision.
 
 
-@caches
-@pytest.mark.parametrize("known", [0, 3])
-def test_a_bfloat16_model_draws_in_float32(known, cache, monkeypatch):
-    seen, memories = [], []
-    monkeypatch.setattr(
-        gpt, "narrowed", lambda logits, **o: seen.append(logits.dtype) or narrowed(logits, **o)
-    )
-    monkeypatch.setattr(gpt, "Memory", lambda context: memories.append(Memory(context)) or memories[-1])
-    model, labels = fresh().to(torch.bfloat16), randint(3, 9)
-    tokens = generate(model, labels, known=randint(5, 9, known), cache=cache)
-    assert tokens.shape == (9, 6) and set(seen) == {torch.float32}
-    assert len(memories) == 2 * cache and all(
-        m.keys.dtype == m.values.dtype == torch.bfloat16 for m in memories
-    )
+@with_and_without_cache
+@pytest.mark.parametrize("n", [0, 3])
+def test_a_bfloat16_model_draws_in_float32(n, cache, monkeypatch):
+    dtypes = []
+
+    def filter_and_note(logits, **options):
+        dtypes.append(logits.dtype)
+        return filter_logits(logits, **options)
+
+    monkeypatch.setattr(gpt, "filter_logits", filter_and_note)
+    model = fresh().to(torch.bfloat16)
+    tokens = generate(model, randint(3, 9), prefix=randint(5, 9, n), use_cache=cache)
+    assert tokens.shape == (9, 6)
+    assert set(dtypes) == {torch.float32}
+
+
+def test_the_cache_of_a_bfloat16_model_is_bfloat16():
+    model, caches = fresh().to(torch.bfloat16), [KVCache(6), KVCache(6)]
+    model.predict_logits(torch.zeros(3, 2, 8, dtype=torch.bfloat16), caches)
+    assert all(each.keys.dtype == each.values.dtype == torch.bfloat16 for each in caches)
 
 
 def test_under_autocast_the_cache_keeps_the_keys_as_they_come():
     torch.manual_seed(0)
     model, x, labels = GPT(17, 64, 10), randn(4, 64, 128).float(), randint(10, 4)
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
-        memories = [Memory(64) for _ in model.blocks]
-        parts = [model.read(x[:, start:end], memories) for start, end in [(0, 20), (20, 21), (21, 64)]]
-        assert_close(torch.cat(parts, dim=1), model.read(x), rtol=0.05, atol=0.02)
-        assert memories[0].keys.dtype == torch.bfloat16
+        caches = [KVCache(64) for _ in model.blocks]
+        parts = [
+            model.predict_logits(x[:, start:end], caches) for start, end in [(0, 20), (20, 21), (21, 64)]
+        ]
+        assert_close(torch.cat(parts, dim=1), model.predict_logits(x), rtol=0.05, atol=0.02)
+        assert caches[0].keys.dtype == torch.bfloat16
         assert generate(model, labels, top_k=5).shape == (4, 64)
         loss = gpt_loss(model, randint(17, 4, 64), labels)
     assert loss.dtype == torch.float32 and abs(loss - math.log(17)) < 0.05
@@ -667,20 +700,20 @@ def test_pixels_go_row_by_row():
     assert_close(to_images(tokens, 256, (3, 5)), image)
 
 
-@caches
+@with_and_without_cache
 @pytest.mark.parametrize("rows", range(4))
 def test_complete_keeps_the_rows_it_knows_and_gives_levels(rows, cache):
     model, labels = fresh(5, 6), randint(3, 9)
     images = torch.rand(9, 1, 3, 2, generator=seeded(0))
     before = images.clone()
-    found = complete(model, images, labels, rows, cache=cache, generator=seeded(2))
+    found = complete(model, images, labels, rows, use_cache=cache, generator=seeded(2))
     levels = 4 * found
     assert (
         found.shape == images.shape and levels.equal(levels.round()) and 0 <= found.min() <= found.max() <= 1
     )
     assert found[:, :, :rows].equal((4 * images[:, :, :rows]).round() / 4)
-    known = to_tokens(images, 5)[:, : 2 * rows]
-    assert to_tokens(found, 5).equal(generate(model, labels, known=known, generator=seeded(2)))
+    prefix = to_tokens(images, 5)[:, : 2 * rows]
+    assert to_tokens(found, 5).equal(generate(model, labels, prefix=prefix, generator=seeded(2)))
     assert images.equal(before)
     changed = images.clone()
     changed[:, :, rows:] = 1 - changed[:, :, rows:]  # it does not see what it is to draw
@@ -690,7 +723,7 @@ def test_complete_keeps_the_rows_it_knows_and_gives_levels(rows, cache):
 def test_complete_passes_sampling_on():
     model, labels, images = fresh(5, 6), randint(3, 9), torch.zeros(9, 1, 3, 2)
     likeliest = to_images(
-        generate(model, labels, known=torch.zeros(9, 2, dtype=torch.int64), top_k=1), 5, (3, 2)
+        generate(model, labels, prefix=torch.zeros(9, 2, dtype=torch.int64), top_k=1), 5, (3, 2)
     )
     for options in ({"top_k": 1}, {"temperature": 1e-6}, {"top_p": 1e-9}):
         assert complete(model, images, labels, 1, **options).equal(likeliest)
@@ -705,10 +738,10 @@ def test_gradients_reach_every_parameter_that_is_read():
     gpt_loss(model, tokens, labels).backward()
     for name, p in model.named_parameters():
         assert p.grad.isfinite().all() and p.grad.abs().max() > 1e-9, name
-    for p in (model.positions, model.classes.weight, model.head.weight):
+    for p in (model.position_embedding, model.class_embedding.weight, model.head.weight):
         assert (p.grad.abs().amax(1) > 1e-9).all()
-    assert (model.tokens.weight.grad[:4].abs().amax(1) > 1e-9).all()
-    assert (model.tokens.weight.grad[4] == 0).all()  # nothing comes after the last token
+    assert (model.token_embedding.weight.grad[:4].abs().amax(1) > 1e-9).all()
+    assert (model.token_embedding.weight.grad[4] == 0).all()  # nothing comes after the last token
     keys = model.blocks[0].qkv.bias.grad[8:16]
     assert keys.abs().max() < 1e-12  # one vector added to all keys shifts all scores
 
@@ -733,176 +766,122 @@ def test_one_batch_is_learned():
     assert (found - images).abs().mean() < 0.05 < 0.1 < (found - images.roll(1, 0)).abs().mean()
 
 
-# Bad input: one error that says what came and what was wanted.
+# Bad input: one sentence names the argument, what it wants and what it got.
 
 
-MODEL = GPT(5, 6, 3, width=8, depth=1, heads=2)
-T, L, X = torch.zeros(4, 6, dtype=torch.int64), torch.zeros(4, dtype=torch.int64), torch.zeros(4, 1, 3, 2)
-LABELS = [
-    (L.float(), TypeError, "labels as an int64 tensor, got torch.float32"),
-    (L.int(), TypeError, "labels as an int64 tensor, got torch.int32"),
-    ([0] * 4, TypeError, "labels as an int64 tensor, got list"),
-    (0, TypeError, "labels as an int64 tensor, got int"),
-    (None, TypeError, "labels as an int64 tensor, got NoneType"),
-    (L[0], ValueError, r"labels \(B,\), got the shape \(\)"),
-    (L[:, None], ValueError, r"labels \(B,\), got the shape \(4, 1\)"),
-    (L[:3], ValueError, "one label for each row of tokens, got 3 and 4"),
-    (L + 3, ValueError, "labels from 0 to 2, got 3 to 3"),
-    (L - 1, ValueError, "labels from 0 to 2, got -1 to -1"),
-    (L.to("meta"), ValueError, "labels on its device cpu, got meta"),
+MODEL = GPT(5, 6, 3, width=8, depth=2, heads=2)
+TOKENS, LABELS = torch.zeros(4, 6, dtype=torch.int64), torch.zeros(4, dtype=torch.int64)
+IMAGES, LOGITS = torch.zeros(4, 1, 3, 2), torch.zeros(2, 5)
+EMBEDDINGS = torch.zeros(1, 6, 8)
+
+BAD_LABELS = [
+    (LABELS.float(), TypeError, "labels wants torch.int64, got torch.float32"),
+    ([0] * 4, TypeError, r"labels wants a torch.Tensor \(B,\), got"),
+    (LABELS[:, None], ValueError, r"labels wants the shape \(B,\), got \(4, 1\)"),
+    (LABELS + 3, ValueError, "labels wants values from 0 to 2, got from 3 to 3"),
+    (LABELS - 1, ValueError, "labels wants values from 0 to 2, got from -1 to -1"),
+    (LABELS.to("meta"), ValueError, "labels wants to be on cpu, got meta"),
 ]
-TOKENS = [
-    (T.float(), TypeError, "tokens as an int64 tensor, got torch.float32"),
-    (T.byte(), TypeError, "tokens as an int64 tensor, got torch.uint8"),
-    (T.tolist(), TypeError, "tokens as an int64 tensor, got list"),
-    (T[0], ValueError, r"tokens \(B, N\), got the shape \(6,\)"),
-    (T[:, None], ValueError, r"tokens \(B, N\), got the shape \(4, 1, 6\)"),
-    (T + 5, ValueError, "tokens from 0 to 4, got 5 to 5"),
-    (T - 1, ValueError, "tokens from 0 to 4, got -1 to -1"),
-    (torch.cat([T, T], 1), ValueError, "to 6 tokens, got 12"),
-    (T[:3], ValueError, "one label for each row of tokens, got 4 and 3"),
-    (T.to("meta"), ValueError, "tokens on its device cpu, got meta"),
+BAD_TOKENS = [
+    (TOKENS.byte(), TypeError, "tokens wants torch.int64, got torch.uint8"),
+    (TOKENS[0], ValueError, r"tokens wants the shape \(4, N\), got \(6,\)"),
+    (TOKENS[:3], ValueError, r"tokens wants the shape \(4, N\), got \(3, 6\)"),
+    (TOKENS + 5, ValueError, "tokens wants values from 0 to 4, got from 5 to 5"),
+    (torch.cat([TOKENS, TOKENS], 1), ValueError, "tokens wants at most 6 columns, got 12"),
+    (TOKENS.to("meta"), ValueError, "tokens wants to be on cpu, got meta"),
 ]
-ONE_OR_MORE = [(T[:, :0], ValueError, "GPT wants 1 to 6 tokens, got 0")]
-OPTIONS = [
-    *(
-        ({"temperature": value}, ValueError, f"temperature wants a number above 0, got {value!r}")
-        for value in (0, 0.0, -1, math.nan, True, "1", None)
-    ),
-    *(
-        ({"top_k": value}, ValueError, f"top_k wants a whole number of at least 1, got {value!r}")
-        for value in (0, -1, True, 1.5, 2.0, "2")
-    ),
-    *(
-        ({"top_p": value}, ValueError, f"top_p wants a number above 0 and at most 1, got {value!r}")
-        for value in (0, 0.0, -0.1, 1.0001, 2, math.nan, True, "0.9")
-    ),
+BAD_OPTIONS = [
+    ({"temperature": 0}, ValueError, "temperature wants a finite number above 0, got 0"),
+    ({"temperature": math.nan}, ValueError, "temperature wants a finite number above 0, got nan"),
+    ({"temperature": "1"}, TypeError, "temperature wants a finite number above 0, got '1'"),
+    ({"top_k": 0}, ValueError, "top_k wants a whole number of at least 1, got 0"),
+    ({"top_k": 2.0}, TypeError, "top_k wants a whole number of at least 1, got 2.0"),
+    ({"top_p": 0}, ValueError, "top_p wants a finite number above 0 and of at most 1, got 0"),
+    ({"top_p": 1.0001}, ValueError, "top_p wants a finite number above 0 and of at most 1, got 1.0001"),
 ]
-IMAGES = [
-    (X.long(), TypeError, "images as a floating tensor, got torch.int64"),
-    (X.numpy(), TypeError, "images as a floating tensor, got ndarray"),
-    (X[0], ValueError, r"grey images \(B, 1, H, W\), got \(1, 3, 2\)"),
-    (X.expand(4, 3, 3, 2), ValueError, r"grey images \(B, 1, H, W\), got \(4, 3, 3, 2\)"),
-    (X + 1.5, ValueError, r"pixels in \[0, 1\], got from 1.5 to 1.5"),
-    (X - 0.1, ValueError, r"pixels in \[0, 1\], got from -0.1 to -0.1"),
-    (X / 0, ValueError, r"pixels in \[0, 1\], got from nan to nan"),
+BAD_IMAGES = [
+    (IMAGES.long(), TypeError, "images wants a floating dtype, got torch.int64"),
+    (IMAGES[0], ValueError, r"images wants the shape \(B, 1, H, W\), got \(1, 3, 2\)"),
+    (IMAGES.expand(4, 3, 3, 2), ValueError, r"images wants the shape \(B, 1, H, W\), got \(4, 3, 3, 2\)"),
+    (IMAGES + 1.5, ValueError, "images wants values from 0 to 1, got from 1.5 to 1.5"),
+    (IMAGES / 0, ValueError, "images wants values from 0 to 1, got from nan to nan"),
 ]
 BAD = {
-    "forward": [(lambda v: MODEL(T, v), LABELS), (lambda v: MODEL(v, L), TOKENS + ONE_OR_MORE)],
-    "attention": [
-        (lambda v: MODEL.attention(T, v), LABELS),
-        (lambda v: MODEL.attention(v, L), TOKENS + ONE_OR_MORE),
-    ],
-    "loss": [
-        (lambda v: gpt_loss(MODEL, T, v), LABELS),
-        (lambda v: gpt_loss(MODEL, v, L), TOKENS + ONE_OR_MORE),
-    ],
-    "generate": [
-        (lambda v: generate(MODEL, v), [case for case in LABELS if "one label" not in case[2]]),
-        (lambda v: generate(MODEL, v, known=T[:, :2]), LABELS),
-        (lambda v: generate(MODEL, L, known=v), TOKENS),
-        (lambda v: generate(MODEL, L, **v), OPTIONS),
-    ],
-    "narrowed": [(lambda v: narrowed(torch.zeros(2, 5), **v), OPTIONS)],
-    "to_tokens": [(lambda v: to_tokens(v, 5), IMAGES)],
-    "complete": [
-        (
-            lambda v: complete(MODEL, v, L, 1),
-            [
-                *IMAGES,
-                (X[:, :, :2], ValueError, "images of 6 pixels, got 2×2"),
-                (X[:3], ValueError, "one label for each row of tokens, got 4 and 3"),
-            ],
-        ),
-        (lambda v: complete(MODEL, X, v, 1), LABELS),
-        (lambda v: complete(MODEL, X, L, 1, **v), OPTIONS),
-        (
-            lambda v: complete(MODEL, X, L, v),
-            [
-                (value, ValueError, f"from 0 to 3 known rows, got {value!r}")
-                for value in (-1, 4, 1.0, True, None)
-            ],
-        ),
-    ],
-    "to_images": [
-        (
-            lambda v: to_images(v, 5, (3, 2)),
-            [
-                (T[:, :5], ValueError, r"tokens \(B, 6\) of 3×2, got \(4, 5\)"),
-                (T[0], ValueError, r"got \(6,\)"),
-            ],
-        )
-    ],
-    "read": [(lambda v: MODEL.read(torch.zeros(1, v, 8)), [(7, ValueError, "GPT has 6 places, got 7")])],
-    "GPT": [
-        (
-            lambda v: GPT(**{"vocabulary": 5, "context": 6, "num_classes": 3, **v}),
-            [
-                *(
-                    ({name: value}, ValueError, f"whole {name} of at least 1, got {value!r}")
-                    for name in ("vocabulary", "context", "num_classes", "width", "depth", "heads")
-                    for value in (0, -1, True, 1.5, 2.0, None)
-                ),
-                ({"vocabulary": 1}, ValueError, "vocabulary of at least 2, got 1"),
-                ({"width": 10, "heads": 4}, ValueError, "4 heads do not divide the width 10"),
-            ],
-        )
-    ],
-    "Block": [(lambda v: Block(*v), [((10, 3), ValueError, "3 heads do not divide the width 10")])],
+    "forward-labels": (lambda labels: MODEL(TOKENS, labels), BAD_LABELS),
+    "forward-tokens": (lambda tokens: MODEL(tokens, LABELS), BAD_TOKENS),
+    "embed-tokens": (lambda tokens: MODEL.embed(tokens, LABELS), BAD_TOKENS),
+    "attention_weights-tokens": (lambda tokens: MODEL.attention_weights(tokens, LABELS), BAD_TOKENS),
+    "gpt_loss-tokens": (lambda tokens: gpt_loss(MODEL, tokens, LABELS), BAD_TOKENS),
+    "generate-labels": (lambda labels: generate(MODEL, labels), BAD_LABELS),
+    "generate-prefix": (
+        lambda tokens: generate(MODEL, LABELS, prefix=tokens),
+        [(tokens, kind, message.replace("tokens", "prefix")) for tokens, kind, message in BAD_TOKENS],
+    ),
+    "generate-options": (lambda options: generate(MODEL, LABELS, **options), BAD_OPTIONS),
+    "filter_logits-options": (lambda options: filter_logits(LOGITS, **options), BAD_OPTIONS),
+    "to_tokens-images": (lambda images: to_tokens(images, 5), BAD_IMAGES),
+    "complete-images": (lambda images: complete(MODEL, images, LABELS, 1), BAD_IMAGES),
+    "complete-labels": (lambda labels: complete(MODEL, IMAGES, labels, 1), BAD_LABELS),
+    "complete-options": (lambda options: complete(MODEL, IMAGES, LABELS, 1, **options), BAD_OPTIONS),
 }
 
 
 @pytest.mark.parametrize(
-    ("call", "value", "kind", "says"),
+    ("call", "value", "kind", "message"),
     [
-        pytest.param(call, *case, id=f"{name}-{i}-{j}")
-        for name, calls in BAD.items()
-        for i, (call, cases) in enumerate(calls)
-        for j, case in enumerate(cases)
+        pytest.param(call, *case, id=f"{name}-{number}")
+        for name, (call, cases) in BAD.items()
+        for number, case in enumerate(cases)
     ],
 )
-def test_bad_input_gives_one_clear_error(call, value, kind, says):
-    with pytest.raises(kind, match=says):
+def test_bad_input_is_refused_by_name(call, value, kind, message):
+    with pytest.raises(kind, match=message):
         call(value)
 
 
-def test_no_place_beyond_the_context_is_read_from_a_full_memory():
-    memories = [Memory(6)]
-    MODEL.read(torch.zeros(1, 6, 8), memories)
-    with pytest.raises(ValueError, match="GPT has 6 places, got 7"):
-        MODEL.read(torch.zeros(1, 1, 8), memories)
-    assert memories[0].length == 6
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Block(10, 3), "width wants a multiple of the 3 heads, got 10"),
+        (lambda: GPT(5, 6, 3, width=10, heads=4), "width wants a multiple of the 4 heads, got 10"),
+        (lambda: Block(8, 0), "heads wants a whole number of at least 1, got 0"),
+        (lambda: GPT(1, 6, 3), "vocabulary wants a whole number from 2 to"),
+        (lambda: MODEL(TOKENS[:, :0], LABELS), "x wants at least one element along N"),
+        (lambda: MODEL.predict_logits(torch.zeros(1, 7, 8)), "x wants at most 6 positions .*, got 7"),
+        (lambda: MODEL.predict_logits(EMBEDDINGS, []), "caches wants a KVCache for each of the 2 blocks"),
+        (lambda: MODEL.add_positions(EMBEDDINGS, 1), "x wants at most 6 positions .*, got 7"),
+        (lambda: filter_logits(torch.zeros(4)), r"logits wants the shape \(B, V\), got \(4,\)"),
+        (lambda: to_tokens(IMAGES, 1), "vocabulary wants a whole number from 2 to .*, got 1"),
+        (lambda: to_images(TOKENS, 5, (2, 2)), r"tokens wants the shape \(B, 4\), got \(4, 6\)"),
+        (lambda: to_images(TOKENS + 5, 5, (3, 2)), "tokens wants values from 0 to 4, got from 5 to 5"),
+        (lambda: complete(MODEL, IMAGES[:, :, :2], LABELS, 1), "images wants 6 pixels, got 2×2"),
+        (lambda: complete(MODEL, IMAGES[:3], LABELS, 1), r"prefix wants the shape \(4, N\), got \(3, 2\)"),
+        (lambda: complete(MODEL, IMAGES, LABELS, 4), "kept_rows wants a whole number from 0 to 3, got 4"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_a_full_cache_takes_no_further_position():
+    caches = [KVCache(6), KVCache(6)]
+    MODEL.predict_logits(EMBEDDINGS, caches)
+    with pytest.raises(ValueError, match=r"x wants at most 6 positions .*, got 7"):
+        MODEL.predict_logits(EMBEDDINGS[:, :1], caches)
+    assert caches[0].length == 6
+    with pytest.raises(ValueError, match="k wants at most 0 positions, got 1"):
+        caches[0].extend(torch.zeros(1, 2, 1, 4), torch.zeros(1, 2, 1, 4))
+
+
+def test_a_cache_takes_only_keys_of_the_batch_it_began_with():
+    caches = [KVCache(6), KVCache(6)]
+    MODEL.predict_logits(EMBEDDINGS[:, :2], caches)
+    with pytest.raises(ValueError, match=r"k wants the shape \(1, 2, 1, 4\), got \(3, 2, 1, 4\)"):
+        MODEL.predict_logits(torch.zeros(3, 1, 8), caches)
 
 
 def test_a_model_elsewhere_wants_its_tokens_there():
     model = deepcopy(MODEL).to("meta")
-    with pytest.raises(ValueError, match="labels on its device meta, got cpu"):
-        model(T, L)
-
-
-@pytest.mark.parametrize(
-    ("call", "error", "says"),
-    [
-        (lambda: Block(8, 0), ValueError, "whole heads of at least 1"),
-        (lambda: Block(8, -2), ValueError, "whole heads of at least 1"),
-        (lambda: narrowed(torch.zeros(2, 3, 4), top_k=1), ValueError, r"\(B, V\), got the shape \(2, 3, 4\)"),
-        (lambda: narrowed(torch.zeros(4), top_k=1), ValueError, r"got the shape \(4,\)"),
-        (lambda: narrowed([[0.0, 1.0]]), TypeError, "floating tensor, got list"),
-        (lambda: to_tokens(torch.zeros(1, 1, 2, 2), 1), ValueError, "vocabulary of at least 2, got 1"),
-        (
-            lambda: to_images(torch.zeros(1, 4).long(), 5.0, (2, 2)),
-            ValueError,
-            "vocabulary of at least 2, got 5.0",
-        ),
-        (lambda: to_images(torch.zeros(1, 4), 5, (2, 2)), TypeError, "int64 tensor, got torch.float32"),
-        (lambda: to_images(torch.full((1, 4), 5), 5, (2, 2)), ValueError, "from 0 to 4, got 5 to 5"),
-        (
-            lambda: GPT(3, 4, 1, width=8, depth=2).read(torch.zeros(1, 1, 8), []),
-            ValueError,
-            "each of its 2 blocks, got 0",
-        ),
-    ],
-)
-def test_what_makes_no_sense_is_refused(call, error, says):
-    with pytest.raises(error, match=says):
-        call()
+    with pytest.raises(ValueError, match="labels wants to be on meta, got cpu"):
+        model(TOKENS, LABELS)

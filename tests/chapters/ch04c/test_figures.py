@@ -9,17 +9,18 @@ from torch.testing import assert_close
 
 from tests.support.drawings import drawn, every_end, pictures
 from vlmbook.chapters.ch04c import figures
+from vlmbook.chapters.ch04c.experiments import amplify_weights, take_prefix
 from vlmbook.gpt import GPT, generate, to_images, to_tokens
 
 SAMPLING = {"label": (0, 9), "temperature": (0.2, 1.0, 2.0), "top_k": (1, 3, 17), "top_p": (0.1, 1.0)}
-COMPLETION = {"image": (0, 19), "rows": (0, 4, 8), "told": ("the truth", 0, 9)}
+COMPLETION = {"image": (0, 19), "rows": (0, 4, 8), "given": ("true class", 0, 9)}
 ATTENTION = {"image": (0, 9), "pixel": (1, 37, 64), "block": (0, 1), "head": (0, 3)}
 
 
 def network(seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return figures.loud(GPT(17, 64, 10, width=8, depth=2).eval())
+        return amplify_weights(GPT(17, 64, 10, width=8, depth=2).eval())
 
 
 def scene(n=20):
@@ -27,16 +28,9 @@ def scene(n=20):
     return torch.randint(17, (n, 1, 8, 8), generator=generator) / 16, torch.arange(n) % 10
 
 
-def judge(x):
-    """(B, 1, H, W) -> (B, 10): whatever; here the class is that of the mean brightness."""
+def classify(x):
+    """(B, 1, H, W) -> (B, 10): logits of a class that is the mean brightness."""
     return -(torch.arange(10) - 10 * x.mean((1, 2, 3))[:, None]).abs()
-
-
-def test_a_loud_network_is_frozen_and_far_from_even():
-    net = network()
-    assert not any(p.requires_grad for p in net.parameters())
-    p = net(torch.zeros(1, 64, dtype=torch.long), torch.zeros(1, dtype=torch.long)).softmax(-1)
-    assert p.max() > 3 / 17
 
 
 def test_reach_tells_what_may_be_from_what_may_not():
@@ -60,11 +54,12 @@ def test_learning_with_the_lines_to_beat():
     assert training.get_ydata()[0] == pytest.approx(sum(history.losses[:3]) / 3)
 
 
-def test_dials_give_their_means():
-    found = {"precision": {"cold": [0.5, 0.7], "hot": [0.1, 0.3]}, "frechet": {"cold": [3, 5], "hot": [8, 8]}}
-    means = {}
-    figure = drawn(lambda figure: means.update(figures.draw_dials(figure, found)), (7, 2.4))
-    assert means == {"precision": pytest.approx({"cold": 0.6, "hot": 0.2}), "frechet": {"cold": 4, "hot": 8}}
+def test_dials_stand_side_by_side():
+    measurements = {
+        "precision": {"cold": [0.5, 0.7], "hot": [0.1, 0.3]},
+        "frechet": {"cold": [3, 5], "hot": [8, 8]},
+    }
+    figure = drawn(figures.draw_dials, (7, 2.4), measurements=measurements)
     assert [axes.get_xlabel() for axes in figure.axes] == ["precision", "Fréchet"]
 
 
@@ -78,7 +73,7 @@ def test_rows_of_samples():
 @pytest.mark.parametrize("values", every_end(SAMPLING), ids=str)
 def test_sampling(values):
     net, (images, _) = network(), scene()
-    prefix = figures.tokens_before(images[0], 37, 17)
+    prefix = take_prefix(images[0], 37, 17)
     figure = drawn(figures.draw_sampling, (7, 2.8), model=net, prefix=prefix, size=(8, 8), **values)
     given = {"label": 0, "temperature": 1.0, "top_k": 17, "top_p": 1.0} | values
     label = given.pop("label")
@@ -107,27 +102,35 @@ def test_sampling_starts_at_what_was_learned():
 def test_completion(values):
     net, (images, labels) = network(), scene()
     figure = drawn(
-        figures.draw_completion, (7, 1.7), model=net, judge=judge, images=images, labels=labels, **values
+        figures.draw_completion,
+        (7, 1.7),
+        model=net,
+        classifier=classify,
+        images=images,
+        labels=labels,
+        **values,
     )
-    given = {"image": 0, "rows": 4, "told": "the truth"} | values
-    true, rows = images[given["image"], 0], given["rows"]
+    chosen = {"image": 0, "rows": 4, "given": "true class"} | values
+    true, rows = images[chosen["image"], 0], chosen["rows"]
     shown = pictures(figure)
     assert torch.equal(shown[0].float(), true)
     assert torch.equal(shown[1][:rows].float(), true[:rows, :, None].expand(-1, -1, 3))
     assert all(torch.equal(end[:rows].float(), true[:rows]) for end in shown[2:])
     assert rows == 8 or not torch.equal(shown[2], shown[3])
-    told = labels[given["image"]].item() if given["told"] == "the truth" else given["told"]
-    assert figure.axes[1].get_title(loc="left") == f"told: {told}"
-    assert figure.axes[0].get_xlabel() == f"judge: {judge(true[None, None]).argmax().item()}"
+    given = labels[chosen["image"]].item() if chosen["given"] == "true class" else chosen["given"]
+    assert figure.axes[1].get_title(loc="left") == f"class {given}"
+    assert figure.axes[0].get_xlabel() == f"predicted: {classify(true[None, None]).argmax().item()}"
 
 
 @pytest.mark.parametrize("values", every_end(ATTENTION), ids=str)
 def test_attention(values):
     net, (images, labels) = network(), scene()
-    weights = net.attention(to_tokens(images, 17), labels)
-    figure = drawn(figures.draw_attention, (7, 2.7), images=images, weights=weights, **values)
+    attention_weights = net.attention_weights(to_tokens(images, 17), labels)
+    figure = drawn(
+        figures.draw_attention, (7, 2.7), images=images, attention_weights=attention_weights, **values
+    )
     given = {"image": 0, "pixel": 37, "block": 0, "head": 0} | values
-    row = weights[given["block"]][given["image"], given["head"], given["pixel"] - 1]
+    row = attention_weights[given["block"]][given["image"], given["head"], given["pixel"] - 1]
     shown = pictures(figure)[1].flatten()
     assert shown[given["pixel"] - 1 :].max() == 0  # neither itself nor what comes after it
     seen = row[1 : given["pixel"]]
@@ -135,8 +138,3 @@ def test_attention(values):
         assert_close(shown[: len(seen)].float(), (seen / seen.max()).float())
     assert figure.axes[1].get_xlabel() == f"on the class: {row[0]:.0%}"
     assert math.isclose(row.sum().item(), 1, abs_tol=1e-5)
-
-
-def test_tokens_before_a_pixel():
-    images, _ = scene()
-    assert torch.equal(figures.tokens_before(images[0], 10, 17), to_tokens(images, 17)[0, :9])
