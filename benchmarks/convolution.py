@@ -20,7 +20,7 @@ def im2col(x, weight, *, padding):
     return (weight.flatten(1) @ columns).view(len(x), len(weight), *x.shape[2:])
 
 
-WAYS = {"F.conv2d": F.conv2d, "conv2d": conv2d, "im2col": im2col}
+FUNCTIONS = {"F.conv2d": F.conv2d, "conv2d": conv2d, "im2col": im2col}
 
 
 def main():
@@ -28,42 +28,42 @@ def main():
     arguments.add_argument("--repeats", type=int, default=30)
     repeats = arguments.parse_args().repeats
     torch.manual_seed(0)
-    x, weight = torch.randn(8, 64, 56, 56), torch.randn(64, 64, 3, 3) / 24
-    for way in WAYS.values():
-        assert_close(way(x, weight, padding=1), F.conv2d(x, weight, padding=1), rtol=1e-4, atol=1e-4)
+    x = torch.randn(8, 64, 56, 56)
+    weight = torch.randn(64, 64, 3, 3) / 24
+    for convolve in FUNCTIONS.values():
+        assert_close(convolve(x, weight, padding=1), F.conv2d(x, weight, padding=1), rtol=1e-4, atol=1e-4)
     print(
         f"x {tuple(x.shape)}, weight {tuple(weight.shape)}, padding 1, float32; torch {torch.__version__}, "
         f"{torch.get_num_threads()} threads, {repeats} interleaved repeats"
     )
     ratio = report("forward", forward, x, weight, repeats)
-    x.requires_grad_(), weight.requires_grad_()
-    report("forward and backward", both_ways, x, weight, repeats)
+    report("forward and backward", both_ways, x.requires_grad_(), weight.requires_grad_(), repeats)
     print(f"forward, conv2d over F.conv2d: {ratio:.2f} (bar: at most {BAR})")
     sys.exit(ratio > BAR)
 
 
-def forward(way, x, weight):
-    way(x, weight, padding=1)
+def forward(convolve, x, weight):
+    convolve(x, weight, padding=1)
 
 
-def both_ways(way, x, weight):
-    torch.autograd.grad(way(x, weight, padding=1).sum(), (x, weight))
+def both_ways(convolve, x, weight):
+    torch.autograd.grad(convolve(x, weight, padding=1).sum(), (x, weight))
 
 
 def report(title, run, x, weight, repeats):
-    """Time each way in turn, print the medians -> float: conv2d's over F.conv2d's."""
-    seconds = {name: [] for name in WAYS}
+    """Time each function in turn, print the medians -> float: conv2d's over F.conv2d's."""
+    seconds = {name: [] for name in FUNCTIONS}
     for repeat in range(repeats + 5):
-        for name, way in WAYS.items():
+        for name, convolve in FUNCTIONS.items():
             began = time.perf_counter()
-            run(way, x, weight)
+            run(convolve, x, weight)
             if repeat >= 5:  # the first five warm up
                 seconds[name].append(time.perf_counter() - began)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     ratios = {name: median / medians["F.conv2d"] for name, median in medians.items()}
     print(
         f"{title}, median ms (and over F.conv2d): "
-        + ", ".join(f"{name} {1000 * medians[name]:.1f} ({ratios[name]:.2f})" for name in WAYS)
+        + ", ".join(f"{name} {1000 * medians[name]:.1f} ({ratios[name]:.2f})" for name in FUNCTIONS)
     )
     return ratios["conv2d"]
 

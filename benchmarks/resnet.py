@@ -23,13 +23,14 @@ def main():
     arguments.add_argument("--repeats", type=int, default=20)
     repeats = arguments.parse_args().repeats
     torch.manual_seed(0)
-    x, labels = torch.randn(64, 3, 64, 64), torch.randint(1000, (64,))
+    x = torch.randn(64, 3, 64, 64)
+    labels = torch.randint(1000, (64,))
     print(
         f"x {tuple(x.shape)}, 1000 classes, float32, forward, cross-entropy, backward and SGD; "
         f"torch {torch.__version__}, torchvision {torchvision.__version__}, "
         f"{torch.get_num_threads()} threads, {repeats} interleaved repeats"
     )
-    ratios = {name: report(name, layout, x, labels, repeats) for name, layout in FORMATS.items()}
+    ratios = {title: report(title, layout, x, labels, repeats) for title, layout in FORMATS.items()}
     print(
         "training step, resnet18 over torchvision's: "
         + ", ".join(f"{name} {ratio:.3f}" for name, ratio in ratios.items())
@@ -38,35 +39,36 @@ def main():
     sys.exit(max(ratios.values()) > BAR)
 
 
-def report(name, layout, x, labels, repeats):
+def report(title, layout, x, labels, repeats):
     """Time both nets in turn, from the same weights, print the medians -> float: ours over torchvision's."""
     x = x.to(memory_format=layout)
     nets = {"torchvision": torchvision.models.resnet18(), "resnet18": resnet18()}
     nets["resnet18"].load_state_dict(nets["torchvision"].state_dict())
-    steps, seconds = {}, {way: [] for way in nets}
-    for way, net in nets.items():
+    seconds = {name: [] for name in nets}
+    steps = {}
+    for name, net in nets.items():
         net.to(memory_format=layout)
-        steps[way] = stepper(net, x, labels)
+        steps[name] = make_step(net, x, labels)
     assert_close(*(net.eval()(x[:4]) for net in nets.values()), rtol=1e-4, atol=1e-4)
     for net in nets.values():
         net.train()
     for repeat in range(repeats + 2):
-        for way in sorted(steps, reverse=repeat % 2):  # neither is always the first
+        for name in sorted(steps, reverse=repeat % 2 == 1):  # neither is always the first
             began = time.perf_counter()
-            steps[way]()
+            steps[name]()
             if repeat >= 2:  # the first two warm up
-                seconds[way].append(time.perf_counter() - began)
-    medians = {way: statistics.median(times) for way, times in seconds.items()}
+                seconds[name].append(time.perf_counter() - began)
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
     ratio = medians["resnet18"] / medians["torchvision"]
     print(
-        f"{name}, median ms: "
-        + ", ".join(f"{way} {1000 * median:.1f}" for way, median in medians.items())
+        f"{title}, median ms: "
+        + ", ".join(f"{name} {1000 * median:.1f}" for name, median in medians.items())
         + f" (ratio {ratio:.3f})"
     )
     return ratio
 
 
-def stepper(net, x, labels):
+def make_step(net, x, labels):
     """-> a function that makes one training step."""
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
 

@@ -1,6 +1,4 @@
-"""Residual networks against torchvision's and against their formulas; then what holds for any right
-answer.
-"""
+"""Residual networks against torchvision's and against their formulas; then invariants."""
 
 import io
 from copy import deepcopy
@@ -10,7 +8,7 @@ import torch
 import torchvision
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import fx, nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 from torchvision.models.resnet import BasicBlock as TheirBasicBlock
@@ -457,7 +455,7 @@ def test_features_are_what_each_stage_makes_of_the_one_before(make):
 
 @pytest.mark.parametrize("make", TWINS, ids=lambda f: f.__name__)
 @torch.no_grad()
-def test_the_plain_twin_has_the_same_weights_and_says_something_else(make):
+def test_the_plain_twin_has_the_same_parameters_and_other_logits(make):
     residual, plain = fresh(make, 6, 2), fresh(TWINS[make], 6, 2)
     assert list(residual.state_dict()) == list(plain.state_dict())
     assert_close(dict(residual.state_dict()), dict(plain.state_dict()), rtol=0, atol=0)  # from the same seed
@@ -485,7 +483,8 @@ def zero_last_norms(net):
     for block in net.modules():
         if isinstance(block, BasicBlock | Bottleneck):
             last = block.bn3 if isinstance(block, Bottleneck) else block.bn2
-            nn.init.zeros_(last.weight), nn.init.zeros_(last.bias)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
     return net
 
 
@@ -551,7 +550,8 @@ def test_the_input_of_a_block_stays_as_it_is(kind, norm_layer):
     for downsample in (nn.Identity(), PaddedShortcut(0, 1)):
         block = fresh(kind, 4, 4 // kind.expansion, 1, downsample, norm_layer)
         x = randn(2, 4, 5, 6)
-        block(x), block.residual(x)
+        block(x)
+        block.residual(x)
         assert x._version == 0
         y = block.residual(x)
         assert (y < 0).any()  # the ReLU comes after the addition
@@ -607,6 +607,13 @@ def test_other_dtypes(make):
         logits = deepcopy(net).to(dtype)(x.to(dtype))
         assert logits.dtype == dtype and logits.isfinite().all()
         close(logits.float(), wanted, tolerance)
+
+
+@some
+@torch.no_grad()
+def test_a_net_can_be_traced(make):
+    net, x = fresh(make, 6).eval(), randn(2, 3, 33, 38)
+    assert_close(fx.symbolic_trace(net)(x), net(x), rtol=0, atol=0)
 
 
 @some
@@ -666,53 +673,113 @@ def test_one_batch_of_digits_is_learned():
         assert (net.eval()(images).argmax(1) == labels).float().mean() > 0.9  # with the running statistics
 
 
-# Each bad input ends in one line that says what came and what was wanted.
+# Bad input: one sentence.
 
 
 X = torch.zeros(2, 3, 16, 16)
 
 
+def refused(error, sentence, function, *arguments, **options):
+    with pytest.raises(error, match=sentence) as refusal:
+        function(*arguments, **options)
+    assert "\n" not in str(refusal.value)
+
+
 @pytest.mark.parametrize(
     "x, error, message",
     [
-        (X.tolist(), TypeError, r"x wants a torch.Tensor \(B, C, H, W\), got list"),
-        (X.numpy(), TypeError, "x wants a torch.Tensor .*, got ndarray"),
-        (None, TypeError, "x wants a torch.Tensor .*, got NoneType"),
+        (X.tolist(), TypeError, r"x wants a torch.Tensor \(B, 3, H, W\), got an object of type list"),
+        (X.numpy(), TypeError, "x wants a torch.Tensor .*, got a NumPy ndarray"),
+        (None, TypeError, "x wants a torch.Tensor .*, got None"),
         (X.to(torch.uint8), TypeError, "x wants a floating dtype, got torch.uint8"),
         (X.long(), TypeError, "x wants a floating dtype, got torch.int64"),
         (X.bool(), TypeError, "x wants a floating dtype, got torch.bool"),
-        (X[0], ValueError, r"x wants four axes \(B, C, H, W\), got the shape \(3, 16, 16\)"),
-        (X[None], ValueError, r"x wants four axes .*, got the shape \(1, 2, 3, 16, 16\)"),
-        (X[:, :1], ValueError, r"x wants 3 channels, got 1: \(2, 1, 16, 16\)"),
-        (X.permute(0, 2, 3, 1), ValueError, r"x wants 3 channels, got 16: \(2, 16, 16, 3\)"),
-        (X[:, :0], ValueError, r"x \(2, 0, 16, 16\) has an axis of size 0"),
-        (X[:, :, :0], ValueError, r"x \(2, 3, 0, 16\) has an axis of size 0"),
-        (X[..., :0], ValueError, r"x \(2, 3, 16, 0\) has an axis of size 0"),
+        (X.double(), TypeError, "x wants the kind of the model, torch.float32 on cpu, got torch.float64"),
+        (X[0], ValueError, r"x wants the shape \(B, 3, H, W\), got \(3, 16, 16\)"),
+        (X[None], ValueError, r"x wants the shape \(B, 3, H, W\), got \(1, 2, 3, 16, 16\)"),
+        (X[:, :1], ValueError, r"x wants the shape \(B, 3, H, W\), got \(2, 1, 16, 16\)"),
+        (X.permute(0, 2, 3, 1), ValueError, r"x wants .*, got \(2, 16, 16, 3\)"),
+        (X[:, :0], ValueError, r"x wants the shape \(B, 3, H, W\), got \(2, 0, 16, 16\)"),
+        (X[:, :, :0], ValueError, r"x wants at least one element along H .*, got \(2, 3, 0, 16\)"),
+        (X[..., :0], ValueError, r"x wants at least one element along W .*, got \(2, 3, 16, 0\)"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_bad_images_are_refused(x, error, message):
+    block = BasicBlock(3, 3, 1, nn.Identity(), nn.BatchNorm2d)
     for net in (small_resnet(8), small_resnet(8, skip=False), narrow_basic()):
-        for run in (net, net.features):
-            with pytest.raises(error, match=message) as refusal:
-                run(x)
-            assert "\n" not in str(refusal.value)
+        refused(error, message, net, x)
+        refused(error, message, net.features, x)
+    for run in (block, block.residual, Bottleneck(3, 1, 1, nn.Identity(), nn.BatchNorm2d)):
+        refused(error, message, run, x)
 
 
 @pytest.mark.parametrize("name", ["num_classes", "in_channels"])
-@pytest.mark.parametrize("value", [0, -3, 2.5, 10.0, True, "10", None, (3,)])
+@pytest.mark.parametrize("value", [0, -3, 2.5, 10.0, True, "10", None, (3,), 10**30])
 def test_bad_numbers_are_refused(name, value):
     for make in DEPTH:
-        with pytest.raises(ValueError, match=f"ResNet wants a whole {name} of at least 1, got ") as refusal:
-            make(**{name: value})
-        assert str(refusal.value).endswith(f"got {value!r}")
+        refused(
+            (TypeError, ValueError), f"^{name} wants a whole number of at .*, got ", make, **{name: value}
+        )
 
 
-@pytest.mark.parametrize("depth", [21, 18, 34, 2, 0, -4, True, 20.0, "20", None, (20,)])
-def test_bad_depths_are_refused(depth):
-    for skip in (True, False):
-        with pytest.raises(
-            ValueError, match=r"a depth of 6n \+ 2, such as 8, 20, 32, 44 or 56, got "
-        ) as refusal:
-            small_resnet(depth, skip=skip)
-        assert str(refusal.value).endswith(f"got {depth!r}")
+@pytest.mark.parametrize("depth", [21, 18, 34, 2])
+def test_depths_between_those_of_the_paper_are_refused(depth):
+    refused(
+        ValueError, rf"depth wants 6n \+ 2, such as 8, 20, 32, 44 or 56, got {depth}", small_resnet, depth
+    )
+
+
+@pytest.mark.parametrize("depth", [0, -4, True, 20.0, "20", None, (20,)])
+def test_what_is_no_depth_is_refused(depth):
+    refused((TypeError, ValueError), r"depth wants a whole number of at least 1, got", small_resnet, depth)
+
+
+PARTS = {
+    "in_channels": 4,
+    "width": 4,
+    "stride": 1,
+    "downsample": nn.Identity(),
+    "norm_layer": nn.BatchNorm2d,
+}
+
+
+@pytest.mark.parametrize(
+    "wrong, sentence",
+    [
+        ({"in_channels": 0}, "in_channels wants a whole number"),
+        ({"width": "4"}, "width wants a whole number"),
+        ({"stride": 1.5}, "stride wants a whole number"),
+        ({"downsample": None}, "downsample wants an nn.Module, got None"),
+        ({"norm_layer": 3}, "norm_layer wants a function of a number of channels, got 3"),
+        ({"norm_layer": int}, "norm_layer wants to return an nn.Module, got 4"),
+    ],
+)
+def test_bad_parts_of_a_block_are_refused(wrong, sentence):
+    for kind in (BasicBlock, Bottleneck, PlainBlock):
+        refused((TypeError, ValueError), sentence, kind, **PARTS | wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong, sentence",
+    [
+        ({"block": nn.Linear}, "block wants BasicBlock, Bottleneck or PlainBlock, got the class Linear"),
+        ({"block": "basic"}, "block wants BasicBlock, .*, got 'basic'"),
+        ({"blocks": ()}, "blocks wants at least one stage, got none"),
+        ({"blocks": 3}, "blocks wants a list of numbers of blocks, one a stage, got 3"),
+        ({"blocks": (2, 0)}, "blocks wants a whole number of at least 1, got 0"),
+        ({"width": 0}, "width wants a whole number of at least 1, got 0"),
+        ({"small": "yes"}, "small wants True or False, got 'yes'"),
+        ({"norm_layer": None}, "norm_layer wants a function of a number of channels, got None"),
+        ({"norm_layer": int}, "norm_layer wants to return an nn.Module, got 8"),
+    ],
+)
+def test_bad_plans_of_a_network_are_refused(wrong, sentence):
+    plan = {"block": BasicBlock, "blocks": (1, 1), "num_classes": 5, "in_channels": 3, "width": 8}
+    refused((TypeError, ValueError), sentence, ResNet, **plan | wrong)
+
+
+def test_bad_padded_shortcuts_are_refused():
+    refused(ValueError, "extra wants a whole number of at least 0, got -1", PaddedShortcut, -1, 2)
+    refused(ValueError, "stride wants a whole number of at least 1, got 0", PaddedShortcut, 0, 0)
+    refused(TypeError, r"x wants a torch.Tensor \(B, C, H, W\), got None", PaddedShortcut(0, 1), None)
