@@ -55,7 +55,8 @@ def plain_discriminator():
 
 
 def plain_d_loss(net, real, fake):
-    bce, real, fake = F.binary_cross_entropy_with_logits, net(2 * real - 1), net(2 * fake - 1)
+    bce = F.binary_cross_entropy_with_logits
+    real, fake = net(2 * real - 1), net(2 * fake - 1)
     return bce(real, torch.ones_like(real)) + bce(fake, torch.zeros_like(fake))
 
 
@@ -87,10 +88,11 @@ def main():
     if arguments.memory_of:
         make_g, make_d, *losses = WAYS[arguments.memory_of]
         step = stepper(make_g(), make_d(), *losses, real)
-        step(), step()
-        return print(
-            f"{arguments.memory_of}: peak memory {peak_memory()['ram'] / 2**20:.0f} MiB, all of the process"
-        )
+        step()
+        step()
+        memory = peak_memory()["ram"] / 2**20
+        print(f"{arguments.memory_of}: peak memory {memory:.0f} MiB, all of the process")
+        return
     print(
         f"real {tuple(real.shape)}, z ({BATCH}, {LATENT}), float32, a step of Adam on D, then one on G; "
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, {arguments.repeats} interleaved repeats"

@@ -25,6 +25,7 @@ from vlmbook import data, generation, plot, runtime
 from vlmbook.notebook import interact, records
 from vlmbook.notebook.exercises import check, hint, solution
 from vlmbook.chapters import comparison
+from vlmbook.chapters.ch04a import experiments
 from vlmbook.chapters.ch04a import figures as drawings
 from vlmbook.pixel_models import PixelGaussian, PixelHistogram
 
@@ -43,7 +44,7 @@ if (published := records.RESULTS / "ch04a.quick.png").exists():
 # Fashion-MNIST [Xiao et al. 2017], 28×28 with 256 levels, if you have it.
 
 # %%
-parts = data.split(*data.digits_or_fashion("train"), share=1 / 6)       # (B, 1, H, W), (B,)
+parts = data.hold_out(*data.digits_or_fashion("train"), share=1 / 6)       # (B, 1, H, W), (B,)
 (images, labels), (valid_images, valid_labels) = parts
 test_images, test_labels = data.digits_or_fashion("test")
 levels = 17 if (size := images.shape[-1]) == 8 else 256
@@ -56,10 +57,9 @@ assert_close((images * (levels - 1)).round() / (levels - 1), images)
 # look: the upper row is real, then comes the histogram, then the Gaussian.
 
 # %%
+simple = {"pixel histogram": PixelHistogram(images, levels),
+          "Gaussian": PixelGaussian(images, levels)}
 draws = torch.Generator().manual_seed(0)
-some = images[: runtime.pick(quick=None, full=1000)]         # 256 levels take memory
-simple = {"pixel histogram": PixelHistogram(some, levels),
-          "Gaussian": PixelGaussian(some, levels)}
 rows = [images[:10], *(model.sample(10, draws) for model in simple.values())]
 plot.gallery(torch.cat(rows), columns=10);
 
@@ -76,7 +76,7 @@ plot.gallery(torch.cat(rows), columns=10);
 drawings.draw_game(plt.figure(figsize=(7, 2.4)))
 
 # %% [markdown]
-# First the two networks, by hand, with the weights of the package's [after Radford et al. 2015]. $G$ turns $z$ by a linear layer into small
+# First the two networks, by hand, with the parameters of the package's [after Radford et al. 2015]. $G$ turns $z$ by a linear layer into small
 # maps, and doubles their size by transposed convolutions (转置卷积, chapter 3a); $D$ halves it by convolutions with stride 2. Here is the small
 # case: 8×8, so one doubling. `z` is `(5, 32)`. Which shapes have `a`, `b` and the image?
 
@@ -98,13 +98,13 @@ def discriminator_by_hand(net, x):           # logits: D(x) is their sigmoid
     x = F.leaky_relu(F.conv2d(x, down.weight, down.bias, stride=2, padding=1), 0.2)
     return (x.flatten(1) @ linear.weight.T + linear.bias)[:, 0]
 
-
 G, D, z = Generator(8, latent=32, width=16), Discriminator(8, width=16), torch.randn(5, 32)
 x, maps = generator_by_hand(G, z)
 print(*(tuple(each.shape) for each in (z, *maps, x)), sep=" -> ")
 assert_close((x, discriminator_by_hand(D, x)), (G(z), D(G(z))), rtol=1e-4, atol=1e-5)
-weights = [*G.parameters(), *D.parameters()]
-slopes = [torch.autograd.grad(y.sum(), weights) for y in (discriminator_by_hand(D, x), D(G(z)))]
+parameters = [*G.parameters(), *D.parameters()]
+slopes = [torch.autograd.grad(logits.sum(), parameters)
+          for logits in (discriminator_by_hand(D, x), D(G(z)))]
 assert_close(*slopes, rtol=1e-3, atol=1e-4)
 
 # %% [markdown]
@@ -204,7 +204,8 @@ for name, loss in {"log(1 - D), saturating": saturating_loss,
     (slope,) = torch.autograd.grad(loss(l) * len(l), l)
     axes.plot(l.detach(), slope.abs(), label=name)
 axes.axvline(-10, color=plot.GREY, linewidth=1)
-axes.set(xlabel="logit of a generated image", ylabel="pull on the logit"), axes.legend()
+axes.set(xlabel="logit of a generated image", ylabel="pull on the logit")
+axes.legend()
 l = torch.tensor([-10.0], requires_grad=True)
 both = saturating_loss, non_saturating_loss
 pulls = [torch.autograd.grad(loss(l), l)[0].item() for loss in both]
@@ -213,13 +214,13 @@ assert -5e-5 < pulls[0] < -4e-5 and -1 < pulls[1] < -0.999
 
 
 # %% [markdown]
-# The loss of the game is flat where $G$ is worst: it saturates (饱和). The other one is steep there. Both come to rest only at $g=p$; only one
+# The loss of the game is flat where $G$ is worst: it saturates (饱和). The other one is steep there. At $g=p$ both come to rest; only one
 # of them gets away from the start.
 #
 # ### The alternating step
 #
 # Here is all of the training (algorithm 1). Each round: draw a batch of real images and one of noise; $D$ takes a step with $G$ held fixed,
-# so `detach`; then $G$ takes a step *through* $D$, and moves only its own weights. Two optimisers (优化器), one for each player.
+# so `detach`; then $G$ takes a step *through* $D$, and moves only its own parameters. Two optimisers (优化器), one for each player.
 
 # %%
 def play(G, D, draw_real, steps, *, latent, lr, batch=64, beta=0.5, turns=1):
@@ -246,17 +247,17 @@ def play(G, D, draw_real, steps, *, latent, lr, batch=64, beta=0.5, turns=1):
 
 # %% [markdown]
 # What does `detach` save? In step 1 the gradient need not run on into $G$: it would be computed for nothing. In step 2 it has to run
-# through $D$ into $G$; it leaves something in $D$ on its way, but the second optimiser holds only $G$'s weights, and `zero_grad` throws the
+# through $D$ into $G$; it leaves something in $D$ on its way, but the second optimiser holds only $G$'s parameters, and `zero_grad` throws the
 # rest away in the next round. Section 3 looks at what either loss reaches.
 #
 # ## 3 Book check
 #
 # **M01 · no objective.** Under GAN的数学原理 §2.2.2 prints two formulas, $x_g=G(z)$ and the one below: no $V$, no minimum, no maximum, no loss.
-# Nobody could train from them. Section 2 has what is missing: $V$, its value at the best $D$, and why $-\log D$ is used in its place; each
+# Nobody could train from them. Section 2 has what is missing: $V$, its value at the best $D$, and why $-\log D$ is used instead; each
 # was checked there.
 #
 # **W07 · $D(x)=D(x_r,x_g)$.** Printed so, the discriminator takes a *pair*, a real and a generated image. Let us build it: two channels,
-# first the real, then the made image. What will it learn?
+# first the real, then the generated image. What will it learn?
 
 # %%
 pair = Discriminator(size, channels=2, width=16)
@@ -264,7 +265,9 @@ adam = torch.optim.Adam(pair.parameters(), lr=2e-3)
 for _ in range(60):
     real, fake = images[torch.randint(1000, (64,))], torch.rand(64, 1, size, size)
     loss = F.softplus(-pair(torch.cat([real, fake], 1))).mean()        # "the first is the real one"
-    adam.zero_grad(), loss.backward(), adam.step()
+    adam.zero_grad()
+    loss.backward()
+    adam.step()
 swapped = (pair(torch.cat([fake, real], 1)) < 0).float().mean()
 print(f"loss {loss:.4f} nats; exchanged pairs noticed: {swapped:.0%}")
 try:
@@ -275,7 +278,7 @@ except ValueError as refused:
 assert loss < 0.05 and swapped < 0.1
 
 # %% [markdown]
-# That the first of two is the real one, which is always so: it has no need to look, and does not notice when noise and digit change places.
+# That the first of two is the real one, which is always so: it has no need to look, and does not notice when noise and digit are exchanged.
 # And $D(G(z))$, which all losses need, does not exist. $D$ takes one image, $D:\mathcal X\to[0,1]$. (The book's words, to tell real from
 # generated, are right. A pair can be used, if each image first gets a number of its own: exercise 3.)
 #
@@ -311,10 +314,10 @@ assert reaches(non_saturating_loss(D(fake))) == [True, True, False]             
 
 # %% [markdown]
 # In the book's $D$ no real image ever arrives, so it has nothing to compare with; and nothing leads back to the two networks, so neither
-# would learn. (In §2.2 the noise is missing too.) The last lines ask PyTorch: step 1 reaches $D$ from real and made images, step 2 reaches
+# would learn. (In §2.2 the noise is missing too.) The last lines ask PyTorch: step 1 reaches $D$ from real and generated images, step 2 reaches
 # $G$ through $D$.
 #
-# **I10 · "the generator's goal is real images"** (生成真实的图像). A made image is never real. Is it at least the goal that each one *could* be?
+# **I10 · "the generator's goal is real images"** (生成真实的图像). A generated image is never real. Is it at least the goal that each one *could* be?
 # Take the three images of section 2, and a generator that always shows the first.
 
 # %%
@@ -328,15 +331,15 @@ assert p[always_first > 0].min() > 0 and jsd(p, always_first) > 0.1 and jsd(p, p
 # $D^*$ is a half everywhere.
 #
 # **M03 · "finally it generates high-quality, real images"** (最终…). Is there such an end? Take the smallest GAN of all [Mescheder et al.
-# 2018]. Every real image is the number 0, every made one the number $\theta$, and $D(x)=\sigma(\psi x)$. The end would be $\theta=\psi=0$.
+# 2018]. Every real image is the number 0, every generated one the number $\theta$, and $D(x)=\sigma(\psi x)$. The end would be $\theta=\psi=0$.
 # Start at $\theta=1$, and let both move at once, each by the slope of $V$. Do they arrive? Then choose *alternating*, as algorithm 1 does;
 # then *non-saturating*; then `gamma` 0.5.
 
 # %%
 cases = ("simultaneous", "minimax"), ("alternating", "minimax"), ("alternating", "non-saturating")
-out, circle, slow = (drawings.dirac_orbit(*case)[-1].norm() for case in cases)
+out, circle, slow = (experiments.simulate_dirac_gan(*case)[-1].norm() for case in cases)
 assert out > 1.5 and 0.7 < circle < 1.3 and 0.2 < slow < 0.6
-assert drawings.dirac_orbit(gamma=0.5)[-1].norm() < 0.01
+assert experiments.simulate_dirac_gan(gamma=0.5)[-1].norm() < 0.01
 interact.live(drawings.draw_orbit, order=["simultaneous", "alternating"], gamma=(0.0, 1.0, 0.1),
               loss=["minimax", "non-saturating"], lr=(0.02, 0.3, 0.02), figsize=(7, 2.8))
 
@@ -365,10 +368,11 @@ gives = {"ResNet": ([resnet], resnet.features(x)[-1].mean((2, 3))), "GAN": ([G, 
          "VAE": ([vae], mean_image(vae.decode(z))),
          "GPT": ([gpt], to_images(generate(gpt, torch.arange(4)), 17, (8, 8)))}
 for name, (nets, y) in gives.items():
-    judged = any(isinstance(part, Discriminator) for net in nets for part in net.modules())
+    parts = [part for network in nets for part in network.modules()]
+    plays = any(isinstance(part, Discriminator) for part in parts)
     kind = "images" if y.shape == x.shape else "features"
-    print(f"{name:>6}: gives {kind} {tuple(y.shape)}, discriminator: {judged}")
-    assert (kind, judged) == ("features" if name == "ResNet" else "images", name == "GAN")
+    print(f"{name:>6}: gives {kind} {tuple(y.shape)}, discriminator: {plays}")
+    assert (kind, plays) == ("features" if name == "ResNet" else "images", name == "GAN")
 
 # %% [markdown]
 # Three families that make images, side by side; only one of them plays. VAE and GPT are no GANs (chapters 4b and 4c train them), and
@@ -378,8 +382,8 @@ for name, (nets, y) in gives.items():
 #
 # ## 4 A ring of eight, where one can see it
 #
-# Before images, points in the plane. The data are eight heaps, modes (模式), on a ring: a mixture (混合分布) of equal parts. Two small networks, no convolutions.
-# How many of the eight will $G$ find? A heap counts as found if at least a tenth of its fair share falls within three standard deviations
+# Before images, points in the plane. The data are eight modes (模式) on a ring: a mixture (混合分布) of equal parts. Two small networks, no convolutions.
+# How many of the eight will $G$ find? A mode counts as found if at least a tenth of its fair share falls within three standard deviations
 # of its middle.
 
 # %%
@@ -389,17 +393,17 @@ middles = centres.lerp(centres.roll(1, 0), 0.5)
 def ring(n):                                 # -> (n, 2)
     return centres[torch.randint(8, (n,))] + 0.1 * torch.randn(n, 2)
 
-def heaps(points):                           # -> heaps found, share of the points in any heap
-    distance, which = torch.cdist(points, centres).min(1)
-    counts = which[distance < 0.3].bincount(minlength=8)
+def count_modes(points):                     # -> modes found, share of the points in any mode
+    distance, nearest = torch.cdist(points, centres).min(1)
+    counts = nearest[distance < 0.3].bincount(minlength=8)
     return (counts > len(points) / 80).sum().item(), (distance < 0.3).float().mean().item()
 
 
-assert heaps(ring(2000))[0] == 8 and heaps(ring(2000))[1] > 0.97
+assert count_modes(ring(2000))[0] == 8 and count_modes(ring(2000))[1] > 0.97
 
 
 # %%
-def net(ins, outs):                          # a score is (B,), a point (B, 2)
+def small_network(ins, outs):                # a logit is (B,), a point (B, 2)
     shape = nn.Flatten(0) if outs == 1 else nn.Identity()
     return nn.Sequential(nn.Linear(ins, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(),
                          nn.Linear(64, outs), shape)
@@ -408,26 +412,26 @@ grid = torch.cartesian_prod(*[torch.linspace(-3, 3, 30)] * 2).flip(1)        # x
 
 def watch(seed, steps=800, beta=0.0, turns=1):         # a game, seen at 40 moments
     runtime.seed_everything(seed)
-    G, D, losses, seen = net(2, 2), net(2, 1), [], []
+    G, D, losses, seen = small_network(2, 2), small_network(2, 1), [], []
     for step, *two in play(G, D, ring, steps, latent=2, lr=5e-3, batch=128, beta=beta, turns=turns):
         losses.append(two)
         if step % (steps // 40) == 0:
             with torch.no_grad():
                 x, logits = G(torch.randn(2000, 2)), D(grid).view(30, 30)
-            seen.append((step, x[:500], logits, heaps(x)[0]))
+            seen.append((step, x[:500], logits, count_modes(x)[0]))
     game = dict(zip(("steps", "points", "logits", "found"), zip(*seen)))
-    return game | {"share": heaps(x)[1], "late": sum(game["found"][-10:]) / 10,
+    return game | {"share": count_modes(x)[1], "late": sum(game["found"][-10:]) / 10,
                    "losses": torch.tensor(losses[-steps // 4:]).mean(0).tolist()}
 
 seeds = range(5)
 games = {"in turns": [watch(seed) for seed in seeds]}
 for seed, game in zip(seeds, games["in turns"]):
-    print(f"seed {seed}: {game['found'][-1]} heaps, {game['share']:.0%} of the points in one")
+    print(f"seed {seed}: {game['found'][-1]} modes, {game['share']:.0%} of the points in one")
     assert game["found"][-1] == 8 and game["share"] > 0.6
 
 # %% [markdown]
-# All of them, with each of five seeds. (The rest of the points lies on bridges between heaps: $G$ is continuous, and cannot jump.) How did
-# it get there? Step through the training. The colour is what $D$ says at each place, blue for real; mind the scale. Who moves first, the
+# All of them, with each of five seeds. (The rest of the points lies on bridges between modes: $G$ is continuous, and cannot jump.) How did
+# it get there? Step through the training. The colour is $D(x)$ at each point, blue for real; mind the scale. Who moves first, the
 # orange points or the blue spots?
 
 # %%
@@ -439,14 +443,14 @@ interact.live(partial(drawings.draw_ring, real=ring(800), runs=shown, moment=3),
               run=list(shown), moment=(0, 39), figsize=(7, 3.2))
 
 # %% [markdown]
-# The points run to wherever $D$ says *real*, and once they are there, $D$ turns against the place. It is a chase, and it calms down when
-# all heaps are taken and the steps get small. At the end $D$ says *fake* between the heaps, and on them it can hardly tell: about a half.
+# The points run to wherever $D$ says *real*, and once they are there, $D$ says *fake*. It is a chase, and it calms down when
+# all modes are taken and the steps get small. At the end $D$ says *fake* between the modes, and on them it can hardly tell: about a half.
 #
 # ## 5 Train: digits
 #
 # Now images, with the same `play`. How would we know when it is good? Not by its loss, which only says who is ahead. So we ask a third
-# network, the judge (评判网络): a small ResNet (chapter 3b) that has learned to name real digits. Its last layer sees an image as 64 numbers,
-# features (特征). Take them of $N$ real and $N$ made images, and compare the two clouds by their means $\mu$ and covariances $\Sigma$. This
+# network, a classifier (分类器): a small ResNet (chapter 3b) that has learned to name real digits. Its last layer sees an image as 64 numbers,
+# features (特征). Take them of $N$ real and $N$ generated images, and compare the two clouds by their means $\mu$ and covariances $\Sigma$. This
 # is the Fréchet distance (弗雷歇距离) [Heusel et al. 2017]; 0 if both agree:
 #
 # $$d^2=\|\mu_r-\mu_g\|^2+\mathrm{tr}\big(\Sigma_r+\Sigma_g-2(\Sigma_r\Sigma_g)^{1/2}\big)$$
@@ -466,50 +470,53 @@ def frechet(a, b):                           # (N, 64), (N, 64) -> number
     return apart + a.var(0).sum() + b.var(0).sum() - 2 * roots.sum()
 
 
-seen = [generation.extract_features(classifier, x).double() for x in (images[:N], valid_images[:N])]
-assert abs(frechet(*seen) - metrics.frechet_distance(*seen)) < 1e-3
+features = [generation.extract_features(classifier, x).double()
+            for x in (images[:N], valid_images[:N])]
+assert abs(frechet(*features) - metrics.frechet_distance(*features)) < 1e-3
 right = (classifier(valid_images[:N]).argmax(1) == valid_labels[:N]).float().mean()
-print(f"the judge names {right:.1%} of the validation images; real to real: {frechet(*seen):.2f}")
-assert right > runtime.pick(quick=0.95, full=0.85) and frechet(*seen) > 0
+print(f"the classifier names {right:.1%} of the validation images;",
+      f"real to real: {frechet(*features):.2f}")
+assert right > runtime.pick(quick=0.95, full=0.85) and frechet(*features) > 0
 
 # %% [markdown]
-# Real to real is not 0, since $N$ is small. That is what real images reach at this $N$. Two more caveats: the judge sees what matters to tell digits
-# apart and is blind for the rest, and nobody should compare such a number with one from another judge or another $N$.
+# Real to real is not 0: $N$ is small, and the two sets differ in how many images of each class they hold. That is what real images reach at this
+# $N$. Two more caveats: the classifier sees what matters to tell digits apart and is blind for the rest, and nobody should compare such a number
+# with one from another classifier or another $N$.
 #
-# Learning rate, its fall and the networks' width were chosen among a few by this distance to *validation* images, with the same judge.
+# Learning rate, its fall and the networks' width were chosen among a few by this distance to *validation* images, with the same classifier.
 # $G$'s pixels are rounded to the levels that real ones have, so that nobody can tell by that. Each row below is one moment of the training;
 # a column is one noise vector throughout.
 
 # %%
-latent, width = runtime.pick(quick=32, full=64), runtime.pick(quick=16, full=32)
-steps, place = runtime.pick(quick=1200, full=6000), runtime.pick(quick="cpu", full=runtime.device())
+latent, width, lr = runtime.pick(quick=(32, 16, 4e-3), full=(64, 32, 2e-3))
+steps, device = runtime.pick(quick=(1200, "cpu"), full=(6000, runtime.device()))
 
 def whole(x):                                # to the nearest level
     return (x * (levels - 1)).round() / (levels - 1)
 
 def drawn(G, z):                             # noise -> images, in evaluation mode
     with torch.no_grad():
-        images = torch.cat([G.eval()(part.to(place)).cpu() for part in z.split(500)])
+        generated = torch.cat([G.eval()(part.to(device)).cpu() for part in z.split(500)])
     G.train()
-    return whole(images)
+    return whole(generated)
 
 runtime.seed_everything(0)
-G, D = (kind.to(place) for kind in (Generator(size, latent=latent, width=width),
-                                    Discriminator(size, width=width)))
+G = Generator(size, latent=latent, width=width).to(device)
+D = Discriminator(size, width=width).to(device)
 z_shown, z_valid = torch.randn(12, latent), torch.randn(N, latent)
-some_real = lambda n: images[torch.randint(len(images), (n,))].to(place)
-curve, moments, began, lr = [], {}, time.perf_counter(), runtime.pick(quick=4e-3, full=2e-3)
+some_real = lambda n: images[torch.randint(len(images), (n,))].to(device)
+curve, moments, scores, began = [], {}, {}, time.perf_counter()
 for step, loss_d, loss_g in play(G, D, some_real, steps, latent=latent, lr=lr):
     curve.append((loss_d, loss_g))
     if step % (steps // 6) == 0 or step == 20:
-        score = generation.score(classifier, drawn(G, z_valid), valid_images[:N])["frechet"]
-        moments[step] = drawn(G, z_shown), score
+        scores[step] = generation.score(classifier, drawn(G, z_valid), valid_images[:N])["frechet"]
+        moments[step] = drawn(G, z_shown)
 seconds = time.perf_counter() - began
-plot.gallery(torch.cat([shown for shown, _ in moments.values()]), columns=12);
+plot.gallery(torch.cat([*moments.values()]), columns=12);
 
 # %%
-scores = {step: score for step, (_, score) in moments.items()}
-smooth = drawings.draw_training(plt.figure(figsize=(7, 2.4)), curve, scores)
+_, smooth = experiments.average_losses(curve)
+drawings.draw_training(plt.figure(figsize=(7, 2.4)), curve, scores)
 first, *_, last = scores.values()
 print(f"Fréchet {first:.1f} at step 20, {last:.1f} at the end; D's last loss {smooth[-1, 0]:.2f}")
 assert last < (10 if size == 8 else first / 4) and 0.05 < smooth[-1, 0] < log4
@@ -522,54 +529,56 @@ assert size > 8 or (smooth[-800:, 1].std() < 0.1 and smooth[-800, 0] > smooth[-1
 #
 # ## 6 How good is it?
 #
-# **Is every class there?** Nobody told $G$ that there are ten. Let the judge name 1,000 made images, and count.
+# **Is every class there?** Nobody told $G$ that there are ten. Let the classifier name 1,000 generated images, and count.
 
 # %%
 G = G.cpu().eval()
-place, z = "cpu", torch.randn(1000, latent)
-made = drawn(G, z)
-said = classifier(made).argmax(1)
-counts = said.bincount(minlength=10)
+device, z = "cpu", torch.randn(1000, latent, generator=torch.Generator().manual_seed(0))
+generated = drawn(G, z)
+predicted = classifier(generated).argmax(1)
+counts = predicted.bincount(minlength=10)
 print("of 1,000:", counts.tolist())
 assert counts.min() > 20 and counts.max() < 250
-by_class = [(said == k).nonzero()[:4, 0] for k in range(10)]
-columns = [torch.cat([F.pad(made[i], (0, 0, 0, 1), value=1) for i in each], 1) for each in by_class]
+by_class = [(predicted == k).nonzero()[:4, 0] for k in range(10)]
+columns = [torch.cat([F.pad(generated[i], (0, 0, 0, 1), value=1) for i in each], 1)
+           for each in by_class]
 plot.gallery(columns, [f"{k}: {count}" for k, count in enumerate(counts)])
 records.picture("ch04a", plt.gcf());
 
 # %% [markdown]
-# All ten, none rare. (This is one run, and the judge gives every image a class, also one that is no digit.)
+# All ten, none rare. (This is one run, and the classifier gives every image a class, also one that is no digit.)
 #
-# **Has it only learned the images by heart?** If so, each made image would lie close to one of those it learned from. How close is close?
+# **Has it only learned the images by heart?** If so, each generated image would lie close to a training image. How close is close?
 # Real images that $G$ has never seen say it. Which of the two will be closer to the training images?
 
 # %%
-figure = plt.figure(figsize=(7, 4.2))
-far, real_far = drawings.draw_neighbours(figure, made, valid_images[:1000], images)
+drawings.draw_neighbours(plt.figure(figsize=(7, 4.2)), generated, valid_images[:1000], images)
+far, real_far = (experiments.find_nearest(x, images)[0] for x in (generated, valid_images[:1000]))
 copies = (far < 0.5 * real_far.median()).float().mean()
-print(f"made {far.mean():.2f}, held out {real_far.mean():.2f}; within half of that {copies:.1%}")
+print(f"generated {far.mean():.2f}, held out {real_far.mean():.2f};",
+      f"within half of that {copies:.1%}")
 assert copies < 0.01 and (size > 8 or far.mean() > real_far.mean())
 
 # %% [markdown]
-# Made images are *further* away than real new ones are, and none is a copy. (Another danger remains: to be far from every training image
+# Generated images are *further* away than real new ones are, and none is a copy. (Another danger remains: to be far from every training image
 # one may also just be bad.)
 #
 # **How far from real?** Three numbers, against test images that nothing has seen until now, with as many images of every kind. The Fréchet
-# distance; and with the judge's features again, *precision* (精确率): which share of the made images lies within a ball around some real one that
-# reaches to its third neighbour? *Recall* (召回率): which share of the real images lies within such a ball around some made one [Kynkäänniemi
+# distance; and with the classifier's features again, *precision* (精确率): which share of the generated images lies within a ball around some real one that
+# reaches to its third neighbour? *Recall* (召回率): which share of the real images lies within such a ball around some generated one [Kynkäänniemi
 # et al. 2019]? Bad images cost precision, missing ones recall. The first row is what real images reach: others than the test's,
-# of the same classes.
+# of the same classes (the samples of the models have no such help).
 #
 # Bits per dimension (每维比特数) are for models with a likelihood (似然): to write down a test image with the model's help takes $-\log_2 p(x)$
 # bits, divided by the number of pixels. A GAN has a dash there. It can draw and cannot say how probable a given image is: for that one
 # would have to know all $z$ with $G(z)=x$, and for most images there are none, since $G$ reaches only a thin sheet in the space of all.
 
 # %%
-held_out = test_images[:1000]
+held_out, draws = test_images[:1000], torch.Generator().manual_seed(1)
 n, ms = len(held_out), {}
 samples = {"other real images": generation.select_same_classes(images, labels, test_labels[:n])}
 ways = {name: model.sample for name, model in simple.items()}
-ways["GAN"] = lambda n, _: drawn(G, torch.randn(n, latent))
+ways["GAN"] = lambda n, draws: drawn(G, torch.randn(n, latent, generator=draws))
 for name, draw in ways.items():
     began = time.perf_counter()
     samples[name] = draw(n, draws)
@@ -590,27 +599,33 @@ assert gan["recall"] > gaussian["recall"] and gan["bits"] is None
 # balls.
 
 # %%
-reach = lambda x: torch.cdist(x, x).kthvalue(4, dim=1).values         # the first is itself
+def reach(x):                                # distance to the third neighbour; the first is itself
+    return torch.cdist(x, x).kthvalue(4, dim=1).values
+
 real, fake = (generation.extract_features(classifier, x) for x in (held_out, samples["GAN"]))
 radius = reach(real)
-narrow, precise = radius <= radius.median(), {}
-for name, x in (samples | {"uniform noise": whole(torch.rand_like(held_out))}).items():
-    inside = torch.cdist(real, generation.extract_features(classifier, x)) <= radius[:, None]
-    precise[name] = [part.any(0).float().mean().item() for part in (inside, inside[narrow])]
-    print(f"{name:>17}: {precise[name][0]:.2f} in any ball, {precise[name][1]:.2f} in a narrow one")
-half = {name: each[1] for name, each in precise.items()}
-inside = torch.cdist(real, generation.extract_features(classifier, whole(torch.rand_like(held_out))))
-few = (inside <= radius[:, None])[radius.argsort()[:-n // 10]].any(0).float().mean().item()
+narrow_first = radius.argsort()
+
+def precision(x, balls):                     # share of the images x in any of these balls
+    distances = torch.cdist(real[balls], generation.extract_features(classifier, x))
+    return (distances <= radius[balls, None]).any(0).float().mean().item()
+
+noise = whole(torch.rand(held_out.shape, generator=torch.Generator().manual_seed(0)))
+every, half = {}, {}
+for name, x in (samples | {"uniform noise": noise}).items():
+    every[name], half[name] = precision(x, narrow_first), precision(x, narrow_first[:n // 2])
+    print(f"{name:>17}: {every[name]:.2f} in any ball, {half[name]:.2f} in a narrow one")
+few = precision(noise, narrow_first[:-n // 10])
 print(f"uniform noise without the widest tenth of the balls: {few:.2f}")
 if size == 8:                                # this was seen on the digits
     assert half["other real images"] > half["GAN"] > half["Gaussian"] + 0.05
     assert few < 0.15 and half["Gaussian"] + 0.05 > half["uniform noise"]
-    assert abs(precise["GAN"][0] - gan["precision"]) < 0.01 < 0.4 < precise["uniform noise"][0]
+    assert abs(every["GAN"] - gan["precision"]) < 0.01 < 0.4 < every["uniform noise"]
     assert gan["recall"] > best["recall"] - 0.02 and reach(fake).median() > 1.1 * radius.median()
 
 # %% [markdown]
 # Not here: noise has nearly the same precision. A real digit that lies alone has a wide ball, and a few of these hold everything that is
-# nothing in particular. In narrow balls, where real digits are many, the order is what the eye says. Recall errs the same way: made images
+# nothing in particular. In narrow balls, where real digits are many, the order is what the eye says. Recall errs the same way: generated images
 # are more scattered than real ones, so *their* balls are wide. (Kynkäänniemi et al. have 50,000 images, we have a few hundred.) A number
 # that is to rank models should first be tried on noise. The rows of the table come back in chapters 4b and 4c, beside models that have
 # bits.
@@ -622,16 +637,16 @@ if size == 8:                                # this was seen on the digits
 # usual one.
 
 # %%
-ends = z[classifier(made).softmax(1).argmax(0)]             # of each class the one named most surely
-walk = drawn(G, torch.stack([drawings.between(ends[2], ends[7], i / 50) for i in range(51)]))
+ends = z[classifier(generated).softmax(1).argmax(0)]   # of each class the one named most surely
+walk = drawn(G, experiments.interpolate_latents(ends[2], ends[7], torch.linspace(0, 1, 51)))
 jumps = (walk[1:] - walk[:-1]).flatten(1).norm(dim=1) / (walk[0] - walk[-1]).norm()
 assert jumps.max() < 0.5
 interact.live(partial(drawings.draw_walk, generator=G, latents=ends, start=2, end=7), start=(0, 9),
-              end=(0, 9), place=(0.0, 1.0, 0.05), path=["arc", "straight"], figsize=(7, 1.8))
+              end=(0, 9), position=(0.0, 1.0, 0.05), path=["arc", "straight"], figsize=(7, 1.8))
 
 # %% [markdown]
 # Strokes move, open and close; the mixed pictures show both digits at once. $G$ has made a map on which neighbours look alike. Not every
-# place on it is a digit: $G$ is continuous, so between two digits there is always something that is neither.
+# point on it is a digit: $G$ is continuous, so between two digits there is always something that is neither.
 #
 # **And $D$?** §1.1 calls the GAN a feature extractor. Cut off $D$'s last layer, put a linear classifier (logistic regression, 逻辑回归) on what
 # is left, and on the pixels; and, for fairness, on a $D$ that has learned nothing. Which reads best?
@@ -659,7 +674,7 @@ assert size > 8 or abs(reads["trained D"] - reads["untrained D"]) < 0.05
 # %% [markdown]
 # They differ by a few images of 240, no more than chance. $D$'s features do read digits; but what its training added cannot be seen here,
 # since convolutions with random weights do as well. Radford et al. [2015] found more on larger images. It remains a by-product: a GAN is
-# made to generate.
+# trained to generate.
 #
 # ## 8 Break it
 #
@@ -679,8 +694,8 @@ found, losses = ({name: torch.tensor([game[what] for game in each])
 drawings.draw_found(plt.figure(figsize=(7, 1.8)), found)
 
 # %% [markdown]
-# The eager $G$ shows mode collapse (模式崩溃): one heap at a time, or none. Not in every game: chance decides too, so the bar is long. With
-# much momentum several heaps are lost. (Each game counts with the mean over its last quarter; five seeds. An eager game has 400 steps of
+# The eager $G$ shows mode collapse (模式崩溃): one mode at a time, or none. Not in every game: chance decides too, so the bar is long. With
+# much momentum most modes are lost. (Each game counts with the mean over its last quarter; five seeds. An eager game has 400 steps of
 # $D$; in turns, as many are enough.) The cure is what section 4 did: turns of equal length, and little momentum. Step through an eager game.
 # Does it stay where it is?
 
@@ -692,7 +707,7 @@ interact.live(partial(drawings.draw_ring, real=ring(800), runs=shown, run="5 tur
                       moment=20), run=list(shown), moment=(0, 39), figsize=(7, 3.2))
 
 # %% [markdown]
-# The whole cloud sits on one place; $D$ learns that this place is fake; the cloud jumps to the next.
+# The whole cloud sits on one mode; $D$ learns that this mode is fake; the cloud jumps to the next.
 #
 # Would the losses have told? $\log4=1.39$ for $D$ and $\log2=0.69$ for $G$ are those of a perfect end, where $g=p$. Which game comes nearest to
 # them, do you think?
@@ -701,9 +716,9 @@ interact.live(partial(drawings.draw_ring, real=ring(800), runs=shown, run="5 tur
 for name, (d, g) in {name: x.mean(0) for name, x in losses.items()}.items():
     print(f"{name}: loss of D {d:.2f}, of G {g:.2f}")
 assert (losses["5 turns of G"].mean(0) - torch.tensor([4.0, 2.0]).log()).abs().max() < 0.1
-records.record("ch04a", seed=0, rows=comparison.as_measurements(rows), classes_of_1000=counts.tolist(),
-               nearest={"made": far.mean(), "held out": real_far.mean()}, frechet=scores,
-               heaps_found={k: x.tolist() for k, x in found.items()}, linear_probe=reads);
+records.record("ch04a", seed=0, rows=comparison.as_measurements(rows), classes=counts.tolist(),
+               nearest={"generated": far.mean(), "held out": real_far.mean()}, frechet=scores,
+               modes_found={k: x.tolist() for k, x in found.items()}, linear_probe=reads);
 
 # %% [markdown]
 # The collapsed one: by its losses all is well. (Much momentum does show, in a $D$ that wins.)
@@ -735,7 +750,7 @@ check("ch04a.2", times_more_probable)
 # %% [markdown]
 # **3 · Change.** The pair of W07, rescued [Jolicoeur-Martineau 2019]: each image gets a logit of its own, $C(x)$, and the probability that
 # $x_r$ looks more real than $x_g$ is $\sigma\big(C(x_r)-C(x_g)\big)$. Write the loss of this discriminator: the mean over the pairs of
-# minus the logarithm.
+# minus the logarithm. It has to stay exact where two logits are 200 apart.
 
 # %%
 def pair_loss(real, fake):                   # (B,), (B,) logits -> scalar
@@ -746,9 +761,9 @@ check("ch04a.3", pair_loss)
 
 
 # %% [markdown]
-# **4 · Build.** The gradient penalty of the WGAN [Gulrajani et al. 2017]. Between each real and each made image take the point $\hat
+# **4 · Build.** The gradient penalty of the WGAN [Gulrajani et al. 2017]. Between each real and each generated image take the point $\hat
 # x=\epsilon\,x_r+(1-\epsilon)\,x_g$; the norm of $D$'s gradient there should be 1: $\mathbb E\big[(\|\nabla_{\hat x}D(\hat
-# x)\|_2-1)^2\big]$. It has to be differentiable by $D$'s weights. (Then add ten times of it to a loss in `play`.)
+# x)\|_2-1)^2\big]$. It has to be differentiable by $D$'s parameters. (Then add ten times of it to a loss in `play`.)
 
 # %%
 def gradient_penalty(D, real, fake, eps):    # eps is (B, 1, 1, 1) -> scalar
@@ -774,7 +789,7 @@ records.show("ch04a", "full")
 # $p/(p+g)$.
 # The value of the game is then $-\log4+2\,\mathrm{JSD}$; the loss in use is another, because the game's own is flat at the start.
 # The step alternates; simultaneous steps on $V$ spiral out even in the smallest case, and nothing promises an end.
-# If $G$ moves too much for one step of $D$, or with too much momentum, it may collapse to single heaps.
+# If $G$ moves too much for one step of $D$, or with too much momentum, it may collapse to single modes.
 # No loss says how good the images are: count the classes, look for copies, and measure the distance to images that nothing has seen.
 #
 # **References.** I. Goodfellow et al., *Generative adversarial nets*, NIPS 2014, arXiv:1406.2661 · A. Radford, L. Metz, S. Chintala,

@@ -110,14 +110,11 @@ def test_a_walk(values):
 def test_neighbours():
     generator = torch.Generator().manual_seed(0)
     images, held_out = (0.9 * torch.rand(60, 1, 8, 8, generator=generator) for _ in range(2))
-    neighbours = {
-        name: (x, *experiments.find_nearest(x, images))
-        for name, x in (("generated", images[:40] + 0.01), ("held out", held_out))
-    }
-    figure = drawn(figures.draw_neighbours, (7, 4.2), images=images, neighbours=neighbours)
-    strips = pictures(figure)
+    both = {"generated": images[:40] + 0.01, "held_out": held_out}
+    strips = pictures(drawn(figures.draw_neighbours, (7, 4.2), images=images, **both))
     assert len(strips) == 2
-    for strip, (x, _, indices) in zip(strips, neighbours.values(), strict=True):
+    for strip, x in zip(strips, both.values(), strict=True):
+        indices = experiments.find_nearest(x, images)[1]
         assert_close(strip[:8, :8].float(), x[0, 0])
         assert_close(strip[:8, -8:].float(), x[5, 0])
         assert_close(strip[-8:, :8].float(), images[indices[0], 0])
@@ -125,10 +122,10 @@ def test_neighbours():
 
 
 def test_a_training():
-    steps, losses = experiments.average_losses([(1.0 + i / 400, 2.0) for i in range(200)])
+    curve = [(1.0 + i / 400, 2.0) for i in range(200)]
     distances = {20: 30.0, 100: 9.0, 200: 5.0}
-    figure = drawn(figures.draw_training, (7, 2.4), steps=steps, losses=losses, distances=distances)
-    left, right = figure.axes
+    left, right = drawn(figures.draw_training, (7, 2.4), curve=curve, distances=distances).axes
+    _, losses = experiments.average_losses(curve)
     assert_close(torch.tensor(left.lines[0].get_ydata()), losses[:, 0])
     assert_close(torch.tensor(left.lines[1].get_ydata()), losses[:, 1])
     assert right.lines[0].get_xydata().tolist() == [[20, 30], [100, 9], [200, 5]]

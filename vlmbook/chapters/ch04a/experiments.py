@@ -62,14 +62,17 @@ def simulate_dirac_gan(
     return torch.tensor(orbit, dtype=torch.float64)
 
 
-def interpolate_latents(a: torch.Tensor, b: torch.Tensor, t: float, path: str = "arc") -> torch.Tensor:
-    """(Z,), (Z,), t in [0, 1] -> (Z,): a point on the way from a to b, straight or along an arc [Shoemake
-    1985].
+def interpolate_latents(
+    a: torch.Tensor, b: torch.Tensor, t: float | torch.Tensor, path: str = "arc"
+) -> torch.Tensor:
+    """(Z,), (Z,), t in [0, 1] -> (Z,), or (T,) of them -> (T, Z): points on the way from a to b, straight or
+    along an arc [Shoemake 1985].
 
     The straight way leads through latents that are shorter than a normal one is; along the arc the length
     changes evenly. Raises ValueError for another path.
     """
     require_choice(path, "path", PATHS)
+    t = torch.as_tensor(t, dtype=a.dtype)[..., None]
     straight = (1 - t) * a + t * b
     if path == "straight":
         return straight

@@ -7,7 +7,13 @@ import torch
 from matplotlib.figure import Figure
 
 from vlmbook import plot
-from vlmbook.chapters.ch04a.experiments import interpolate_latents, simulate_dirac_gan, solve_two_normals
+from vlmbook.chapters.ch04a.experiments import (
+    average_losses,
+    find_nearest,
+    interpolate_latents,
+    simulate_dirac_gan,
+    solve_two_normals,
+)
 
 GAME = (("z", "G"), ("G", "x_g"), ("x_g", "D"), ("x_r", "D"), ("D", "V"))
 GRADIENTS = (("V", "D"), ("V", "G"))
@@ -133,7 +139,7 @@ def draw_walk(
     """
     a, b = latents[start], latents[end]
     ways = torch.linspace(0, 1, steps).tolist()
-    here, *way = generator(torch.stack([interpolate_latents(a, b, t, path) for t in (position, *ways)]))
+    here, *way = generator(interpolate_latents(a, b, torch.tensor([position, *ways]), path))
     mixed = [way[0] + t * (way[-1] - way[0]) for t in ways]
     channels, height, width = here.shape
     chosen, strips = figure.subplots(1, 2, width_ratios=(1, 4.2))
@@ -145,16 +151,20 @@ def draw_walk(
     strips.plot([marked], [height + gap.shape[1] / 2 - 0.5], "^", color=plot.ORANGE, clip_on=False)
 
 
-def draw_neighbours(figure: Figure, images: torch.Tensor, neighbours: Mapping, shown: int = 6) -> None:
-    """Training images, {name: (pictures, distances, indices of the nearest training image)} -> above, the
-    first few pictures over their nearest training images; below, all distances.
+def draw_neighbours(
+    figure: Figure, generated: torch.Tensor, held_out: torch.Tensor, images: torch.Tensor, shown: int = 6
+) -> None:
+    """(N, C, H, W), (M, C, H, W), training images (K, C, H, W) -> above, the first few of both over their
+    nearest training images; below, the distances of all.
     """
     above, below = figure.subfigures(2, 1, height_ratios=(1, 1.1))
+    left, right = above.subplots(1, 2)
     axes = below.subplots()
-    panels = above.subplots(1, len(neighbours))
-    colours = (plot.ORANGE, plot.BLUE)
-    for panel, colour, (name, found) in zip(panels, colours, neighbours.items(), strict=True):
-        pictures, distances, indices = found
+    for panel, pictures, name, colour in (
+        (left, generated, "generated", plot.ORANGE),
+        (right, held_out, "held out, real", plot.BLUE),
+    ):
+        distances, indices = find_nearest(pictures, images)
         upper, lower = _join(pictures[:shown]), _join(images[indices[:shown]])
         gap = torch.ones(upper.shape[0], max(1, upper.shape[1] // 8), upper.shape[2])
         plot.image(panel, torch.cat([upper, gap, lower], 1), name)
@@ -172,9 +182,10 @@ def _join(images):
 
 
 def draw_training(
-    figure: Figure, steps: torch.Tensor, losses: torch.Tensor, distances: Mapping[int, float]
+    figure: Figure, curve: Sequence[tuple[float, float]], distances: Mapping[int, float]
 ) -> None:
-    """(S,), (S, 2) losses of D and G, {step: Fréchet distance} -> the two curves beside each other."""
+    """(D's loss, G's loss) of each step, {step: Fréchet distance} -> averaged losses beside the distances."""
+    steps, losses = average_losses(curve)
     left, right = figure.subplots(1, 2)
     left.plot(steps, losses[:, 0], label="discriminator", color=plot.BLUE, linewidth=1.2)
     left.plot(steps, losses[:, 1], label="generator", color=plot.ORANGE, linewidth=1.2)
