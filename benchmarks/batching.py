@@ -65,8 +65,8 @@ def main():
     arguments.add_argument("--repeats", type=int, default=7)
     repeats = arguments.parse_args().repeats
     print(
-        f"batches of {BATCH}, torch {torch.__version__}, {torch.get_num_threads()} threads, {repeats} interleaved "
-        "repeats, medians; starting the workers counts, once a run"
+        f"batches of {BATCH}, torch {torch.__version__}, {torch.get_num_threads()} threads, {repeats} "
+        "interleaved repeats, medians; starting the workers counts, once a run"
     )
     images, labels = digits("train")
     ratios = [report("digits", (images, labels), 10, repeats)]

@@ -17,7 +17,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from vlmbook.runtime import seed_everything
-from vlmbook.training.loop import fit, read_checkpoint
+from vlmbook.training import fit
+from vlmbook.training.checkpoint import read_checkpoint
 
 STEPS_PER_EPOCH, BATCH = 8, 16
 
@@ -50,7 +51,7 @@ def train(path, epochs):
 
 
 def start(path, epochs):
-    """-> a process that trains, which has begun its first step, and the line in which `fit` said where."""
+    """-> a process that trains, and the first line that `fit` prints: the step at which it starts."""
     process = subprocess.Popen(
         [sys.executable, "-u", __file__, "--train", path, "--epochs", str(epochs)],
         stdout=subprocess.PIPE,
@@ -59,8 +60,8 @@ def start(path, epochs):
     return process, process.stdout.readline()
 
 
-def said_step(line):
-    """str -> int: the step that `fit` says it goes on after."""
+def reported_step(line):
+    """str -> int: the step after which `fit` reports to go on."""
     return int(line.rsplit("after step", 1)[1]) if "goes on from" in line else 0
 
 
@@ -70,64 +71,66 @@ def main():
     arguments.add_argument("--epochs", type=int, default=100)
     arguments.add_argument("--seed", type=int, default=time.time_ns() % 2**32)
     arguments.add_argument("--train", help=argparse.SUPPRESS)
-    given = arguments.parse_args()
-    if given.train:
-        train(given.train, given.epochs)
+    options = arguments.parse_args()
+    if options.train:
+        train(options.train, options.epochs)
         return
     print(
-        f"{given.kills} kills, seed {given.seed}, torch {torch.__version__}, {torch.get_num_threads()} threads, "
-        f"{os.name}"
+        f"{options.kills} kills, seed {options.seed}, torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads, {os.name}"
     )
     with tempfile.TemporaryDirectory() as folder:
-        sys.exit(judge(Path(folder), given))
+        path = Path(folder) / "killed.safetensors"
+        counts, reached = kill_at_random(path, options)
+        faults = counts["corrupt"] + counts["silently restarted"] + counts["finished before the kill"]
+        same = end_as_never_killed(path, reached, options)
+    sys.exit(not (same and counts["killed while writing"] and not faults))
 
 
-def judge(folder, given):
-    """-> bool: did anything go wrong? Prints the counts."""
-    killed, partial = folder / "killed.safetensors", folder / "killed.safetensors.partial"
-    moments, counts, reached = random.Random(given.seed), Counter(), 0
-    for _ in range(given.kills):
-        process, line = start(killed, given.epochs)
-        restarted = said_step(line) != reached
+def kill_at_random(path, options):
+    """-> Counter of what happened, the step that the checkpoint has reached."""
+    moments, counts, reached = random.Random(options.seed), Counter(), 0
+    for _ in range(options.kills):
+        process, line = start(path, options.epochs)
+        restarted = reported_step(line) != reached
         time.sleep(moments.uniform(0, 0.5))
         counts["finished before the kill"] += process.poll() is not None
         process.kill()
         process.communicate()
         counts["killed"] += 1
         counts["silently restarted"] += restarted
-        counts["killed while writing"] += partial.exists()
-        partial.unlink(
-            missing_ok=True
-        )  # so that the next kill is counted by itself; `fit` would write over it
-        if killed.exists():
+        unfinished = [*path.parent.glob("*.partial")]
+        counts["killed while writing"] += len(unfinished) > 0
+        for each in unfinished:  # so that the next kill is counted by itself
+            each.unlink()
+        if path.exists():
             try:
-                reached = read_checkpoint(killed)[1]["step"]
+                reached = read_checkpoint(path)[1]["step"]
             except ValueError as reason:
                 counts["corrupt"] += 1
                 print(reason)
     counts["steps before the last kill"] = reached
-    for path in (killed, folder / "whole.safetensors"):
-        process, line = start(path, given.epochs)
-        counts["silently restarted"] += path == killed and said_step(line) != reached
-        process.communicate()
-    (ours, notes), (theirs, _) = read_checkpoint(killed), read_checkpoint(folder / "whole.safetensors")
-    differ = sorted(
-        name
-        for name in {**ours, **theirs}
-        if name not in ours or name not in theirs or not torch.equal(ours[name], theirs[name])
-    )
     print(", ".join(f"{name} {count}" for name, count in counts.items()))
+    return counts, reached
+
+
+def end_as_never_killed(path, reached, options):
+    """-> bool: does the killed run end with every tensor of one that was never killed, bit for bit?"""
+    whole = path.with_name("whole.safetensors")
+    continued = True
+    for each, step in ((path, reached), (whole, 0)):
+        process, line = start(each, options.epochs)
+        continued = continued and reported_step(line) == step
+        process.communicate()
+    ours, notes = read_checkpoint(path)
+    theirs, _ = read_checkpoint(whole)
+    names = {**ours, **theirs}
+    same = [n for n in names if n in ours and n in theirs and torch.equal(ours[n], theirs[n])]
     print(
-        f"after {notes['step']} steps {len(ours) - len(differ)} of {len(ours)} tensors are those of a run never "
-        f"killed, bit for bit{'; not ' if differ else ''}{', '.join(differ)}"
+        f"after {notes['step']} steps {len(same)} of {len(names)} tensors are those of a run never killed, "
+        f"bit for bit{'; not ' + ', '.join(set(names) - set(same)) if len(same) < len(names) else ''}"
     )
-    return bool(
-        differ
-        or counts["corrupt"]
-        or counts["silently restarted"]
-        or counts["finished before the kill"]
-        or not counts["killed while writing"]
-    )
+    return continued and len(same) == len(names)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch.testing import assert_close
 
-from vlmbook.data import digits, photo, photo_names, split
+from vlmbook.data import digits, photo, photo_names
 
 GREY = {"brick", "camera", "cell", "clock", "coins", "grass", "gravel", "horse", "moon", "page", "text"}
 
@@ -54,14 +54,15 @@ def test_resampled_digits_keep_their_brightness():
 
 @pytest.mark.parametrize("split", ["Train", "valid", "", None, 0, ["train"], b"train"])
 def test_digits_name_their_splits(split):
-    with pytest.raises(ValueError, match=r'the splits "train" and "test", got ') as refusal:
+    with pytest.raises(ValueError, match="split wants 'train' or 'test', got "):
         digits(split)
-    assert repr(split) in str(refusal.value)
 
 
 @pytest.mark.parametrize("size", [0, -8, 8.0, "8", True, None, (8, 8)])
 def test_digits_want_a_whole_size(size):
-    with pytest.raises(ValueError, match="a whole size of at least 1 pixel, got ") as refusal:
+    with pytest.raises(
+        (TypeError, ValueError), match="size wants a whole number from 1 to 512, got "
+    ) as refusal:
         digits("test", size=size)
     assert repr(size) in str(refusal.value)
 
@@ -118,29 +119,6 @@ def test_photo_names_are_in_order_and_the_readers_own():
 
 @pytest.mark.parametrize("name", ["Cat", "dog", "", None, 3])
 def test_an_unknown_photo_is_answered_with_all_names(name):
-    with pytest.raises(ValueError, match="there is no photo") as refusal:
+    with pytest.raises(ValueError, match="name wants ") as refusal:
         photo(name)
     assert repr(name) in str(refusal.value) and all(there in str(refusal.value) for there in photo_names())
-
-
-def test_split_holds_back_the_same_share_of_each_class():
-    images, labels = digits("train")
-    (kept, kept_labels), (held, held_labels) = split(images, labels, share=1 / 6)
-    assert (len(kept), len(held)) == (1197, 240) and held.shape[1:] == images.shape[1:]
-    assert held_labels.bincount().min() >= 23 and held_labels.bincount().max() <= 25
-    where = {image.numpy().tobytes(): label.item() for image, label in zip(images, labels, strict=True)}
-    both = [*zip(kept, kept_labels, strict=True), *zip(held, held_labels, strict=True)]
-    assert all(where[image.numpy().tobytes()] == label for image, label in both)
-    order = [image.numpy().tobytes() for image, _ in both]
-    assert sorted(order) == sorted(image.numpy().tobytes() for image in images)  # all of them, once
-    assert torch.equal(split(images, labels, share=1 / 6)[1][0], held)
-    assert not torch.equal(split(images, labels, share=1 / 6, seed=1)[1][0], held)
-
-
-@pytest.mark.parametrize("share", [0, 1, -0.5, 1.5])
-def test_split_refuses_what_it_cannot_hold_back(share):
-    images, labels = torch.rand(8, 1, 2, 2), torch.arange(8) % 2
-    with pytest.raises(ValueError, match="share between 0 and 1"):
-        split(images, labels, share=share)
-    with pytest.raises(ValueError, match="one label for each image, got 7 and 8"):
-        split(images, labels[:7], share=0.5)

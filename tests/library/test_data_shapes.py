@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from torchvision.ops import masks_to_boxes
 
 from vlmbook.data import Shapes, face_patches, shapes, textures
-from vlmbook.data.shapes import COLOURS, SHAPES, cover_of, tight_box
+from vlmbook.data.shapes import COLOURS, SHAPES, draw_shape, mask_to_box
 from vlmbook.data.textures import _cut_outs
 
 # The package exports functions under the names of these modules.
@@ -75,7 +75,7 @@ def test_a_mask_shows_the_colour_of_its_object(drawn):
 
 def test_edges_are_anti_aliased():
     for name in SHAPES:
-        cover = cover_of(name, 12.3, 0.2, 20.4, 19.7, 40)
+        cover = draw_shape(name, 12.3, 0.2, 20.4, 19.7, 40)
         edge = (cover > 0) & (cover < 1)
         assert 10 < edge.sum() < 150
         assert cover.max() == 1 and cover.min() == 0
@@ -93,7 +93,7 @@ def test_edges_are_anti_aliased():
 )
 @pytest.mark.parametrize("angle", [-0.35, 0.0, 0.2])
 def test_a_cover_has_the_area_of_its_shape_and_lies_in_the_middle(name, area, angle):
-    cover = cover_of(name, 20.0, angle, 33.25, 30.5, 64)
+    cover = draw_shape(name, 20.0, angle, 33.25, 30.5, 64)
     assert_close(cover.sum(), np.float32(area * 400), rtol=0.02, atol=0)
     rows, columns = np.indices(cover.shape) + 0.5
     centre = (cover * columns).sum() / cover.sum(), (cover * rows).sum() / cover.sum()
@@ -105,7 +105,7 @@ def test_an_edge_pixel_is_blended_by_its_cover_and_in_the_mask_from_one_half(mon
     picture.
     """
     monkeypatch.setattr(
-        drawn_module, "texture_crop", lambda rng, names, size, channels: torch.zeros(3, size, size)
+        drawn_module, "crop_photo", lambda rng, names, size, channels: torch.zeros(3, size, size)
     )
     alone = shapes(40, size=32, seed=6, objects=(1, 1))
     for image, [colour], [mask] in zip(alone.images, alone.colours, alone.masks, strict=True):
@@ -115,27 +115,28 @@ def test_an_edge_pixel_is_blended_by_its_cover_and_in_the_mask_from_one_half(mon
 
 def test_a_triangle_and_a_star_point_up():
     for name in ("triangle", "star"):
-        cover = cover_of(name, 20.0, 0.0, 32.0, 32.0, 64)
+        cover = draw_shape(name, 20.0, 0.0, 32.0, 32.0, 64)
         top = np.nonzero(cover.sum(1))[0][0]
         assert cover[top].sum() < 4 and 12 <= top <= 13
 
 
 def test_every_object_is_whole_in_the_image_and_half_to_be_seen(monkeypatch):
     kept = []
-    place = drawn_module._place
+    arrange = drawn_module._arrange
 
     def spy(*arguments):
-        kept.append(place(*arguments))
+        kept.append(arrange(*arguments))
         return kept[-1]
 
-    monkeypatch.setattr(drawn_module, "_place", spy)
+    monkeypatch.setattr(drawn_module, "_arrange", spy)
     crowded = shapes(40, size=40, seed=1, objects=(4, 8))
-    for covers, masks in zip(kept, crowded.masks, strict=True):
+    for covers, masks in zip(map(np.stack, kept), crowded.masks, strict=True):
         full = (covers >= 0.5).sum((1, 2))
         assert (masks.sum((1, 2)).numpy() >= 0.5 * full).all() and full.min() >= 4
         assert (covers[:, 0] < 1).all() and (covers[:, :, -1] < 1).all()
     hidden = sum(
-        (covers >= 0.5).sum() - masks.sum() for covers, masks in zip(kept, crowded.masks, strict=True)
+        (np.stack(covers) >= 0.5).sum() - masks.sum()
+        for covers, masks in zip(kept, crowded.masks, strict=True)
     )
     assert hidden > 0  # some do lie on others
 
@@ -169,7 +170,7 @@ def test_captions_are_true(drawn):
     assert relations == {"above", "below", "left of", "right of"}
 
 
-def test_drawn_images_depend_on_seed_and_place_alone(drawn):
+def test_drawn_images_depend_on_seed_and_number_alone(drawn):
     first = shapes(6, size=48, seed=3)
     assert first.images.equal(drawn.images[:6]) and first.captions == drawn.captions[:6]
     assert all(a.equal(b) for a, b in zip(first.masks, drawn.masks[:6], strict=True))
@@ -193,10 +194,13 @@ def test_what_was_returned_is_the_readers_own():
     for _ in range(2):
         given = shapes(4, size=32)
         assert given.images.equal(kept)
-        given.images.zero_(), [mask.zero_() for mask in given.masks]
+        given.images.zero_()
+        for mask in given.masks:
+            mask.zero_()
     kept = textures(4, size=32)[0].clone()
     given = textures(4, size=32)
-    given[0].zero_(), given[1].zero_()
+    for part in given:
+        part.zero_()
     assert textures(4, size=32)[0].equal(kept)
 
 
@@ -220,31 +224,30 @@ def test_every_size_works_beyond_the_photographs_own(make, size):
 @pytest.mark.parametrize(
     "arguments, named",
     [
-        ({"n": -1}, "whole n of at least 0, got -1"),
-        ({"n": 2.0}, "whole n of at least 0, got 2.0"),
-        ({"n": 1, "size": 15}, "whole size of at least 16, got 15"),
-        ({"n": 1, "seed": -3}, "seed of at least 0, got -3"),
-        ({"n": 1, "seed": None}, "seed of at least 0, got None"),
+        ({"n": -1}, "n wants a whole number from 0 to 1000000, got -1"),
+        ({"n": 2.0}, "n wants a whole number from 0 to 1000000, got 2.0"),
+        ({"n": 1, "size": 15}, "size wants a whole number from 16 to 4096, got 15"),
+        ({"n": 1, "seed": -3}, "seed wants a whole number of at least 0, got -3"),
+        ({"n": 1, "seed": None}, "seed wants a whole number of at least 0, got None"),
         ({"n": True}, "got True"),
     ],
 )
 def test_a_request_that_makes_no_sense_is_refused(make, arguments, named):
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises((TypeError, ValueError), match=named):
         make(**arguments)
 
 
 @pytest.mark.parametrize("objects", [(0, 2), (3, 2), (1, 11), (-1, 1)])
 def test_numbers_of_objects_are_checked(objects):
-    with pytest.raises(ValueError, match="1 <= least <= most <= 10") as refusal:
+    with pytest.raises(ValueError, match=r"objects\[[01]\] wants a whole number from . to 10, got "):
         shapes(1, objects=objects)
-    assert repr(objects) in str(refusal.value)
 
 
-def test_a_tight_box_of_nothing_is_nothing():
-    assert tight_box(torch.zeros(5, 7, dtype=torch.bool)).tolist() == [0, 0, 0, 0]
+def test_a_mask_to_box_of_nothing_is_nothing():
+    assert mask_to_box(torch.zeros(5, 7, dtype=torch.bool)).tolist() == [0, 0, 0, 0]
     mask = torch.zeros(5, 7, dtype=torch.bool)
     mask[2, 3] = True
-    assert tight_box(mask).tolist() == [3, 2, 4, 3]
+    assert mask_to_box(mask).tolist() == [3, 2, 4, 3]
 
 
 @pytest.fixture(scope="module")
@@ -308,7 +311,7 @@ def test_neither_brightness_nor_colour_tells_objects_from_ground(pasted):
     overlaps = [
         ((guess & masks).sum((1, 2, 3)) / (guess | masks).sum((1, 2, 3))) for guess in (bright, ~bright)
     ]
-    assert torch.maximum(*overlaps).mean() < 0.4  # even told which side is the object
+    assert torch.maximum(*overlaps).mean() < 0.4  # even knowing which side is the object
 
 
 def test_face_patches_are_half_faces():

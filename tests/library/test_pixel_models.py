@@ -97,7 +97,7 @@ def test_far_from_all_it_saw_the_gaussian_stays_finite():
 
 @pytest.mark.parametrize("baseline", BASELINES)
 def test_a_baseline_has_bits_of_real_digits_below_those_of_equal_levels(baseline):
-    (images, _), (held_back, _) = data.split(*data.digits("train"), share=1 / 6)
+    (images, _), (held_back, _) = data.hold_out(*data.digits("train"), share=1 / 6)
     turned = images.flatten(1)[:, torch.randperm(64, generator=torch.Generator().manual_seed(0))].view_as(
         images
     )

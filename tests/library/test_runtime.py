@@ -2,12 +2,14 @@
 
 import os
 import random
+from pathlib import Path
 
 import numpy as np
+import platformdirs
 import pytest
 import torch
 
-from vlmbook import runtime
+from vlmbook import data, runtime
 
 
 def test_device_is_one_that_works():
@@ -54,12 +56,12 @@ def test_the_ends_of_the_range_of_seeds(seed):
 @pytest.mark.parametrize(
     "seed, error, message",
     [
-        (-1, ValueError, r"wants 0 <= seed < 2\*\*32, got -1"),
-        (2**32, ValueError, r"wants 0 <= seed < 2\*\*32, got 4294967296"),
-        (1.0, TypeError, "wants an int, got float"),
-        ("1", TypeError, "wants an int, got str"),
-        (True, TypeError, "wants an int, got bool"),
-        (None, TypeError, "wants an int, got NoneType"),
+        (-1, ValueError, "seed wants a whole number from 0 to 4294967295, got -1"),
+        (2**32, ValueError, "seed wants a whole number from 0 to 4294967295, got 4294967296"),
+        (1.0, TypeError, "wants a whole number from 0 to 4294967295, got 1.0"),
+        ("1", TypeError, "wants a whole number from 0 to 4294967295, got '1'"),
+        (True, TypeError, "wants a whole number from 0 to 4294967295, got True"),
+        (None, TypeError, "wants a whole number from 0 to 4294967295, got None"),
     ],
 )
 def test_a_bad_seed_is_refused_and_seeds_nothing(seed, error, message):
@@ -76,15 +78,17 @@ def test_pick_goes_by_the_profile(monkeypatch):
     assert runtime.profile() == "quick" and runtime.pick(quick=300, full=20_000) == 300
     monkeypatch.setenv("VLMBOOK_PROFILE", "quick")
     assert runtime.pick(quick=300, full=20_000) == 300
+    monkeypatch.setenv("VLMBOOK_PROFILE", "")
+    assert runtime.profile() == "quick"
     monkeypatch.setenv("VLMBOOK_PROFILE", "full")
     assert runtime.profile() == "full" and runtime.pick(quick=300, full=20_000) == 20_000
 
 
-@pytest.mark.parametrize("name", ["Full", "fast", "", " quick", "quick,full"])
+@pytest.mark.parametrize("name", ["Full", "fast", " ", " quick", "quick,full"])
 def test_an_unknown_profile_is_answered_with_the_right_ones(monkeypatch, name):
     monkeypatch.setenv("VLMBOOK_PROFILE", name)
     for ask in (runtime.profile, lambda: runtime.pick(quick=1, full=2)):
-        with pytest.raises(ValueError, match="it takes quick or full") as refusal:
+        with pytest.raises(ValueError, match="VLMBOOK_PROFILE wants 'quick' or 'full', got ") as refusal:
             ask()
         assert repr(name) in str(refusal.value)
 
@@ -107,3 +111,41 @@ def test_peak_memory_is_in_bytes_and_never_falls():
 
 def test_the_book_lies_where_its_notebooks_are():
     assert (runtime.BOOK / "notebooks").is_dir()
+
+
+def test_the_data_folder_is_the_variables_or_the_users_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("VLMBOOK_DATA", str(tmp_path / "data"))
+    assert runtime.data_folder() == data.data_folder() == tmp_path / "data" and not any(tmp_path.iterdir())
+    monkeypatch.setenv("VLMBOOK_DATA", "~/pictures")
+    assert runtime.data_folder() == Path.home() / "pictures"
+    monkeypatch.setenv("VLMBOOK_DATA", "")
+    assert runtime.data_folder() == platformdirs.user_cache_path("vlmbook", appauthor=False) / "data"
+    monkeypatch.delenv("VLMBOOK_DATA")
+    assert runtime.data_folder() == platformdirs.user_cache_path("vlmbook", appauthor=False) / "data"
+
+
+def test_a_data_folder_of_nobody_is_named(monkeypatch):
+    monkeypatch.setenv("VLMBOOK_DATA", "~nosuchuser/data")
+    with pytest.raises(ValueError, match="VLMBOOK_DATA wants a path, got '~nosuchuser/data', whose user"):
+        runtime.data_folder()
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "says"),
+    [
+        ("", ValueError, "got ''"),
+        ("a\0b", ValueError, r"got 'a\\x00b'"),
+        (3, TypeError, "type int"),
+        (b"a", TypeError, "type bytes"),
+    ],
+)
+def test_what_is_no_path_is_named(value, error, says):
+    with pytest.raises(error, match=f"folder wants a path.*{says}"):
+        runtime.require_path(value, "folder")
+
+
+def test_sizes_are_written_in_gigabytes():
+    assert runtime.gigabytes(1_149_000_000) == "1.1 GB" and runtime.gigabytes(0) == "0.0 GB"
+    for wrong in (-1, float("nan"), "1", None, True):
+        with pytest.raises(TypeError, match="size wants a number of bytes"):
+            runtime.gigabytes(wrong)

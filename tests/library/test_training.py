@@ -30,7 +30,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from torch.testing import assert_close
 from torch.utils.data import IterableDataset, TensorDataset
 
-from vlmbook.training.loop import History, batches, fit, learning_rate, read_checkpoint, write_checkpoint
+from vlmbook.training.checkpoint import History, read_checkpoint, write_checkpoint
+from vlmbook.training.loop import batches, fit, learning_rate
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups as POSIX has them")
 
@@ -267,8 +268,12 @@ def test_the_model_comes_back_as_it_came():
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [
-        ({"data": "digits"}, TypeError, "got str"),
-        ({"data": torch.zeros(3, 6)}, TypeError, "tuple of tensors or a Dataset with a length, got Tensor"),
+        ({"data": "digits"}, TypeError, "got 'digits'"),
+        (
+            {"data": torch.zeros(3, 6)},
+            TypeError,
+            "tuple of tensors or a Dataset with a length, got a torch.float32 tensor",
+        ),
         (
             {"data": (torch.zeros(3, 6), [1, 2, 3])},
             TypeError,
@@ -280,32 +285,32 @@ def test_the_model_comes_back_as_it_came():
         (
             {"data": type("Stream", (IterableDataset,), {"__iter__": None})()},
             TypeError,
-            "with a length, got Stream",
+            "with a length, got an object of type Stream",
         ),
-        ({"model": 3}, TypeError, "torch.nn.Module, got int"),
-        ({"model": nn.ReLU()}, ValueError, "with parameters to train"),
-        ({"loss_fn": 3}, TypeError, "a function as loss_fn, got int"),
-        ({"evaluate": 3}, TypeError, "a function as evaluate, got int"),
-        ({"evaluate": lambda model: 3}, TypeError, "return a dict of numbers, got int"),
+        ({"model": 3}, TypeError, "model wants a torch.nn.Module, got 3"),
+        ({"model": nn.ReLU()}, ValueError, "model wants parameters to train"),
+        ({"loss_fn": 3}, TypeError, "loss_fn wants a function, got 3"),
+        ({"evaluate": 3}, TypeError, "evaluate wants a function, got 3"),
+        ({"evaluate": lambda model: 3}, TypeError, "return a dict of numbers, got 3"),
         (
             {"loss_fn": lambda model, x, y: model(x)},
             TypeError,
-            r"a scalar tensor with a gradient, got one of shape \(16",
+            r"a scalar tensor with a gradient, got a torch.float32 tensor of shape \(16",
         ),
-        ({"loss_fn": lambda model, x, y: 3.0}, TypeError, "got float"),
-        ({"epochs": 0}, ValueError, "epochs >= 1, got 0"),
-        ({"epochs": 1.5}, TypeError, "int as epochs, got 1.5"),
-        ({"batch_size": 0}, ValueError, "batch_size >= 1, got 0"),
-        ({"warmup": 15}, ValueError, "warmup below its 15 steps, got 15"),
-        ({"warmup": -1}, ValueError, "warmup >= 0"),
-        ({"lr": 0.0}, ValueError, "lr > 0, got 0.0"),
-        ({"lr": float("nan")}, ValueError, "lr > 0, got nan"),
-        ({"clip": -1}, ValueError, "clip > 0"),
-        ({"seed": -1}, ValueError, "seed >= 0"),
-        ({"precision": "fp16"}, ValueError, "precision=None or \"bf16\", got 'fp16'"),
-        ({"resume": True}, ValueError, "a file as checkpoint"),
-        ({"checkpoint_every": 3}, ValueError, "a file as checkpoint"),
-        ({"checkpoint_every": 0, "checkpoint": "x"}, ValueError, "checkpoint_every >= 1, got 0"),
+        ({"loss_fn": lambda model, x, y: 3.0}, TypeError, "got 3.0"),
+        ({"epochs": 0}, ValueError, "epochs wants a whole number from 1 to .*, got 0"),
+        ({"epochs": 1.5}, TypeError, "epochs wants a whole number .*, got 1.5"),
+        ({"batch_size": 0}, ValueError, "batch_size wants a whole number .*, got 0"),
+        ({"warmup": 15}, ValueError, "warmup wants a whole number from 0 to 14, got 15"),
+        ({"warmup": -1}, ValueError, "warmup wants .*, got -1"),
+        ({"lr": 0.0}, ValueError, "lr wants a finite number above 0, got 0"),
+        ({"lr": float("nan")}, ValueError, "lr wants a finite number above 0, got nan"),
+        ({"clip": -1}, ValueError, "clip wants a finite number above 0"),
+        ({"seed": -1}, ValueError, "seed wants a whole number from 0"),
+        ({"precision": "fp16"}, ValueError, "precision wants None or 'bf16', got 'fp16'"),
+        ({"resume": True}, ValueError, "checkpoint wants a file"),
+        ({"checkpoint_every": 3}, ValueError, "checkpoint wants a file"),
+        ({"checkpoint_every": 0, "checkpoint": "x"}, ValueError, "checkpoint_every wants .*, got 0"),
     ],
 )
 def test_an_argument_it_cannot_use_is_named(options, error, says):
@@ -722,10 +727,11 @@ import json, os, sys, time
 import torch
 from torch import nn
 from torch.nn import functional as F
-from vlmbook.training.loop import fit, weights
+from vlmbook.training import fit
+from vlmbook.training.checkpoint import state_tensors
 
 def digest(model):
-    return {name: tensor.tolist() for name, tensor in weights(model).items()}
+    return {name: tensor.tolist() for name, tensor in state_tensors(model).items()}
 
 torch.manual_seed(0)
 x = torch.randn(70, 6, generator=torch.Generator().manual_seed(1))
@@ -749,9 +755,10 @@ def test_killed_at_three_moments_it_ends_where_an_uninterrupted_run_ends(tmp_pat
             time.sleep(0.01)
             return F.cross_entropy(model(x), y)
 
-        model = nn.Sequential(nn.Linear(6, 300), nn.BatchNorm1d(300), nn.Dropout(0.5), nn.ReLU(), nn.Linear(300, 6))
-        history = fit(model, (x, y), loss_fn=slow_loss, epochs=12, batch_size=16, lr=0.01, checkpoint=sys.argv[1],
-                      checkpoint_every=1, resume=True, progress=False)
+        layers = nn.Linear(6, 300), nn.BatchNorm1d(300), nn.Dropout(0.5), nn.ReLU(), nn.Linear(300, 6)
+        model = nn.Sequential(*layers)
+        history = fit(model, (x, y), loss_fn=slow_loss, epochs=12, batch_size=16, lr=0.01, progress=False,
+                      checkpoint=sys.argv[1], checkpoint_every=1, resume=True)
         with open(sys.argv[2], "w") as file:
             json.dump([history.losses, digest(model)], file)
     """,
@@ -813,7 +820,8 @@ def test_an_interrupt_of_the_whole_group_leaves_the_loader_its_processes(tmp_pat
             print("step", flush=True)
             return F.cross_entropy(model(x), y)
 
-        fit(nn.Linear(6, 6), Slow(x, y), loss_fn=loss_fn, epochs=9, batch_size=16, lr=0.01, workers=1, progress=False)
+        fit(nn.Linear(6, 6), Slow(x, y), loss_fn=loss_fn, epochs=9, batch_size=16, lr=0.01, workers=1,
+            progress=False)
     """,
     )
     run = subprocess.Popen(
@@ -839,7 +847,7 @@ def test_two_processes_train_as_one_does(tmp_path):
         import atexit
         import random
         import numpy as np
-        import vlmbook.training.loop
+        import vlmbook.training.checkpoint
 
         out, rank, written = sys.argv[1], os.environ.get("RANK", "0"), []
 
@@ -848,20 +856,30 @@ def test_two_processes_train_as_one_does(tmp_path):
                 file.write(str(torch.distributed.is_initialized()))
         atexit.register(at_the_end)
 
-        def counted(*arguments, write=vlmbook.training.loop.write_checkpoint):
+        def counted(*arguments, write=vlmbook.training.checkpoint.write_checkpoint):
             written.append(arguments)
             write(*arguments)
-        vlmbook.training.loop.write_checkpoint = counted
+        vlmbook.training.checkpoint.write_checkpoint = counted
 
         def drawn():
             return [torch.rand(()).item(), random.random(), np.random.rand()]
 
         model = nn.Sequential(nn.Linear(6, 20), nn.LayerNorm(20), nn.ReLU(), nn.Linear(20, 6))
-        options = dict(loss_fn=lambda model, x, y: F.cross_entropy(model(x), y), batch_size=23, lr=0.02, clip=1.0,
-                       epochs=3, progress=False, evaluate=lambda model: {"right": (model(x).argmax(1) == y).sum()})
         seen = []
-        model.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])) if module.training else None)
-        torch.manual_seed(int(rank)), random.seed(int(rank)), np.random.seed(int(rank))
+
+        def count(module, inputs):
+            if module.training:
+                seen.append(len(inputs[0]))
+
+        def evaluate(model):
+            return {"right": (model(x).argmax(1) == y).sum()}
+
+        options = dict(loss_fn=lambda model, x, y: F.cross_entropy(model(x), y), batch_size=23, lr=0.02,
+                       clip=1.0, epochs=3, progress=False, evaluate=evaluate)
+        model.register_forward_pre_hook(count)
+        torch.manual_seed(int(rank))
+        random.seed(int(rank))
+        np.random.seed(int(rank))
         history = fit(model, (x, y), checkpoint=out + ".c", checkpoint_every=2, **options)
         draws = drawn()
         resumed = nn.Sequential(nn.Linear(6, 20), nn.LayerNorm(20), nn.ReLU(), nn.Linear(20, 6))

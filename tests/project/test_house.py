@@ -12,7 +12,7 @@ import pytest
 
 HOUSE = Path(__file__).parents[2] / "vlmbook"
 ROOMS = """
-    runtime files validation metrics plot data training
+    validation files runtime metrics plot data training
     checks convolution resnet unet gan pixel_models vae generation gpt flow attention distillation efficientnet
     detection
     features multitask dlib_format face_embedder pretrained face_recognition editing

@@ -2,20 +2,19 @@
 own.
 """
 
-from vlmbook.data.bundled import digits, face_patches, photo, photo_names, split
+from vlmbook.data.boxes import flip_horizontally, pad_targets, unpad_targets
+from vlmbook.data.bundled import digits, face_patches, photo, photo_names
 from vlmbook.data.downloads import cifar10, digits_or_fashion, fashion_mnist
-from vlmbook.data.folder import DataMissing, data_folder
-from vlmbook.data.folders import (
-    class_folders,
-    image_mask_folders,
-    read_image,
-    stacked,
-    stacked_boxes,
-    voc_boxes,
-)
+from vlmbook.data.folders import class_folders
+from vlmbook.data.images import read_image
+from vlmbook.data.masks import image_mask_folders
 from vlmbook.data.scenes import SCENE_NAMES, scenes
 from vlmbook.data.shapes import Shapes, shapes
+from vlmbook.data.splits import hold_out
+from vlmbook.data.stacking import stack_boxes, stack_images
 from vlmbook.data.textures import textures
+from vlmbook.data.voc import voc_boxes
+from vlmbook.runtime import DataMissing, data_folder
 
 __all__ = [
     "SCENE_NAMES",
@@ -28,15 +27,18 @@ __all__ = [
     "digits_or_fashion",
     "face_patches",
     "fashion_mnist",
+    "flip_horizontally",
+    "hold_out",
     "image_mask_folders",
+    "pad_targets",
     "photo",
     "photo_names",
     "read_image",
     "scenes",
     "shapes",
-    "split",
-    "stacked",
-    "stacked_boxes",
+    "stack_boxes",
+    "stack_images",
     "textures",
+    "unpad_targets",
     "voc_boxes",
 ]

@@ -9,6 +9,9 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch.nn import functional as F
 
+from vlmbook.data.splits import SPLITS
+from vlmbook.validation import require_choice, require_whole
+
 # Each is CC0 or in the public domain (scikit-image, docstring of the function) and lies in the wheel itself.
 PHOTOS = {
     "astronaut": skimage_data.astronaut,
@@ -32,39 +35,37 @@ PHOTOS = {
 }
 
 
-def photo_names():
+def photo_names() -> list[str]:
     """-> list of str: the names that `photo` takes, in alphabetical order."""
     return sorted(PHOTOS)
 
 
-def photo(name):
+def photo(name: str) -> torch.Tensor:
     """str -> (3, H, W) float32 in [0, 1]: a photograph of scikit-image's collection; a grey one fills all
     three channels.
 
     Raises ValueError for a name that is not in `photo_names()`.
     """
-    if name not in PHOTOS:
-        raise ValueError(f"there is no photo {name!r}; there are {', '.join(photo_names())}")
+    name = require_choice(name, "name", photo_names())
     image = torch.from_numpy(img_as_float32(PHOTOS[name]()).copy())
     if image.ndim == 2:
         return image.expand(3, -1, -1).clone()
     return image[..., :3].permute(2, 0, 1).contiguous()
 
 
-def digits(split, *, size=8):
+def digits(split: str, *, size: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
     """-> (N, 1, size, size) float32 in [0, 1], (N,) int64: scikit-learn's scanned digits [Alpaydin & Kaynak
     1998, UCI].
 
     `split` is "train" (1,437 images) or "test" (360): a fixed split with the same share of each class in
-    both. `size` other than 8 resamples bilinearly. Raises ValueError for another split or a size below 1.
+    both. `size` other than 8 resamples bilinearly. Raises TypeError or ValueError for another split or a size
+    outside 1 to 512.
     """
-    if split not in ("train", "test"):
-        raise ValueError(f'digits has the splits "train" and "test", got {split!r}')
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise ValueError(f"digits wants a whole size of at least 1 pixel, got {size!r}")
+    split = require_choice(split, "split", SPLITS)
+    size = require_whole(size, "size", most=512)
     bunch = load_digits()
     parts = train_test_split(bunch.images, bunch.target, test_size=360, random_state=0, stratify=bunch.target)
-    images, labels = parts[split == "test"], parts[2 + (split == "test")]
+    images, labels = parts[0::2] if split == "train" else parts[1::2]
     images = torch.from_numpy(images).float().unsqueeze(1) / 16  # the scanner counts 0 to 16 dark pixels
     if size != 8:
         images = F.interpolate(
@@ -73,7 +74,7 @@ def digits(split, *, size=8):
     return images.clamp(0, 1), torch.from_numpy(labels).long()
 
 
-def face_patches():
+def face_patches() -> tuple[torch.Tensor, torch.Tensor]:
     """-> (200, 1, 25, 25) float32 in [0, 1], (200,) int64: 100 faces (label 1), then 100 patches without one
     (0).
 
@@ -81,20 +82,3 @@ def face_patches():
     """
     images = torch.from_numpy(skimage_data.lfw_subset()).float().unsqueeze(1)
     return images, torch.arange(200).lt(100).long()
-
-
-def split(images, labels, *, share, seed=0):
-    """(N, …), (N,) -> ((images, labels), (images, labels)): the second with `share` of them, each class in
-    proportion.
-
-    So a validation part is held back from what is learned from; the same seed holds back the same images.
-    Raises ValueError for a share outside (0, 1), and where a class is too small to be in both.
-    """
-    if not 0 < share < 1:
-        raise ValueError(f"split wants a share between 0 and 1, got {share!r}")
-    if len(images) != len(labels):
-        raise ValueError(f"split wants one label for each image, got {len(labels)} and {len(images)}")
-    keep, hold = train_test_split(
-        torch.arange(len(labels)), test_size=share, random_state=seed, stratify=labels.cpu()
-    )
-    return (images[keep], labels[keep]), (images[hold], labels[hold])

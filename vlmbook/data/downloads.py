@@ -1,88 +1,79 @@
-"""Real data sets by name, looked for in `data_folder()`, fetched when they are asked for and not there.
+"""Real data sets by name: read from `data_folder()`, and fetched into it only where `download=True` says so.
 
 Names of files, MD5 sums and addresses are torchvision's. What is found is checked before it is used. What is
-fetched goes to a scratch folder beside its place, is checked there, and is moved to its place whole: however
-it is interrupted, the place holds all of it or nothing. Nothing that was found is ever overwritten.
+fetched goes to a temporary folder beside its final one, is checked there, and is moved whole: however it is
+interrupted, the final folder holds all of it or nothing. Nothing that was found is ever overwritten.
 """
 
 import gzip
 import hashlib
-import http.client
 import io
 import os
 import tarfile
 import tempfile
-import urllib.request
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pooch
 import torch
-from tqdm import tqdm
 
 from vlmbook.data.bundled import digits
-from vlmbook.data.folder import DataMissing, data_folder
-from vlmbook.runtime import profile
+from vlmbook.data.splits import SPLITS
+from vlmbook.runtime import DataMissing, data_folder, profile
+from vlmbook.validation import require_choice
 
 TIMEOUT = 20  # seconds without a byte
 
 
-def fashion_mnist(split):
+def fashion_mnist(split: str, *, download: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """-> (N, 1, 28, 28) float32 in [0, 1], (N,) int64: grey articles of clothing in ten classes [Xiao et al.
     2017].
 
     `split` is "train" (60,000) or "test" (10,000). Read from `FashionMNIST/raw/*.gz` in `data_folder()` into
-    memory. Raises ValueError for another split, DataMissing where the files are not there and cannot be
-    fetched, or are not what they should be.
+    memory; with download=True what is missing there is fetched first, 31 MB in all. Raises ValueError for
+    another split, DataMissing where the files are not there and are not to be fetched or cannot be, or are
+    not what they should be.
     """
-    _check_split("fashion_mnist", split)
+    split = require_choice(split, "split", SPLITS)
+    download = require_choice(download, "download", (False, True))
     from torchvision.datasets import FashionMNIST
 
-    raw = data_folder() / "FashionMNIST" / "raw"
+    folder = data_folder() / "FashionMNIST" / "raw"
     prefix = {"train": "train", "test": "t10k"}[split]
-    wanted = [(name, md5) for name, md5 in FashionMNIST.resources if name.startswith(prefix)]
-    with _explained("Fashion-MNIST", raw, [name for name, _ in wanted]):
-        for name, md5 in wanted:
-            if not (raw / name).exists():
-                with _scratch(raw) as scratch:
+    required = [(name, md5) for name, md5 in FashionMNIST.resources if name.startswith(prefix)]
+    names = " and ".join(name for name, _ in required)
+    with _explained("Fashion-MNIST", f"fashion_mnist({split!r}, download=True)", names, folder):
+        for name, md5 in required:
+            if download and not (folder / name).exists():
+                with _scratch(folder) as scratch:
                     _fetch([mirror + name for mirror in FashionMNIST.mirrors], scratch / name, md5)
-                    os.replace(scratch / name, raw / name)
-        images, labels = (_parse_idx(gzip.decompress(_checked(raw / name, md5))) for name, md5 in wanted)
+                    os.replace(scratch / name, folder / name)
+        images, labels = (
+            _parse_idx(gzip.decompress(_read_checked(folder / name, md5))) for name, md5 in required
+        )
     return images.unsqueeze(1).float().div_(255), labels.long()
 
 
-def digits_or_fashion(split):
-    """-> (N, 1, H, W) float32 in [0, 1], (N,) int64: `digits` in the quick profile, `fashion_mnist` in the
-    full one.
-
-    Where Fashion-MNIST is not to be had, it says so and gives the digits. Raises ValueError for another
-    split.
-    """
-    if profile() == "full":
-        try:
-            return fashion_mnist(split)
-        except DataMissing as missing:
-            print(missing, "(the digits stand in)")
-    return digits(split)
-
-
-def cifar10(split):
-    """-> (N, 3, 32, 32) float32 in [0, 1], (N,) int64: colour photographs of ten kinds of things [Krizhevsky
-    2009].
+def cifar10(split: str, *, download: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """-> (N, 3, 32, 32) float32 in [0, 1], (N,) int64: colour photographs in ten classes [Krizhevsky 2009].
 
     `split` is "train" (50,000) or "test" (10,000). Read from `cifar-10-batches-py/` in `data_folder()`, else
-    from `cifar-10-python.tar.gz` there, unpacked elsewhere and only while it is read. The errors are those of
-    `fashion_mnist`. The files are pickles: none is opened before the MD5 sums of all are found right.
+    from `cifar-10-python.tar.gz` there, unpacked elsewhere and only while it is read; with download=True it
+    is fetched first where neither is there, 170 MB. The errors are those of `fashion_mnist`. The files are
+    pickles: none is opened before the MD5 sums of all are found right.
     """
-    _check_split("cifar10", split)
+    split = require_choice(split, "split", SPLITS)
+    download = require_choice(download, "download", (False, True))
     from torchvision.datasets import CIFAR10
 
     root = data_folder()
-    folder, archive = root / CIFAR10.base_folder, root / CIFAR10.filename
-    wanted = f"the whole folder {CIFAR10.base_folder}" if folder.exists() else CIFAR10.filename
-    with _explained("CIFAR-10", root, [wanted]):
-        if not folder.exists() and archive.exists():
+    folder = root / CIFAR10.base_folder
+    archive = root / CIFAR10.filename
+    required = f"the whole folder {CIFAR10.base_folder}" if folder.exists() else CIFAR10.filename
+    with _explained("CIFAR-10", f"cifar10({split!r}, download=True)", required, root):
+        if not folder.exists() and (archive.exists() or not download):
             with tempfile.TemporaryDirectory(prefix="vlmbook-") as unpacked:
                 _unpack(archive, CIFAR10.tgz_md5, unpacked)
                 return _read_cifar(CIFAR10, unpacked, split)
@@ -94,56 +85,59 @@ def cifar10(split):
         return _read_cifar(CIFAR10, root, split)
 
 
-def _check_split(name, split):
-    if split not in ("train", "test"):
-        raise ValueError(f'{name} has the splits "train" and "test", got {split!r}')
+def digits_or_fashion(split: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """-> (N, 1, H, W) float32 in [0, 1], (N,) int64: `digits` in the quick profile, `fashion_mnist` in the
+    full one.
+
+    It fetches nothing: where Fashion-MNIST is not there, it prints one sentence on how to get it, and returns
+    the digits. Raises ValueError for another split.
+    """
+    split = require_choice(split, "split", SPLITS)
+    if profile() == "full":
+        try:
+            return fashion_mnist(split)
+        except DataMissing as missing:
+            print(f"{missing} (until then the digits take its place)")
+    return digits(split)
 
 
 @contextmanager
-def _explained(title, place, names):
-    """Turns whatever fails inside, on disk or on the way, into one sentence that says what to put where."""
+def _explained(title, call, names, folder):
+    """Turns whatever fails inside, on disk or on the way, into one sentence that says what to do."""
     try:
         yield
-    except OSError as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except (OSError, EOFError, tarfile.TarError) as error:
+        reason = " ".join(str(error).split())
+        if isinstance(error, FileNotFoundError):
+            reason = f"{Path(error.filename).name} not found"
         raise DataMissing(
-            f"{title} cannot be loaded ({reason}): put {' and '.join(names)} into {place}; "
-            f"VLMBOOK_DATA can name another folder than {data_folder()}"
+            f"{title} is not to be had ({reason or type(error).__name__}): call {call} to fetch it, or put "
+            f"{names} into {folder}; VLMBOOK_DATA can name another folder than {data_folder()}"
         ) from error
 
 
 @contextmanager
-def _scratch(place):
-    """-> Path of a folder inside the files' place, so on the same disk: one step moves a finished file from
-    it.
-    """
-    place.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=place, ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+def _scratch(folder):
+    """-> Path of a temporary folder inside, so on the same disk: one step moves a finished file from it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder, ignore_cleanup_errors=True) as scratch:
+        yield Path(scratch)
 
 
 def _fetch(addresses, path, md5):
     """Writes the file of the first address that has it. Raises OSError where none has."""
     failures = []
     for address in addresses:
+        downloader = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)
         try:
-            _download(address, path)
-            _checked(path, md5)
+            pooch.retrieve(address, f"md5:{md5}", fname=path.name, path=path.parent, downloader=downloader)
             return
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError) as error:  # ValueError: another MD5 sum
             failures.append(f"fetching {address} failed: {error}")
     raise OSError(", ".join(failures))
 
 
-def _download(address, path):
-    with urllib.request.urlopen(address, timeout=TIMEOUT) as answer, open(path, "wb") as file:
-        with tqdm(total=answer.length, unit="B", unit_scale=True, desc=path.name) as bar:
-            while chunk := answer.read(1 << 16):
-                file.write(chunk)
-                bar.update(len(chunk))
-
-
-def _checked(path, md5):
+def _read_checked(path, md5):
     """-> bytes of the file. Raises OSError where they are not those that have this MD5 sum."""
     content = path.read_bytes()
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
@@ -152,11 +146,11 @@ def _checked(path, md5):
     return content
 
 
-def _move(folder, place):
+def _move(folder, final):
     try:
-        os.replace(folder, place)
+        os.replace(folder, final)
     except OSError:
-        if not place.exists():  # else another process has been faster
+        if not final.exists():  # else another process has been faster
             raise
 
 
@@ -173,7 +167,8 @@ def _parse_idx(content):
 
 
 def _unpack(archive, md5, folder):
-    with tarfile.open(fileobj=io.BytesIO(_checked(archive, md5))) as tar:
+    """By hand: pooch's Untar would unpack beside the archive, and without a filter."""
+    with tarfile.open(fileobj=io.BytesIO(_read_checked(archive, md5))) as tar:
         safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11.4 brought it
         tar.extractall(folder, **safe)
 
@@ -181,7 +176,7 @@ def _unpack(archive, md5, folder):
 def _read_cifar(cifar, root, split):
     parts = [*cifar.train_list, *cifar.test_list, (cifar.meta["filename"], cifar.meta["md5"])]
     for name, md5 in parts:
-        _checked(Path(root) / cifar.base_folder / name, md5)
+        _read_checked(Path(root) / cifar.base_folder / name, md5)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # pickled by a NumPy of 2009,
         warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)  # of which today's complains

@@ -8,13 +8,16 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from vlmbook.data.backgrounds import crop_photo
 from vlmbook.data.bundled import photo
+from vlmbook.data.shapes import MOST_IMAGES, MOST_PIXELS
+from vlmbook.validation import require_whole
 
 GROUNDS = ("brick", "grass", "gravel")
 FILLINGS = ("cat", "tissue")  # what a horse is filled with: never a texture of the ground
 
 
-class CutOut(NamedTuple):
+class _CutOut(NamedTuple):
     """An object cut from a photograph: how far each pixel belongs to it, and what it shows there."""
 
     alpha: torch.Tensor  # (h, w) in [0, 1]
@@ -23,7 +26,7 @@ class CutOut(NamedTuple):
     turn: float  # it is rotated by up to this, radians
 
 
-def textures(n, *, size=64, seed=0):
+def textures(n: int, *, size: int = 64, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """-> (n, 3, size, size) float32 in [0, 1], (n, 1, size, size) float32 in {0, 1}: images and masks of
     their objects.
 
@@ -33,46 +36,27 @@ def textures(n, *, size=64, seed=0):
     an object covers at least half of it; the image blends object and ground by what is covered. Horse and
     coins are scikit-image's.
 
-    The i-th image depends on `seed`, `size` and i alone. Raises ValueError for n < 0, size < 16 or seed < 0.
+    The i-th image depends on `seed`, `size` and i alone. Raises TypeError or ValueError for n < 0, size < 16
+    or seed < 0.
     """
-    check_request("textures", n, size, seed)
-    images, masks = torch.zeros(n, 3, size, size), torch.zeros(n, 1, size, size)
+    n = require_whole(n, "n", least=0, most=MOST_IMAGES)
+    size = require_whole(size, "size", least=16, most=MOST_PIXELS)
+    seed = require_whole(seed, "seed", least=0)
+    images = torch.zeros(n, 3, size, size)
+    masks = torch.zeros(n, 1, size, size)
     for i in range(n):
         rng = np.random.default_rng([seed, i])
-        images[i] = dressed(texture_crop(rng, GROUNDS, size), torch.ones(size, size), rng)
+        images[i] = _tint(crop_photo(rng, GROUNDS, size), torch.ones(size, size), rng)
         for cut_out in _choose(rng):
             alpha, pixels = _placed(cut_out, size, rng)
             if pixels is None:
-                pixels = texture_crop(rng, FILLINGS, size)
-            images[i] = torch.lerp(images[i], dressed(pixels, alpha, rng), alpha)
+                pixels = crop_photo(rng, FILLINGS, size)
+            images[i] = torch.lerp(images[i], _tint(pixels, alpha, rng), alpha)
             masks[i, 0].masked_fill_(alpha >= 0.5, 1)
     return images, masks
 
 
-def check_request(name, n, size, seed):
-    """Raises ValueError for a number of images, a size or a seed that `name` cannot serve."""
-    for value, what, least in ((n, "n", 0), (size, "size", 16), (seed, "seed", 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} wants a whole {what} of at least {least}, got {value!r}")
-
-
-def texture_crop(rng, names, size, *, channels=1):
-    """-> (size, size), or (3, size, size) where channels=3: a square somewhere in one of the photos, at some
-    scale.
-    """
-    picture = _texture(names[rng.integers(len(names))])
-    height, width = picture.shape[1:]
-    side = int(min(height, width, size * rng.uniform(1, 2.5)))
-    top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
-    crop = picture[None, :, top : top + side, left : left + side]
-    crop = F.interpolate(
-        crop, size=(size, size), mode="bilinear", align_corners=False, antialias=side > size
-    )[0]
-    crop = crop.flip(-1) if rng.integers(2) else crop
-    return crop.mean(0) if channels == 1 else crop.clamp(0, 1)
-
-
-def dressed(pixels, alpha, rng):
+def _tint(pixels, alpha, rng):
     """(H, W), (H, W) -> (3, H, W): the pixels with a drawn mean, contrast and tint within alpha."""
     weight = alpha / alpha.sum().clamp(min=1)
     mean = (weight * pixels).sum()
@@ -83,18 +67,13 @@ def dressed(pixels, alpha, rng):
 
 
 @functools.cache
-def _texture(name):
-    return photo(name)
-
-
-@functools.cache
 def _cut_outs():
-    """-> CutOut of the horse, list of CutOut of the 24 coins."""
+    """-> _CutOut of the horse, list of _CutOut of the 24 coins."""
     silhouette = 1 - photo("horse")[None, :1]  # black on white
     silhouette = F.interpolate(silhouette, scale_factor=0.4, mode="bilinear", antialias=True)[0, 0].clamp(
         0, 1
     )
-    return CutOut(silhouette, None, (0.6, 0.95), 0.3), _coins()
+    return _CutOut(silhouette, None, (0.6, 0.95), 0.3), _coins()
 
 
 def _coins():
@@ -117,12 +96,12 @@ def _coins():
                 slice(region.bbox[1] - 2, region.bbox[3] + 2),
             )
             alpha = torch.from_numpy(regions[window] == region.label).float()
-            found.append(CutOut(alpha, torch.from_numpy(grey[window].copy()), (0.28, 0.48), math.pi))
+            found.append(_CutOut(alpha, torch.from_numpy(grey[window].copy()), (0.28, 0.48), math.pi))
     return found
 
 
 def _choose(rng):
-    """-> list of CutOut: a horse, coins, or both."""
+    """-> list of _CutOut: a horse, coins, or both."""
     horse, coins = _cut_outs()
     some = [coins[i] for i in rng.choice(len(coins), size=rng.integers(1, 4), replace=False)]
     return ([horse], some, [horse, *some])[rng.integers(3)]
