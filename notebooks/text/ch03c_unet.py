@@ -577,8 +577,8 @@ def membrane_slices():                       # -> (30, 1, 512, 512), (30, 512, 5
     folder = data.data_folder() / "membrane" / "train"
     if runtime.profile() == "full":
         try:
-            slices, cells = data.stack_images(data.image_mask_folders(folder / "image", folder / "label",
-                                                                 channels=1))
+            pairs = data.image_mask_folders(folder / "image", folder / "label", channels=1)
+            slices, cells = data.stack_images(pairs)
             return standardise(slices), 1 - cells[:, 0].long()              # white is cell
         except data.DataMissing as missing:
             print(missing, "(this section is left out)")

@@ -45,7 +45,7 @@ if (published := records.RESULTS / "ch04b.quick.png").exists():
 # 2017]: 28×28 pixels, 256 levels.
 
 # %%
-every, (valid, valid_labels) = data.split(*data.digits_or_fashion("train"), share=1 / 6)
+every, (valid, valid_labels) = data.hold_out(*data.digits_or_fashion("train"), share=1 / 6)
 images, labels = (part[:8_000] for part in every)
 valid, valid_labels = valid[:400], valid_labels[:400]
 test_images, test_labels = (part[:1000] for part in data.digits_or_fashion("test"))

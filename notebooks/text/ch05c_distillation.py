@@ -42,7 +42,7 @@ if (published := records.RESULTS / "ch05c.quick.png").exists():
 # ten images of each class. (With `VLMBOOK_PROFILE=full` it is Fashion-MNIST, 28×28, and a hundred of each class.)
 
 # %%
-parts = data.split(*data.digits_or_fashion("train"), share=1 / 6, seed=0)
+parts = data.hold_out(*data.digits_or_fashion("train"), share=1 / 6, seed=0)
 (images, labels), (valid_images, valid_labels) = parts
 test_images, test_labels = data.digits_or_fashion("test")
 digits, on_cpu = images.shape[-1] == 8, runtime.device().type == "cpu"
