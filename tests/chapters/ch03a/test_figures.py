@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from tests.support.drawings import drawn, every_end, pictures
 from vlmbook.chapters.ch03a import figures
+from vlmbook.chapters.ch03a.experiments import KERNELS, grey_photo
 from vlmbook.data import photo_names
 
 WINDOW = {
@@ -29,11 +30,11 @@ def test_each_photo_in_each_drawing(photo):
     drawn(figures.draw_pooling, (7, 2.6), photo=photo)
     drawn(figures.draw_checkerboard, (7, 2.7), photo=photo)
     drawn(figures.draw_examples, (7, 3.1), photo=photo)
-    assert figures.grey(photo).shape == (1, 1, 192, 192) and figures.grey(photo).std() > 0.02
+    assert grey_photo(photo).shape == (1, 1, 192, 192) and grey_photo(photo).std() > 0.02
 
 
 @pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize("kernel", [*figures.KERNELS.values(), *([[n] * 3] * 3 for n in ODD)], ids=str)
+@pytest.mark.parametrize("kernel", [*KERNELS.values(), *([[n] * 3] * 3 for n in ODD)], ids=str)
 def test_kernel_editor(kernel, flip):
     figure = drawn(figures.draw_kernel, (7, 2.8), kernel=kernel, flip=flip)
     before, weight, after = pictures(figure)
@@ -47,10 +48,10 @@ def test_kernel_editor(kernel, flip):
 
 
 def test_kernels_are_presets_of_one_shape_that_keep_brightness_or_find_edges():
-    kernels = torch.tensor(list(figures.KERNELS.values()))
+    kernels = torch.tensor(list(KERNELS.values()))
     assert kernels.shape[1:] == (3, 3)
     assert_close(kernels.sum((1, 2)).round(decimals=6).abs() % 1, torch.zeros(len(kernels)))
-    assert tuple(figures.KERNELS["identity"]) == ((0, 0, 0), (0, 1, 0), (0, 0, 0))
+    assert tuple(KERNELS["identity"]) == ((0, 0, 0), (0, 1, 0), (0, 0, 0))
 
 
 @pytest.mark.parametrize("values", every_end(WINDOW), ids=str)
@@ -60,17 +61,18 @@ def test_window_calculator(values):
     """
     figure = drawn(figures.draw_window, (7, 3.5), **values)
     given = {"n": 7, "kernel": 3, "stride": 2, "padding": 1, "dilation": 1, "window": 5} | values
-    n, padding, said = given["n"], given["padding"], figure.axes[1].get_title(loc="left")
+    n, padding = given["n"], given["padding"]
+    title = figure.axes[1].get_title(loc="left")
     x = F.pad(torch.zeros(1, 1, n, n), (padding,) * 4).requires_grad_()
     ones = torch.ones(1, 1, given["kernel"], given["kernel"])
     try:
         y = F.conv2d(x, ones, stride=given["stride"], dilation=given["dilation"])
     except RuntimeError:
-        assert "no output" in said and len(pictures(figure)) == 1
+        assert "no output" in title and len(pictures(figure)) == 1
         return
     window = given["window"] % y.numel()
-    assert said.startswith(f"output {y.shape[2]}×{y.shape[2]}, window {window + 1} of {y.numel()}\n")
-    assert said.endswith(f"= {y.shape[2]}")
+    assert title.startswith(f"output {y.shape[2]}×{y.shape[2]}, window {window + 1} of {y.numel()}\n")
+    assert title.endswith(f"= {y.shape[2]}")
     (touched,) = torch.autograd.grad(y.flatten()[window], x, retain_graph=True)
     (reached,) = torch.autograd.grad(y.sum(), x)
     cells, out = pictures(figure)
@@ -79,8 +81,8 @@ def test_window_calculator(values):
     assert torch.equal(cells == figures.MISSED, reached[0, 0] == 0)
     image = F.pad(torch.ones(n, n), (padding,) * 4) > 0
     assert torch.equal(cells == figures.PADDING, ~image & (reached[0, 0] > 0) & (touched[0, 0] == 0))
-    said_so = any("no window comes here" in text.get_text() for text in figure.axes[0].texts)
-    assert said_so == bool((reached == 0).any())
+    has_note = any("no window comes here" in text.get_text() for text in figure.axes[0].texts)
+    assert has_note == bool((reached == 0).any())
 
 
 def test_a_window_beyond_the_last_starts_again():
@@ -121,7 +123,7 @@ def test_checkerboard(kernel, stride):
 
 def test_drawings_leave_the_kept_photographs_as_they_are():
     names = [("cat", 192), ("camera", 176), ("rocket", 48)]
-    kept = [figures.grey(*name).clone() for name in names]
+    kept = [grey_photo(*name).clone() for name in names]
     for draw in (figures.draw_kernel, figures.draw_pooling, figures.draw_checkerboard, figures.draw_examples):
         drawn(draw, (7, 3))
-    assert_close([figures.grey(*name) for name in names], kept, rtol=0, atol=0)
+    assert_close([grey_photo(*name) for name in names], kept, rtol=0, atol=0)

@@ -4,49 +4,69 @@ import torch
 from torch.nn import functional as F
 
 from vlmbook.notebook.exercises import Exercise, Wrong, as_shape, as_tensor, require_returned, require_values
+from vlmbook.notebook.messages import message
+from vlmbook.validation import describe
 
 
 def judge_alexnet_shape(answer):
     got = as_shape(answer, "a window that does not fit any more is left out (⌊ ⌋ rounds down)")
     after = F.conv2d(torch.zeros(1, 3, 224, 224), torch.zeros(64, 3, 11, 11), stride=4, padding=2)
     want = tuple(F.max_pool2d(after, 3, stride=2).shape)
-    if got[0] != 1 or got[1] != 64:
+    size = got[2:]
+    if got[:2] != (1, 64):
         raise Wrong(
-            f"B, C = {got[:2]}: the batch stays 1, and a layer has as many channels as it has filters. "
-            "Pooling treats each channel alone."
+            "B, C = {got}: the batch stays 1, and a layer has as many channels as it has filters. "
+            "Pooling treats each channel alone.",
+            got=got[:2],
         )
-    if got[2:] == (55, 55):
+    if size == (55, 55):
         raise Wrong("55 is right after the convolution. The pooling still follows.")
-    if got[2:] == (26, 26):
+    if size == (26, 26):
         raise Wrong("26 comes out without the padding: it adds 2 pixels on both sides, so 224 becomes 228.")
-    if got[2:] in ((28, 28), (18, 18)):
+    if size in ((28, 28), (18, 18)):
         raise Wrong(
-            f"{got[2]}: put kernel 3 and stride 2 of the pooling into the size formula; its windows overlap."
+            "{size}: put kernel 3 and stride 2 of the pooling into the size formula; its windows overlap.",
+            size=size,
         )
     if got != want:
         raise Wrong(
-            f"H, W = {got[2:]}: use the size formula once for the convolution and once for the pooling."
+            "H, W = {size}: use the size formula once for the convolution and once for the pooling.",
+            size=size,
         )
 
 
 def judge_halving_padding(answer):
     for kernel in range(1, 10):
         for n in range(10, 18, 2):
-            padding = answer(n, kernel)
-            require_returned(padding)
-            if isinstance(padding, bool) or not isinstance(padding, int):
-                raise Wrong(
-                    f"halving_padding({n}, {kernel}) is {padding!r}; a padding is a whole number (use //)."
-                )
-            if padding < 0:
-                raise Wrong(f"halving_padding({n}, {kernel}) is {padding}; a padding is not negative.")
-            size = (n + 2 * padding - kernel) // 2 + 1
-            if size != n // 2:
-                even = "" if kernel % 2 else " Look at the even kernels."
-                raise Wrong(
-                    f"With n={n}, kernel={kernel} your padding {padding} gives {size} pixels, not {n // 2}."
-                    + even
-                )
+            _judge_padding(answer(n, kernel), n, kernel)
+
+
+def _judge_padding(padding, n, kernel):
+    require_returned(padding)
+    if type(padding) is not int:
+        raise Wrong(
+            "halving_padding({n}, {kernel}) is {padding}; a padding is a whole number (use //).",
+            n=n,
+            kernel=kernel,
+            padding=describe(padding),
+        )
+    if padding < 0:
+        raise Wrong(
+            "halving_padding({n}, {kernel}) is {padding}; a padding is not negative.",
+            n=n,
+            kernel=kernel,
+            padding=padding,
+        )
+    size = (n + 2 * padding - kernel) // 2 + 1
+    if size == n // 2:
+        return
+    template = "With n={n}, kernel={kernel} your padding {padding} gives {size} pixels, not {half}."
+    if kernel % 2 == 0:
+        template = (
+            "With n={n}, kernel={kernel} your padding {padding} gives {size} pixels, not {half}. "
+            "Look at the even kernels."
+        )
+    raise Wrong(template, n=n, kernel=kernel, padding=padding, size=size, half=n // 2)
 
 
 def halving_padding(n, kernel):
@@ -58,10 +78,12 @@ def judge_pool_as_convolution(answer):
     for channels, window in ((1, 2), (3, 2), (2, 3)):
         x = torch.rand(2, channels, 6 * window, 4 * window + 1, generator=generator)
         want = F.avg_pool2d(x, window)
-        got = as_tensor(answer(x.clone(), window), want, f"x {tuple(x.shape)}, window {window}")
+        case = message("x {shape}, window {window}", shape=tuple(x.shape), window=window)
+        got = as_tensor(answer(x.clone(), window), want, case)
         if torch.allclose(got, want * window, rtol=1e-4):
             raise Wrong(
-                f"Every value is {window} times too large: divide by the number of elements in the window."
+                "Every value is {window} times too large: divide by the number of elements in the window.",
+                window=window,
             )
         if torch.allclose(got, want * window**2, rtol=1e-4):
             raise Wrong("This is the sum of each window; the mean divides by its number of elements.")
@@ -70,7 +92,7 @@ def judge_pool_as_convolution(answer):
             raise Wrong(
                 "Your channels are mixed. Pooling treats each alone: which argument of conv2d separates them?"
             )
-        require_values(got, want, f"channels {channels}, window {window}")
+        require_values(got, want, case)
 
 
 def pool_as_convolution(x, window):
@@ -85,7 +107,12 @@ def judge_transpose_from_convolution(answer):
         x = torch.randn(2, ins, 4, 5, generator=generator)
         weight = torch.randn(ins, outs, kernel, kernel, generator=generator)
         want = F.conv_transpose2d(x, weight, stride=stride)
-        case = f"x {tuple(x.shape)}, weight {tuple(weight.shape)}, stride {stride}"
+        case = message(
+            "x {x}, weight {weight}, stride {stride}",
+            x=tuple(x.shape),
+            weight=tuple(weight.shape),
+            stride=stride,
+        )
         got = answer(x.clone(), weight.clone(), stride)
         longer = (2, outs, want.shape[2] + stride - 1, want.shape[3] + stride - 1)
         if stride > 1 and isinstance(got, torch.Tensor) and got.shape == longer:
@@ -117,8 +144,8 @@ EXERCISES = {
             "The convolution leaves 55×55. Now kernel 3, stride 2, no padding.",
         ),
         solution=(1, 64, 27, 27),
-        why="⌊(224 + 4 − 11)/4⌋ + 1 = 55 after the convolution, ⌊(55 − 3)/2⌋ + 1 = 27 after the pooling; 64 filters "
-        "make 64 channels. These are the first layers of AlexNet as torchvision builds it.",
+        why="⌊(224 + 4 − 11)/4⌋ + 1 = 55 after the convolution, ⌊(55 − 3)/2⌋ + 1 = 27 after the pooling; "
+        "64 filters make 64 channels. These are the first layers of AlexNet as torchvision builds it.",
     ),
     "2": Exercise(
         judge_halving_padding,
@@ -128,15 +155,16 @@ EXERCISES = {
             "So p = (k − 1)/2 for odd k and (k − 2)/2 for even k: one expression with // gives both.",
         ),
         solution=halving_padding,
-        why="⌊(n + 2p − k)/2⌋ + 1 = n/2 holds exactly when 2p − k is −2 or −1. `kernel // 2` is right for odd kernels "
-        "only: for a 4×4 kernel it gives one pixel too many.",
+        why="⌊(n + 2p − k)/2⌋ + 1 = n/2 holds exactly when 2p − k is −2 or −1. `kernel // 2` is right for "
+        "odd kernels only: for a 4×4 kernel it gives one pixel too many.",
     ),
     "3": Exercise(
         judge_pool_as_convolution,
         hints=(
             "A mean is a weighted sum with equal weights. What are they for a window of k×k pixels?",
-            "The windows of this pooling do not overlap: which stride is that? And no channel may see another.",
-            "weight = torch.full((channels, 1, window, window), 1 / window**2), then conv2d(…, stride=…, groups=…).",
+            "The windows of this pooling do not overlap: which stride is that? No channel may see another.",
+            "weight = torch.full((channels, 1, window, window), 1 / window**2), then conv2d with stride and "
+            "groups.",
         ),
         solution=pool_as_convolution,
         why="Average pooling is a depthwise convolution (groups = channels) with kernel 1/k² and stride k.",
@@ -144,9 +172,10 @@ EXERCISES = {
     "4": Exercise(
         judge_transpose_from_convolution,
         hints=(
-            "Where do the stamps of a stride-2 transposed convolution stand? Put the pixels there, zeros between.",
-            "Every output pixel now gathers from the stamps around it: a convolution with padding kernel − 1.",
-            "Gathering reads the kernel backwards: flip it in both directions. And conv2d wants (O, C, K, K).",
+            "Where are the stamps of a transposed convolution of stride 2? Put the pixels there, and zeros "
+            "between them.",
+            "Each output pixel now gathers from the stamps around it: a convolution with padding kernel − 1.",
+            "Gathering reads the kernel backwards: flip it in both directions. conv2d wants (O, C, K, K).",
         ),
         solution=transpose_from_convolution,
         why="Zeros between the pixels, padding k − 1, the kernel turned by 180°, its channel axes swapped: a "

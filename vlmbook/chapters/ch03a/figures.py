@@ -1,59 +1,48 @@
 """Chapter 3a: a kernel on a photograph, the window that slides, pooling under a shift, and where a
 checkerboard comes from."""
 
-from functools import cache
-
 import numpy as np
 import torch
 from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
 
 from vlmbook import plot
+from vlmbook.chapters.ch03a.experiments import KERNELS, grey_photo
 from vlmbook.convolution import avg_pool2d, conv2d, conv_transpose2d, max_pool2d, output_size
-from vlmbook.data import photo
 
-KERNELS = {
-    "vertical edges": ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1)),
-    "identity": ((0, 0, 0), (0, 1, 0), (0, 0, 0)),
-    "blur": ((0.11, 0.11, 0.11), (0.11, 0.12, 0.11), (0.11, 0.11, 0.11)),
-    "sharpen": ((0, -1, 0), (-1, 5, -1), (0, -1, 0)),
-    "horizontal edges": ((-1, -2, -1), (0, 0, 0), (1, 2, 1)),
-    "outline": ((0, 1, 0), (1, -4, 1), (0, 1, 0)),
-    "emboss": ((-2, -1, 0), (-1, 1, 1), (0, 1, 2)),
-}
+INPUT, TOUCHED, PADDING, MISSED = range(4)  # kinds of cells in `draw_window`
+CELL_COLOURS = ["#cfe3f1", plot.ORANGE, "#dddddd", "#ffffff"]  # of these kinds
 
 
-@cache
-def grey(name, size=192):
-    """str -> (1, 1, size, size): the middle square of a photograph in grey, averaged down (read only: it is
-    kept).
-    """
-    x = photo(name).mean(0)
-    side = min(x.shape)
-    top, left = (x.shape[0] - side) // 2, (x.shape[1] - side) // 2
-    square = x[None, None, top : top + side, left : left + side]
-    return torch.nn.functional.interpolate(square, size=(size, size), mode="area")
-
-
-def draw_examples(figure, photo="cat", names=("blur", "sharpen", "vertical edges", "outline")):
-    """Kernels, and below each what it sees in the photograph: in grey where its weights add up to 1, else
+def draw_examples(
+    figure: Figure,
+    photo: str = "cat",
+    names: tuple[str, ...] = ("blur", "sharpen", "vertical edges", "outline"),
+) -> None:
+    """Kernels, and below each its output on the photograph: in grey where its weights add up to 1, else
     signed.
     """
-    for (above, below), name in zip(
-        figure.subplots(2, len(names), height_ratios=(1, 2)).T, names, strict=True
-    ):
+    columns = figure.subplots(2, len(names), height_ratios=(1, 2)).T
+    for (above, below), name in zip(columns, names, strict=True):
         kernel = torch.tensor(KERNELS[name], dtype=torch.float32)
+        y = conv2d(grey_photo(photo), kernel[None, None])[0]
         plot.numbers(above, kernel, name)
-        seen = conv2d(grey(photo), kernel[None, None])[0]
         if kernel.sum() > 0.5:
-            plot.image(below, seen)
+            plot.image(below, y)
         else:
-            plot.signed(below, seen, limit=seen.abs().quantile(0.99).item())
+            plot.signed(below, y, limit=y.abs().quantile(0.99).item())
 
 
-def draw_kernel(figure, photo="coins", kernel=KERNELS["vertical edges"], flip=False):
+def draw_kernel(
+    figure: Figure,
+    photo: str = "coins",
+    kernel: tuple[tuple[float, ...], ...] = KERNELS["vertical edges"],
+    flip: bool = False,
+) -> None:
     """A 3×3 kernel on a photograph; `flip` turns the kernel by 180°, which makes correlation the convolution
     of mathematics."""
-    x, weight = grey(photo), torch.tensor(kernel, dtype=torch.float32)
+    x = grey_photo(photo)
+    weight = torch.tensor(kernel, dtype=torch.float32)
     weight = weight.flip(0, 1) if flip else weight
     y = conv2d(x, weight[None, None], padding=1)[0]
     before, middle, after = figure.subplots(1, 3, width_ratios=(1, 0.5, 1))
@@ -65,68 +54,81 @@ def draw_kernel(figure, photo="coins", kernel=KERNELS["vertical edges"], flip=Fa
         plot.signed(after, y, "output (blue < 0 < red)")
 
 
-def draw_window(figure, n=7, kernel=3, stride=2, padding=1, dilation=1, window=5):
+def draw_window(
+    figure: Figure,
+    n: int = 7,
+    kernel: int = 3,
+    stride: int = 2,
+    padding: int = 1,
+    dilation: int = 1,
+    window: int = 5,
+) -> None:
     """Which input pixels make output pixel number `window`, on an n×n input: the output-size formula as a
     picture.
     """
-    padded, reach = n + 2 * padding, dilation * (kernel - 1) + 1
+    padded = n + 2 * padding
+    span = dilation * (kernel - 1) + 1
     left, right = figure.subplots(1, 2)
     cells = np.pad(np.full((n, n), INPUT), padding, constant_values=PADDING)
     taps = dilation * np.arange(kernel)
     left.set_title(
         f"input {n}×{n}, with padding {padding} (grey): {padded}×{padded}\n"
-        f"the window spans {dilation}·({kernel} − 1) + 1 = {reach} pixels"
+        f"the window spans {dilation}·({kernel} − 1) + 1 = {span} pixels"
     )
-    if reach > padded:
-        _cells(left, cells, padded)
-        right.set_title(f"no output: a window of {reach} does not fit into {padded}")
+    if span > padded:
+        _draw_cells(left, cells, padded)
+        right.set_title(f"no output: a window of {span} does not fit into {padded}")
         right.axis("off")
         return
     size = output_size(n, kernel, stride=stride, padding=padding, dilation=dilation)
     row, column = divmod(window % size**2, size)
     missed = np.setdiff1d(np.arange(padded), np.add.outer(stride * np.arange(size), taps))
-    cells[missed, :] = cells[:, missed] = MISSED
+    cells[missed, :] = MISSED
+    cells[:, missed] = MISSED
     cells[np.ix_(row * stride + taps, column * stride + taps)] = TOUCHED
     out = np.full((size, size), INPUT)
     out[row, column] = TOUCHED
-    _cells(left, cells, padded)
+    _draw_cells(left, cells, padded)
     if len(missed):
         left.text(0, padded - 0.3, "white: no window comes here", va="top")
-    _cells(right, out, padded)
+    _draw_cells(right, out, padded)
     right.set_title(
         f"output {size}×{size}, window {window % size**2 + 1} of {size**2}\n"
-        f"⌊({padded} − {reach}) / {stride}⌋ + 1 = {size}"
+        f"⌊({padded} − {span}) / {stride}⌋ + 1 = {size}"
     )
 
 
-def draw_pooling(figure, photo="camera", kind="max", window=4, shift=1):
+def draw_pooling(
+    figure: Figure, photo: str = "camera", kind: str = "max", window: int = 4, shift: int = 1
+) -> None:
     """Pool a photograph and the same photograph shifted to the right by `shift` pixels: how much does the
     result change?"""
     pool = {"max": max_pool2d, "average": avg_pool2d}[kind]
-    wide = grey(photo, 176)
-    x, moved = (
-        wide[..., 16:, 16:],
-        wide[..., 16:, 16 - shift : 176 - shift],
-    )  # real pixels come in from the left
-    before, after = pool(x, window), pool(moved, window)
-    change, raw = (after - before).abs().mean(), (moved - x).abs().mean()
+    wide = grey_photo(photo, 176)
+    x = wide[..., 16:, 16:]
+    moved = wide[..., 16:, 16 - shift : 176 - shift]  # real pixels come in from the left
+    before = pool(x, window)
+    after = pool(moved, window)
+    change = (after - before).abs().mean()
+    change_without = (moved - x).abs().mean()
     panels = figure.subplots(1, 4)
     plot.image(panels[0], x[0], f"{photo}, {x.shape[-1]} wide")
     plot.image(panels[1], before[0], f"{kind} {window}×{window}, {before.shape[-1]} wide")
     plot.image(panels[2], after[0], f"{kind} after a shift of {shift}")
     plot.signed(panels[3], (after - before)[0], "difference", limit=0.5)
-    panels[3].set_xlabel(f"mean |difference| {change:.3f}\nwithout pooling {raw:.3f}")
+    panels[3].set_xlabel(f"mean |difference| {change:.3f}\nwithout pooling {change_without:.3f}")
 
 
-def draw_checkerboard(figure, photo="rocket", kernel=3, stride=2):
+def draw_checkerboard(figure: Figure, photo: str = "rocket", kernel: int = 3, stride: int = 2) -> None:
     """How many stamps of a transposed convolution cover each output pixel, and what uneven cover does to a
     photograph."""
-    small = grey(photo, 48)
+    small = grey_photo(photo, 48)
     weight = torch.ones(1, 1, kernel, kernel) * (stride / kernel) ** 2  # keeps the mean brightness
     cover = conv_transpose2d(torch.ones(1, 1, 10, 10), torch.ones(1, 1, kernel, kernel), stride=stride)
     y = conv_transpose2d(small, weight, stride=stride)
-    rim, end = kernel - 1, cover.shape[-1] - kernel + 1  # nearer to the border stamps are missing
-    inner = cover[..., rim:end, rim:end]
+    first = kernel - 1  # nearer to the border stamps are missing
+    end = cover.shape[-1] - first
+    inner = cover[..., first:end, first:end]
     panels = figure.subplots(1, 3)
     plot.image(panels[0], small[0], f"input, {small.shape[-1]}×{small.shape[-1]}")
     panels[1].imshow(cover[0, 0].numpy(), cmap="viridis", vmin=0)
@@ -135,15 +137,12 @@ def draw_checkerboard(figure, photo="rocket", kernel=3, stride=2):
     plot.image(panels[2], y[0], f"kernel {kernel}, stride {stride}: {y.shape[-1]}×{y.shape[-1]}")
 
 
-INPUT, TOUCHED, PADDING, MISSED = range(4)
-
-
-def _cells(axes, cells, room):
+def _draw_cells(axes, cells, room):
     """A grid of cells by kind, drawn as if `room` cells were on each side, so that two grids share one
     scale.
     """
     high = cells.shape[0]
-    axes.imshow(cells, cmap=ListedColormap(["#cfe3f1", plot.ORANGE, "#dddddd", "#ffffff"]), vmin=0, vmax=3)
+    axes.imshow(cells, cmap=ListedColormap(CELL_COLOURS), vmin=0, vmax=3)
     axes.hlines(np.arange(high + 1) - 0.5, -0.5, high - 0.5, color=plot.GREY, linewidth=0.7)
     axes.vlines(np.arange(high + 1) - 0.5, -0.5, high - 0.5, color=plot.GREY, linewidth=0.7)
     axes.set(xlim=(-0.6, room - 0.4), ylim=(room - 0.4, -0.6), aspect="equal")
