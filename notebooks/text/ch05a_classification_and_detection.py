@@ -15,7 +15,6 @@ from functools import partial
 
 import matplotlib.pyplot as plt
 import torch
-import torchvision
 from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
@@ -43,21 +42,21 @@ if (published := records.RESULTS / "ch05a.quick.png").exists():
 # With `VLMBOOK_PROFILE=full` the scenes are BCCD, photographs of blood under the microscope, with boxes around red cells, white cells and platelets.
 
 # %%
-def scenes_of(split, n):                     # -> images, targets, names
+def load_scenes(split, n):                   # -> images, targets, names
     if runtime.profile() == "full":
         try:
             cells = data.voc_boxes(data.data_folder() / "BCCD", split, channels=3)
-            return *data.stacked_boxes(cells, (240, 320)), cells.classes
+            return *data.stack_boxes(cells, (240, 320)), cells.classes
         except data.DataMissing as missing:
             print(missing, "(the scenes stand in)")
     return *data.scenes("test" if split == "test" else "train", n), data.SCENE_NAMES
 
 
-parts = data.split(*data.digits("train"), share=1 / 6, seed=0)
+parts = data.hold_out(*data.digits("train"), share=1 / 6, seed=0)
 (digits, values), (valid_digits, valid_values) = parts
 test_digits, test_values = data.digits("test")
-images, targets, names = scenes_of("trainval", 2000)
-test_images, test_targets, _ = scenes_of("test", 200)
+images, targets, names = load_scenes("trainval", 2000)
+test_images, test_targets, _ = load_scenes("test", 200)
 side = tuple(images.shape[2:])
 truths = [{"boxes": t["boxes"], "labels": t["labels"] + 1} for t in test_targets]       # from 1
 drawings.draw_scenes(plt.figure(figsize=(7, 2.6)), images[:12], targets[:12], names)
@@ -102,14 +101,14 @@ def classifier(activation=nn.ReLU, depth=1, width=64):
 once = lambda net, x, y: F.cross_entropy(net(x), y)
 twice = lambda net, x, y: F.cross_entropy(net(x).softmax(1), y)
 
-def trained(loss_fn, seed, x=digits, y=values, epochs=15):
+def train_classifier(loss_fn, seed, x=digits, y=values, epochs=15):
     runtime.seed_everything(seed)
     net = classifier()
     fit(net, (x, y), loss_fn=loss_fn, epochs=epochs, batch_size=64, lr=1e-2, progress=False)
     return net.cpu().requires_grad_(False)
 
 floor = F.cross_entropy(torch.eye(10), torch.arange(10)).item()       # one-hot, taken for logits
-runs = {f: [trained(f, seed) for seed in range(3)] for f in (once, twice)}
+runs = {f: [train_classifier(f, seed) for seed in range(3)] for f in (once, twice)}
 own = {f: torch.stack([f(net, digits, values) for net in of]) for f, of in runs.items()}
 right = {f: torch.stack([(net(digits).argmax(1) == values).float().mean() for net in of])
          for f, of in runs.items()}
@@ -137,16 +136,16 @@ assert pull[1] < 1e-3 < 1 < pull[0]
 # is 1 wherever it lets anything pass [Glorot et al. 2011]. Ten layers multiply ten of them, and $0.25^{10}\approx 10^{-6}$. What reaches the first layer?
 
 # %%
-def slopes(activation):                      # -> norm of the weights' gradient, layer by layer
+def gradient_norms(activation):              # -> norm of the weights' gradient, layer by layer
     runtime.seed_everything(0)
     deep = classifier(activation, depth=10)
     once(deep, digits[:200], values[:200]).backward()
     return [layer.weight.grad.norm().item() for layer in deep if isinstance(layer, nn.Linear)]
 
 
-found = {"ReLU": slopes(nn.ReLU), "sigmoid": slopes(nn.Sigmoid)}
-drawings.draw_gradients(plt.figure(figsize=(5, 2.4)), found)
-shares = {name: each[0] / each[-1] for name, each in found.items()}
+norms = {"ReLU": gradient_norms(nn.ReLU), "sigmoid": gradient_norms(nn.Sigmoid)}
+drawings.draw_gradients(plt.figure(figsize=(5, 2.4)), norms)
+shares = {name: each[0] / each[-1] for name, each in norms.items()}
 print(*(f"{name}: first layer {share:.0e} of the last" for name, share in shares.items()), sep="\n")
 assert torch.func.vmap(torch.func.grad(torch.sigmoid))(torch.linspace(-8, 8, 999)).max() <= 0.25
 assert shares["sigmoid"] < 1e-6 < 1e-4 < shares["ReLU"]
@@ -167,19 +166,22 @@ assert shares["sigmoid"] < 1e-6 < 1e-4 < shares["ReLU"]
 # Dividing all logits by one number, the temperature (温度) $T$, changes no answer and every confidence [Guo et al. 2017]. Choose it on the validation part. Will it be above 1, or below?
 
 # %%
+from sklearn.metrics import confusion_matrix
+
 def ece(p, y, bins=10):                      # (N, K) probabilities, (N,) -> float
-    confidence, said = p.max(1)
-    bin_of, right = (confidence * bins).long().clamp(max=bins - 1), (said == y).float()
+    confidence, predicted = p.max(1)
+    bin_of = (confidence * bins).long().clamp(max=bins - 1)
+    right = (predicted == y).float()
     gaps = [(right - confidence)[bin_of == b].sum().abs() for b in range(bins)]
     return (sum(gaps) / len(y)).item()
 
 
-reader = trained(once, 0, digits[:100], values[:100], epochs=300)
+overfitted = train_classifier(once, 0, digits[:100], values[:100], epochs=300)
 temperatures = torch.linspace(0.5, 5, 46).tolist()
-T = min(temperatures, key=lambda T: F.cross_entropy(reader(valid_digits) / T, valid_values))
-z = reader(test_digits)
-p, hot, place_of = z.softmax(1), (z / T).softmax(1), z.argsort(1, descending=True)
-top = {k: (place_of[:, :k] == test_values[:, None]).any(1).float().mean().item() for k in (1, 2, 3)}
+T = min(temperatures, key=lambda T: F.cross_entropy(overfitted(valid_digits) / T, valid_values))
+z = overfitted(test_digits)
+p, hot, ranked = z.softmax(1), (z / T).softmax(1), z.argsort(1, descending=True)
+top = {k: (ranked[:, :k] == test_values[:, None]).any(1).float().mean().item() for k in (1, 2, 3)}
 cost = {name: F.cross_entropy(z / by, test_values).item() for name, by in (("T = 1", 1), ("T", T))}
 print(*(f"top-{k} {share:.3f} " for k, share in top.items()), f"T = {T:.1f}")
 print(f"ECE {ece(p, test_values):.3f} -> {ece(hot, test_values):.3f};",
@@ -188,8 +190,9 @@ assert 0.8 < top[1] < top[2] <= top[3] and T > 1.05 and cost["T"] < cost["T = 1"
 assert ece(hot, test_values) < ece(p, test_values) + 0.03
 
 # %%
-confused = drawings.draw_confusion(plt.figure(figsize=(7, 3.2)), p, test_values)
-assert_close(confused.diagonal().sum() / confused.sum(), torch.tensor(top[1]))
+drawings.draw_confusion(plt.figure(figsize=(7, 3.2)), p, test_values)
+confused = torch.from_numpy(confusion_matrix(test_values, p.argmax(1)))
+assert_close((confused.diagonal().sum() / confused.sum()).item(), top[1])
 worst = (confused - confused.diag().diag()).argmax().item()
 print(f"most often: {worst // 10} is taken for {worst % 10}")
 
@@ -207,11 +210,12 @@ print(f"most often: {worst // 10} is taken for {worst % 10}")
 # A box 40 wide is found with the right size, but 10 pixels beside its place. Guess the IoU before you run the cell.
 
 # %%
+import torchvision
 from vlmbook.detection import (
-    FasterRCNN, GridDetector, SmallBackbone, as_torchvision, assign, average_precision, box_iou,
-    average_precision_loops, decided, decode_boxes, detection_loss, encode_boxes, generate_anchors,
-    mean_average_precision, mirrored, nms, padded, roi_align, roi_align_loops, roi_pool,
-    roi_pool_loops)
+    FasterRCNN, GridDetector, SmallBackbone, as_torchvision, average_precision, box_iou,
+    average_precision_loops, decode_boxes, detection_loss, encode_boxes, generate_anchors,
+    match_anchors, mean_average_precision, nms, roi_align, roi_align_loops, roi_pool,
+    roi_pool_loops, select_detections)
 
 def iou_by_hand(a, b):                       # (4,), (4,) -> number
     width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
@@ -250,6 +254,7 @@ def nms_by_hand(boxes, scores, threshold):
 
 chain = torch.tensor([[0.0, 0, 40, 40], [10, 0, 50, 40], [20, 0, 60, 40]])
 scores = torch.tensor([0.9, 0.8, 0.7])
+runtime.seed_everything(0)
 low = torch.rand(300, 2) * 60
 many, chances = torch.cat([low, low + 20 + 10 * torch.rand(300, 2)], dim=1), torch.rand(300)
 for boxes, chance in ((chain, scores), (many, chances), (many[:0], chances[:0])):
@@ -295,8 +300,8 @@ assert len(anchors) == 37 * 50 * 9 and len(set(nine)) == 9
 sizes, ratios = runtime.pick(quick=((22,), (1.0,)), full=((24, 52, 88), (0.5, 1.0, 2.0)))
 crowd = images[i := max(range(50), key=lambda i: len(targets[i]["labels"]))], targets[i]["boxes"]
 anchors = generate_anchors([n // 8 for n in side], (8, 8), sizes, ratios)
-drawings.draw_assignment(plt.figure(figsize=(7, 2.7)), *crowd, anchors)
-owner = assign(box_iou(crowd[1], anchors), 0.7, 0.3, rescue=True)
+drawings.draw_matches(plt.figure(figsize=(7, 2.7)), *crowd, anchors)
+owner = match_anchors(box_iou(crowd[1], anchors), 0.7, 0.3, allow_low_quality_matches=True)
 assert set(owner.tolist()) >= set(range(len(crowd[1])))
 
 # %% [markdown]
@@ -305,7 +310,7 @@ assert set(owner.tolist()) >= set(range(len(crowd[1])))
 # Which sizes and shapes should one take? Move them. When is a thing fitted by no anchor? In the right panel, a bar below 0.5 is orange.
 
 # %%
-interact.live(partial(drawings.draw_anchors, image=crowd[0], truth=crowd[1]),
+interact.live(partial(drawings.draw_anchors, image=crowd[0], boxes=crowd[1]),
               smallest=(8, 96, 2), sizes=(1, 4), wide=True, stride=[4, 8, 16], figsize=(7, 2.6))
 
 # %% [markdown]
@@ -341,15 +346,16 @@ print("offsets", t[0].tolist(), "both at this size and at twice the size")
 # Move a region by a quarter of a cell over a ramp. Which of both notices?
 
 # %%
+runtime.seed_everything(0)
 x = torch.randn(2, 3, 9, 12, requires_grad=True)
 boxes = [torch.tensor([[1.3, 0.4, 8.9, 7.2], [2, 2, 4, 5]]), torch.tensor([[0.0, 3, 11.5, 8]])]
-for ours, loops, theirs in ((roi_pool, roi_pool_loops, torchvision.ops.roi_pool),
+for fast, loops, theirs in ((roi_pool, roi_pool_loops, torchvision.ops.roi_pool),
                             (roi_align, roi_align_loops, torchvision.ops.roi_align)):
-    values_of = [f(x, boxes, (3, 4)) for f in (ours, loops, theirs)]
+    values_of = [f(x, boxes, (3, 4)) for f in (fast, loops, theirs)]
     assert_close(values_of[0], values_of[1])
     assert_close(values_of[0], values_of[2])
-    slopes = [torch.autograd.grad(y.square().sum(), x, retain_graph=True) for y in values_of[::2]]
-    assert_close(*slopes)
+    losses = [y.square().sum() for y in values_of[::2]]
+    assert_close(*(torch.autograd.grad(loss, x, retain_graph=True) for loss in losses))
 ramp = torch.arange(12.0).expand(1, 1, 12, 12)
 at = lambda f, left: f(ramp, [torch.tensor([[left, 2, left + 6, 8]])], 1).item()
 for f in (roi_pool, roi_align):
@@ -393,13 +399,17 @@ assert max(abs(AP - each) for each in ways) < 1e-9
 
 # %%
 num_classes, widths = len(names) + 1, runtime.pick(quick=(16, 32, 96), full=(32, 64, 128))
-settings = runtime.pick(quick=dict(width=128, before=60, after=20, samples=(32, 16)),
-                        full=dict(width=512, before=1000, after=300, samples=(128, 128)))
+settings = runtime.pick(quick=dict(width=128, pre_nms_top_n=60, post_nms_top_n=20),
+                        full=dict(width=512, pre_nms_top_n=1000, post_nms_top_n=300))
+settings |= runtime.pick(
+    quick=dict(rpn_batch_size_per_image=32, box_batch_size_per_image=16),
+    full=dict(rpn_batch_size_per_image=128, box_batch_size_per_image=128))
 
 def two_stages():
     return FasterRCNN(SmallBackbone(widths), num_classes, sizes=sizes, ratios=ratios, **settings)
 
 
+runtime.seed_everything(0)
 ours = two_stages().eval().requires_grad_(False)
 ours.roi_heads.box_predictor.cls_score.weight *= 30        # an untrained head that is sure
 theirs = as_torchvision(ours, side)
@@ -427,22 +437,24 @@ from collections import Counter
 
 printed = ["AB", "BC", "CD", "DE", "DF", "EG", "FH"]   # C the map, D the RPN, E, F branches
 joints = [node for node, n in Counter(edge[1] for edge in printed).items() if n > 1]
-came = {}
-for part in (ours.rpn.head, ours.roi_heads.box_head):
-    note = lambda part, x: came.update({type(part).__name__: tuple(x[0].shape[1:])})
-    part.register_forward_pre_hook(note)
+inputs = {}
+note = lambda part, x: inputs.update({type(part).__name__: tuple(x[0].shape[1:])})
+parts_of = ours.rpn.head, ours.roi_heads.box_head
+hooks = [part.register_forward_pre_hook(note) for part in parts_of]
 x = ours.backbone(test_images[:1]).requires_grad_()
 boxes = ours.rpn(x, side).boxes
 _, logits, offsets = ours.roi_heads(x, boxes, 1 / 8)
+for hook in hooks:
+    hook.remove()
 pull = torch.autograd.grad(logits.square().sum(), x)[0]
-print("joints in the book's diagram:", joints, "; what comes in:", came)
+print("joints in the book's diagram:", joints, "; what comes in:", inputs)
 assert not joints and pull.abs().max() > 0 and not boxes[0].requires_grad              # W15
-assert came["RPNHead"] == x.shape[1:] and came["TwoMLPHead"] == (widths[2], 7, 7)       # W32
+assert inputs["RPNHead"] == x.shape[1:] and inputs["TwoMLPHead"] == (widths[2], 7, 7)       # W32
 assert ours.rpn.head.cls_logits.out_channels == len(sizes) * len(ratios)               # no class
 assert offsets.shape[1] == 4 * num_classes                                             # I16
 nothing = ours.rpn(ours.backbone(torch.rand(1, 3, *side)), side)
 print(len(nothing.boxes[0]), "proposals in noise")
-assert settings["after"] // 2 < len(nothing.boxes[0]) <= settings["after"]             # I15
+assert settings["post_nms_top_n"] // 2 < len(nothing.boxes[0]) <= settings["post_nms_top_n"]  # I15
 
 # %% [markdown]
 # The classes depend on the map directly, for the boxes of the proposals carry no gradient; the RPN's head never sees three channels; and in noise there are as many proposals as ever. The RPN ranks, and the best go on, whatever they are worth; it is the head that says
@@ -467,12 +479,12 @@ def regions_to_learn(targets):               # -> n × (k, 4), n × (k,) classes
         low = torch.rand(6, 2) * (torch.tensor(side[::-1]) - wh)
         near = each["boxes"] + 1.5 * torch.randn_like(each["boxes"])
         both = torch.cat([near, torch.cat([low, low + wh], dim=1)])
-        owner = assign(box_iou(each["boxes"], both), 0.5, 0.3, rescue=False)
+        iou = box_iou(each["boxes"], both)
+        owner = match_anchors(iou, 0.5, 0.3, allow_low_quality_matches=False)
         boxes.append(both[owner >= -1])
         kind = torch.where(owner >= 0, each["labels"][owner.clamp(min=0)] + 1, 0)
         kinds.append(kind[owner >= -1])
     return boxes, kinds
-
 
 runtime.seed_everything(0)
 boxes, kinds = regions_to_learn(targets)
@@ -499,15 +511,13 @@ print(len(pieces), "pieces,", f"{(kinds == 0).float().mean():.0%} of them backgr
 
 # %%
 def torchvision_loss(net, x, boxes, labels):
-    return sum(net(list(x), [{"boxes": b[l > 0], "labels": l[l > 0]}
-                             for b, l in zip(boxes, labels)]).values())
+    return sum(net(list(x), data.unpad_targets(boxes, labels)).values())
 
 one_stage = lambda: GridDetector(SmallBackbone(widths), num_classes, size=sizes[len(sizes) // 2])
 makers = {"one stage": (one_stage, detection_loss, 7),
           "two stages": (two_stages, detection_loss, 2)}
 if runtime.profile() == "full":
-    theirs = lambda: as_torchvision(two_stages(), side)
-    makers["torchvision's"] = theirs, torchvision_loss, 2
+    makers["torchvision's"] = lambda: as_torchvision(two_stages(), side), torchvision_loss, 2
 nets, histories, quick = {}, {}, runtime.profile() == "quick"
 for name, (make, loss, epochs) in makers.items():
     runtime.seed_everything(0)
@@ -516,8 +526,8 @@ for name, (make, loss, epochs) in makers.items():
         net.backbone.load_state_dict(nets["one stage"].backbone.state_dict())
         net.backbone.requires_grad_(False)
     turned = lambda net, x, boxes, labels: loss(
-        net, *(mirrored(x, boxes) if torch.rand(()) < 0.5 else (x, boxes)), labels)
-    histories[name] = fit(net, (images, *padded(targets)), lr=5e-3, warmup=20, clip=5.0,
+        net, *(data.flip_horizontally(x, boxes) if torch.rand(()) < 0.5 else (x, boxes)), labels)
+    histories[name] = fit(net, (images, *data.pad_targets(targets)), lr=5e-3, warmup=20, clip=5.0,
                           loss_fn=loss if quick else turned, batch_size=16,
                           epochs=epochs if quick else 40)
     nets[name] = net.cpu().eval().requires_grad_(False)
@@ -529,14 +539,15 @@ drawings.draw_training(plt.figure(figsize=(6, 2.2)), histories)
 
 # %%
 def detect(net, x):                          # -> list of {boxes, scores, labels}
-    listed = (lambda part: part) if hasattr(net, "judged") else list         # torchvision's wants
-    return [said for part in x.split(25) for said in net(listed(part))]
+    as_batch = (lambda part: part) if hasattr(net, "predict_candidates") else list  # torchvision's
+    return [detections for part in x.split(25) for detections in net(as_batch(part))]
 
 def detect_rcnn(x):
     stride = runtime.pick(quick=6, full=16)
     windows = generate_anchors([n // stride for n in side], (stride, stride),
                                [zoom * s for s in sizes for zoom in (0.85, 1.2)], (1.0,))
-    return [decided(rcnn(crop(one[None], [windows])).softmax(1), windows, side) for one in x]
+    return [select_detections(rcnn(crop(one[None], [windows])).softmax(1), windows, side)
+            for one in x]
 
 
 asked = 60
@@ -546,11 +557,11 @@ mAP = {name: mean_average_precision(*each) for name, each in found.items()}
 for name, (mean, of_class) in mAP.items():
     print(f"{name}: {mean:.3f};", *(f"{names[k - 1]} {ap:.2f}" for k, ap in of_class.items()))
 
-same, loud, things = {}, {}, sum(len(each["labels"]) for each in truths[:asked])
-for name, (said, _) in found.items():
-    same[name] = mean_average_precision(said[:asked], truths[:asked])[0]
-    loud[name] = sum((each["scores"] > 0.4).sum().item() for each in said[:asked])
-    print(f"{name}, first {asked}: {same[name]:.3f}; {loud[name]} boxes above 0.4, {things} things")
+same, many, objects = {}, {}, sum(len(each["labels"]) for each in truths[:asked])
+for name, (detections, _) in found.items():
+    same[name] = mean_average_precision(detections[:asked], truths[:asked])[0]
+    many[name] = sum((each["scores"] > 0.4).sum().item() for each in detections[:asked])
+    print(f"{name}, first {asked}: {same[name]:.3f}; {many[name]} above 0.4, {objects} objects")
 
 # %%
 best = max(nets, key=lambda name: mAP[name][0])
@@ -558,7 +569,7 @@ drawings.draw_detections(figure := plt.figure(figsize=(7, 2.6)), test_images[:12
                          found[best][0][:12], truths[:12], names)
 records.picture("ch05a", figure)
 assert not quick or (mAP[best][0] > 0.85 and min(mAP[name][0] for name in nets) > 0.8)
-assert not quick or (same["R-CNN"] < same[best] - 0.05 and loud["R-CNN"] > 2 * loud[best])
+assert not quick or (same["R-CNN"] < same[best] - 0.05 and many["R-CNN"] > 2 * many[best])
 
 # %% [markdown]
 # Shown is what has a score from 0.4 on: blue a hit, orange a false alarm, white the truth. R-CNN on windows stays behind, by false alarms: it judges each window alone, and says yes too often. Between the two one run decides nothing, and the second had the first one's backbone.
@@ -577,9 +588,10 @@ drawings.draw_curves(plt.figure(figsize=(7, 2.8)), {name: found[name] for name i
 
 # %%
 shown = test_images[:20]
-judged = {name: net.judged(shown) for name, net in nets.items() if hasattr(net, "judged")}
-interact.live(partial(drawings.draw_suppression, judged=judged, images=shown, truths=truths[:20],
-                      names=names), detector=list(judged), image=(0, 19),
+candidates = {name: net.predict_candidates(shown) for name, net in nets.items()
+              if hasattr(net, "predict_candidates")}
+interact.live(partial(drawings.draw_suppression, candidates=candidates, images=shown,
+                      targets=truths[:20], names=names), detector=list(candidates), image=(0, 19),
               score=(0.05, 0.95, 0.05), iou=(0.0, 1.0, 0.05), figsize=(7, 2.7))
 
 # %% [markdown]
@@ -601,18 +613,19 @@ def met(proposals, truths):                  # -> share of things met, share of 
     iou = [box_iou(boxes, t["boxes"]) >= 0.5 for boxes, t in zip(proposals, truths)]
     return [torch.cat([each.any(axis) for each in iou]).float().mean().item() for axis in (0, 1)]
 
-said = two.rpn(two.backbone(test_images[:asked]), side)
-after = [boxes[nms(boxes, -torch.arange(len(boxes)).float(), 0.7)] for boxes in said.before]
-kinds = {"all anchors": [said.anchors] * asked, "before NMS": said.before, "after NMS": after,
-         "proposals": said.boxes}
-meeting = {name: met(boxes, truths) for name, boxes in kinds.items()}
-for (name, share), boxes in zip(meeting.items(), kinds.values()):
-    print(f"{name}: {sum(map(len, boxes)) / asked:.0f} an image, {share[0]:.2f} of the things met, "
+proposals = two.rpn(two.backbone(test_images[:asked]), side)
+suppress = lambda boxes: boxes[nms(boxes, -torch.arange(len(boxes)).float(), 0.7)]
+after = [suppress(boxes) for boxes in proposals.candidates]
+steps = {"all anchors": [proposals.anchors] * asked, "before NMS": proposals.candidates,
+         "after NMS": after, "proposals": proposals.boxes}
+meeting = {name: met(boxes, truths) for name, boxes in steps.items()}
+for (name, share), boxes in zip(meeting.items(), steps.values()):
+    print(f"{name}: {sum(map(len, boxes)) / asked:.0f} an image, {share[0]:.2f} of objects met, "
           f"{share[1]:.2f} of them meet one")
 assert not quick or meeting["proposals"][0] > 0.9 > 0.5 > meeting["proposals"][1]        # I15
 kept = [meeting[name][0] for name in ("proposals", "before NMS", "all anchors")]
 assert not quick or (0 <= kept[1] - kept[0] < 0.05 and kept[2] < kept[1] - 0.05)
-touch = torch.cat([(box_iou(b, t["boxes"]) > 0).any(1) for b, t in zip(said.boxes, truths)])
+touch = torch.cat([(box_iou(b, t["boxes"]) > 0).any(1) for b, t in zip(proposals.boxes, truths)])
 print(f"of the proposals {1 - touch.float().mean():.0%} touch nothing")
 assert not quick or (touch.float().mean() < 0.85 and sum(map(len, after)) > 45 * asked)
 
@@ -641,6 +654,7 @@ outside = ms(lambda: [felzenszwalb(grey, scale, 0.5, 10) for scale in (20, 60, 1
 through, rpn, head = (ms(run) for run in (lambda: two.backbone(one), lambda: two.rpn(x, side),
                                           lambda: grid.head(x)))
 costs = {"R-CNN": {}, "Fast R-CNN": {}, "Faster R-CNN": {}, "one stage": {}}
+runtime.seed_everything(0)
 for n in (20, 80, 320):
     low = torch.rand(n, 2) * 40
     boxes = [torch.cat([low, low + 16], dim=1)]
@@ -667,22 +681,23 @@ assert last == sorted(last, reverse=True)
 # What is each part worth? Take it away from the trained detectors: suppression (all doubles stay), and the last offsets (the box of the proposal, or a square of typical size around the centre, stays as it is). Which takes more mAP away, from which detector? Nothing is trained anew; it is one pair of networks, in which only a part is switched off.
 
 # %%
-def without(net, suppress=True, move=True):  # -> mAP
-    said = []
+def map_without(net, suppress=True, move=True):                # -> mAP
+    detections = []
     for part in test_images.split(25):
         stages = net.stages(part) if isinstance(net, FasterRCNN) else None
-        for i, (p, boxes) in enumerate(net.judged(part)):
+        for i, (p, boxes) in enumerate(net.predict_candidates(part)):
             if not move and stages:
-                boxes = stages["proposed"].boxes[i]
+                boxes = stages["proposals"].boxes[i]
             elif not move:
-                middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-                boxes = torch.cat([middle - net.size / 2, middle + net.size / 2], dim=1)
-            said.append(decided(p, boxes, side, iou_threshold=0.5 if suppress else 1.0))
-    return mean_average_precision(said, truths)[0]
+                center = (boxes[:, :2] + boxes[:, 2:]) / 2
+                boxes = torch.cat([center - net.size / 2, center + net.size / 2], dim=1)
+            threshold = 0.5 if suppress else 1.0
+            detections.append(select_detections(p, boxes, side, iou_threshold=threshold))
+    return mean_average_precision(detections, truths)[0]
 
 
 ways = {"whole": {}, "no suppression": {"suppress": False}, "no offsets": {"move": False}}
-worth = {name: {way: without(nets[name], **options) for way, options in ways.items()}
+worth = {name: {way: map_without(nets[name], **options) for way, options in ways.items()}
          for name in ("one stage", "two stages")}
 for name, each in worth.items():
     print(name, *(f"{way} {value:.3f}" for way, value in each.items()), sep=", ")
@@ -709,7 +724,8 @@ records.record(
 #
 # Answer in the cell, run it, and `check` says what is wrong. `hint("ch05a.1")` helps in steps, `solution("ch05a.1")` shows one answer.
 #
-# **1 · Predict.** A `FasterRCNN` with `SmallBackbone`, anchors of two sizes and three ratios, and five classes with the background gets two images of 96×160. Which shape has the map of offsets that leaves the RPN's `bbox_pred`?
+# **1 · Predict.** A `FasterRCNN` with `SmallBackbone`, anchors of two sizes and three ratios, and five classes with the background gets two images of 96×160. Which shape has the map of offsets that leaves the RPN's `bbox_pred`, a 1×1 convolution
+# on a map with a cell for 8×8 pixels?
 # Answer without running a network.
 
 # %%
@@ -718,7 +734,7 @@ check("ch05a.1", shape)
 
 
 # %% [markdown]
-# **2 · Derive.** A box is found with the right size, `w` wide, but shifted sideways by `d`. What is the IoU? And so: how far may a box 30 wide be off, to count as found at 0.5? (Compare that with the solution.)
+# **2 · Derive.** A box is found with the right size, `w` wide, but shifted sideways by `d`, to the left where `d` is negative. What is the IoU? And so: how far may a box 30 wide be off, to count as found at 0.5? (Compare that with the solution.)
 
 # %%
 def shifted_iou(w, d):                       # shifted_iou(40, 10) -> 0.6

@@ -7,6 +7,7 @@ import torch
 from matplotlib.patches import Rectangle
 from torch.testing import assert_close
 
+from tests.support.detection import seeded
 from tests.support.drawings import drawn, every_end, pictures
 from vlmbook.chapters.ch05a import figures
 from vlmbook.data import SCENE_NAMES, scenes
@@ -15,11 +16,11 @@ from vlmbook.detection import (
     FasterRCNN,
     GridDetector,
     SmallBackbone,
-    assign,
     average_precision,
     box_iou,
-    decided,
     generate_anchors,
+    match_anchors,
+    select_detections,
 )
 
 ANCHORS = {"smallest": (8, 16, 96), "sizes": (1, 2, 4), "wide": (True, False), "stride": (4, 8, 16)}
@@ -38,8 +39,8 @@ def scene():
 
 
 def perfect(truths, generator):
-    """-> what `decided` takes: every true box twice, a little moved, its class likely; and some that are
-    nowhere.
+    """-> what `select_detections` takes: every true box twice, a little moved, its class likely; and two
+    more boxes where no object is.
     """
     found = []
     for each in truths:
@@ -72,23 +73,24 @@ def test_boxes_stand_at_their_pixels(scene):
     figure = drawn(figures.draw_scenes, (7, 2.6), images=images, targets=targets, names=SCENE_NAMES)
     assert len(figure.axes) == 6
     for axes, each in zip(figure.axes, targets, strict=True):
-        found = [[*p.get_xy(), p.get_width(), p.get_height()] for p in frames(axes, WHITE)]
-        wanted = [[x1 - 0.5, y1 - 0.5, x2 - x1, y2 - y1] for x1, y1, x2, y2 in each["boxes"].tolist()]
-        assert found == wanted
+        drawn_frames = [[*p.get_xy(), p.get_width(), p.get_height()] for p in frames(axes, WHITE)]
+        true = [[x1 - 0.5, y1 - 0.5, x2 - x1, y2 - y1] for x1, y1, x2, y2 in each["boxes"].tolist()]
+        assert drawn_frames == true
         assert [text.get_text() for text in axes.texts] == [SCENE_NAMES[label] for label in each["labels"]]
 
 
 def test_confusion_and_what_a_confidence_is_worth():
     p = torch.full((5, 10), 0.0)
-    for row, (said, confidence) in enumerate([(3, 0.95), (4, 0.97), (3, 1.0), (0, 0.33), (9, 0.35)]):
-        p[row], p[row, said] = (1 - confidence) / 9, confidence
-    y, found = torch.tensor([3, 4, 5, 0, 8]), []
-    figure = drawn(lambda figure: found.append(figures.draw_confusion(figure, p, y)), (7, 3.2))
-    [counts] = found
-    assert counts.sum() == 5 and counts.nonzero().tolist() == [[0, 0], [3, 3], [4, 4], [5, 3], [8, 9]]
+    for row, (predicted, confidence) in enumerate([(3, 0.95), (4, 0.97), (3, 1.0), (0, 0.33), (9, 0.35)]):
+        p[row] = (1 - confidence) / 9
+        p[row, predicted] = confidence
+    figure = drawn(figures.draw_confusion, (7, 3.2), p=p, y=torch.tensor([3, 4, 5, 0, 8]))
+    counts = pictures(figure)[0]
+    assert counts.sum() == 5
+    assert counts.nonzero().tolist() == [[0, 0], [3, 3], [4, 4], [5, 3], [8, 9]]
     assert [bar.get_height() for bar in figure.axes[1].patches] == pytest.approx([1 / 2, 2 / 3])
-    promised = [line.get_ydata()[0] for line in figure.axes[1].lines]
-    assert promised == pytest.approx([0.34, (0.95 + 0.97 + 1) / 3])
+    confidences = [line.get_ydata()[0] for line in figure.axes[1].lines]
+    assert confidences == pytest.approx([0.34, (0.95 + 0.97 + 1) / 3])
 
 
 def test_training_over_seconds():
@@ -114,7 +116,7 @@ def test_gradients_layer_by_layer():
 def test_anchors(scene, values):
     images, targets, _ = scene
     truth = targets[0]["boxes"]
-    figure = drawn(figures.draw_anchors, (7, 2.6), image=images[0], truth=truth, **values)
+    figure = drawn(figures.draw_anchors, (7, 2.6), image=images[0], boxes=truth, **values)
     given = {"smallest": 16, "sizes": 2, "wide": True, "stride": 8} | values
     each = given["sizes"] * (3 if given["wide"] else 1)
     stride = given["stride"]
@@ -123,7 +125,7 @@ def test_anchors(scene, values):
         (64 // stride,) * 2, (stride,) * 2, sizes, (0.5, 1.0, 2.0) if given["wide"] else (1.0,)
     )
     assert len(frames(figure.axes[0], "#D55E00")) == each
-    owner = assign(box_iou(truth, anchors), 0.7, 0.3, rescue=True)
+    owner = match_anchors(box_iou(truth, anchors), 0.7, 0.3, allow_low_quality_matches=True)
     assert len(frames(figure.axes[1], "#0072B2")) == int((owner >= 0).sum()) > 0
     widths = torch.tensor([bar.get_width() for bar in figure.axes[2].patches])
     assert_close(widths.float(), box_iou(truth, anchors).amax(1))
@@ -132,11 +134,11 @@ def test_anchors(scene, values):
     assert (point.get_xdata()[0], point.get_ydata()[0]) == pytest.approx((centre, centre))
 
 
-def test_assignment_shows_every_anchor_once(scene):
+def test_every_anchor_is_shown_once(scene):
     images, targets, _ = scene
     truth, anchors = targets[0]["boxes"], generate_anchors((8, 8), (8, 8), (22,), (1.0,))
-    figure = drawn(figures.draw_assignment, (7, 2.7), image=images[0], truth=truth, anchors=anchors)
-    owner = assign(box_iou(truth, anchors), 0.7, 0.3, rescue=True)
+    figure = drawn(figures.draw_matches, (7, 2.7), image=images[0], boxes=truth, anchors=anchors)
+    owner = match_anchors(box_iou(truth, anchors), 0.7, 0.3, allow_low_quality_matches=True)
     counts = [len(panel.patches) - len(truth) for panel in figure.axes]
     [points] = figure.axes[2].lines
     assert counts == [int((owner >= 0).sum()), int((owner < BACKGROUND).sum()), 0]
@@ -146,34 +148,33 @@ def test_assignment_shows_every_anchor_once(scene):
 def test_stages_follow_one_image(scene):
     images, _, truths = scene
     torch.manual_seed(0)
-    net = FasterRCNN(
-        SmallBackbone((4, 8, 8)), 7, sizes=(22,), ratios=(1.0,), width=16, before=60, after=20
-    ).eval()
+    options = {"sizes": (22,), "ratios": (1.0,), "width": 16, "pre_nms_top_n": 60, "post_nms_top_n": 20}
+    net = FasterRCNN(SmallBackbone((4, 8, 8)), 7, **options).eval()
     with torch.no_grad():
         stages = net.stages(images[:1])
     figure = drawn(
         figures.draw_stages,
         (7, 4.2),
         image=images[0],
-        truth=truths[0]["boxes"],
+        boxes=truths[0]["boxes"],
         stages=stages,
         names=SCENE_NAMES,
     )
     shown = pictures(figure)
-    assert shown[1].shape == (8, 8) and shown[5].shape == (16, 32) and shown[6].shape == (8, 7)
+    assert [shown[i].shape for i in (1, 5, 6)] == [(8, 8), (16, 32), (8, 7)]
     assert_close(shown[6].float().sum(1), torch.ones(8))
-    assert_close(shown[2].float(), stages["proposed"].logits.sigmoid().view(8, 8))
-    assert len(figure.axes[3].patches) == len(stages["proposed"].before[0]) == 60
-    assert len(figure.axes[4].patches) == len(stages["proposed"].boxes[0]) <= 20
+    assert_close(shown[2].float(), stages["proposals"].logits.sigmoid().view(8, 8))
+    assert len(figure.axes[3].patches) == len(stages["proposals"].candidates[0]) == 60
+    assert len(figure.axes[4].patches) == len(stages["proposals"].boxes[0]) <= 20
 
 
 def test_curves_name_the_average_precision(scene):
     _, _, truths = scene
-    said = [decided(*each, (64, 64)) for each in perfect(truths, torch.Generator().manual_seed(0))]
+    predictions = [select_detections(*each, (64, 64)) for each in perfect(truths, seeded(0))]
     figure = drawn(
         figures.draw_curves,
         (7, 2.8),
-        found={"one": (said, truths), "two": (said[:1], truths[:1])},
+        found={"one": (predictions, truths), "two": (predictions[:1], truths[:1])},
         names=SCENE_NAMES,
     )
     for axes in figure.axes:
@@ -185,7 +186,7 @@ def test_curves_name_the_average_precision(scene):
 
 def test_area_under_the_steps_is_nearly_the_average_precision():
     hits = torch.tensor([True, False, True, True, False, True])
-    figure = drawn(figures.draw_area, (4.2, 2.4), hits=hits, objects=5)
+    figure = drawn(figures.draw_area, (4.2, 2.4), true_positives=hits, objects=5)
     axes = figure.axes[0]
     area = 0.0
     for steps in axes.collections:
@@ -196,61 +197,67 @@ def test_area_under_the_steps_is_nearly_the_average_precision():
     assert (len(hit.get_xdata()), len(miss.get_xdata())) == (4, 2)
 
 
-def test_detections_are_blue_where_they_hit(scene):
+def test_true_positives_are_blue(scene):
     images, _, truths = scene
-    said = [decided(*each, (64, 64), least=0.3) for each in perfect(truths, torch.Generator().manual_seed(0))]
-    figure = drawn(
-        figures.draw_detections, (7, 2.6), images=images, predictions=said, truths=truths, names=SCENE_NAMES
-    )
-    for axes, each, truth in zip(figure.axes, said, truths, strict=True):
-        blue, orange = len(frames(axes, "#0072B2")), len(frames(axes, "#D55E00"))
+    predictions = [
+        select_detections(*each, (64, 64), score_threshold=0.3) for each in perfect(truths, seeded(0))
+    ]
+    given = {"images": images, "predictions": predictions, "targets": truths, "names": SCENE_NAMES}
+    figure = drawn(figures.draw_detections, (7, 2.6), **given)
+    for axes, each, truth in zip(figure.axes, predictions, truths, strict=True):
+        blue = len(frames(axes, "#0072B2"))
+        orange = len(frames(axes, "#D55E00"))
         assert blue == len(truth["labels"]) == len(frames(axes, WHITE))
-        assert blue + orange == int((each["scores"] >= 0.4).sum()) and (each["scores"] < 0.4).any()
+        assert blue + orange == int((each["scores"] >= 0.4).sum())
+        assert (each["scores"] < 0.4).any()
 
 
 @pytest.mark.parametrize("values", every_end(SUPPRESSION), ids=str)
 def test_suppression(scene, values):
     images, _, truths = scene
-    judged = {
-        name: perfect(truths, torch.Generator().manual_seed(seed))
-        for seed, name in enumerate(("one stage", "two stages"))
-    }
+    detectors = ("one stage", "two stages")
+    candidates = {name: perfect(truths, seeded(seed)) for seed, name in enumerate(detectors)}
     figure = drawn(
         figures.draw_suppression,
         (7, 2.7),
-        judged=judged,
+        candidates=candidates,
         images=images,
-        truths=truths,
+        targets=truths,
         names=SCENE_NAMES,
         **values,
     )
     given = {"detector": "one stage", "image": 0, "score": 0.3, "iou": 0.5} | values
-    each = judged[given["detector"]][given["image"]]
+    each = candidates[given["detector"]][given["image"]]
     for axes, threshold in zip(figure.axes, (1.0, given["iou"]), strict=False):
-        said = decided(*each, (64, 64), least=given["score"], iou_threshold=threshold)
-        assert len(frames(axes, "#0072B2")) + len(frames(axes, "#D55E00")) == len(said["labels"])
+        detections = select_detections(
+            *each, (64, 64), score_threshold=given["score"], iou_threshold=threshold
+        )
+        assert len(frames(axes, "#0072B2")) + len(frames(axes, "#D55E00")) == len(detections["labels"])
     precision, recall = (bar.get_width() for bar in figure.axes[2].patches)
-    assert 0 <= precision <= 1 and 0 <= recall <= 1
+    assert 0 <= precision <= 1
+    assert 0 <= recall <= 1
     if given["score"] == 0.95:
         assert precision == recall == 0
     elif given["iou"] == 0.5:
-        assert recall == 1 and precision < 1
+        assert recall == 1
+        assert precision < 1
     elif given["iou"] == 1.0:
-        assert recall == 1 and precision < 0.6  # all doubles stay
+        assert recall == 1
+        assert precision < 0.6  # all duplicates stay
 
 
-def test_suppression_takes_the_grid_detectors_words(scene):
+def test_suppression_takes_the_candidates_of_the_grid_detector(scene):
     images, _, truths = scene
     torch.manual_seed(0)
     net = GridDetector(SmallBackbone((4, 8, 8)), 7, size=20).eval()
     with torch.no_grad():
-        judged = {"one stage": net.judged(images)}
+        candidates = {"one stage": net.predict_candidates(images)}
     drawn(
         figures.draw_suppression,
         (7, 2.7),
-        judged=judged,
+        candidates=candidates,
         images=images,
-        truths=truths,
+        targets=truths,
         names=SCENE_NAMES,
         score=0.05,
     )

@@ -2,11 +2,12 @@
 
 import torch
 
-from vlmbook.detection import box_iou, nms
+from vlmbook.detection import box_area, box_iou, nms
 
 
 def decay(boxes, scores, factor, again=True, best_too=False):
-    scores, left = scores.clone(), list(range(len(scores)))
+    scores = scores.clone()
+    left = list(range(len(scores)))
     while left:
         best = max(left, key=lambda i: scores[i].item())
         if not best_too:
@@ -20,30 +21,28 @@ def decay(boxes, scores, factor, again=True, best_too=False):
 
 
 def in_old_order(boxes, scores, sigma):
-    order, scores = scores.argsort(descending=True).tolist(), scores.clone()
-    for place, best in enumerate(order):
-        rest = order[place + 1 :]
+    order = scores.argsort(descending=True).tolist()
+    scores = scores.clone()
+    for position, best in enumerate(order):
+        rest = order[position + 1 :]
         scores[rest] *= (-(box_iou(boxes[[best]], boxes[rest])[0] ** 2) / sigma).exp()
     return scores
 
 
-def dropped(boxes, scores):
-    return torch.zeros_like(scores).scatter(0, kept := nms(boxes, scores, 0.5), scores[kept])
+def suppressed(boxes, scores):
+    kept = nms(boxes, scores, 0.5)
+    return torch.zeros_like(scores).scatter(0, kept, scores[kept])
 
 
 def gauss(sigma):
     return lambda iou: (-(iou**2) / sigma).exp()
 
 
-def area(x):
-    return (x[:, 2] - x[:, 0]) * (x[:, 3] - x[:, 1])
-
-
 def parts(a, b, clamp=True):
     """-> IoU, union, the area around both."""
     sides = torch.minimum(a, b)[:, 2:] - torch.maximum(a, b)[:, :2]
     both = (sides.clamp(min=0) if clamp else sides).prod(1)
-    union = area(a) + area(b) - both
+    union = box_area(a) + box_area(b) - both
     return both / union, union, (torch.maximum(a, b)[:, 2:] - torch.minimum(a, b)[:, :2]).prod(1)
 
 
@@ -60,7 +59,7 @@ WRONG_ANSWERS = [
     ("ch05a.1", (2, 12, 20, 24), "Channels come second"),
     ("ch05a.1", (1, 24, 12, 20), "two"),
     ("ch05a.1", (2, 24, 6, 10), "divide each side by 8"),
-    ("ch05a.1", (2, 36, 12, 20), "at one place"),
+    ("ch05a.1", (2, 36, 12, 20), "in one cell"),
     ("ch05a.1", 24, "four whole numbers"),
     ("ch05a.2", lambda w, d: (w - d) / w, "over one box"),
     ("ch05a.2", lambda w, d: (w - d) / (2 * w), "counts once"),
@@ -70,7 +69,7 @@ WRONG_ANSWERS = [
     ("ch05a.2", lambda w, d: d / w, "wide is the union"),
     ("ch05a.2", lambda w, d: print(end=""), "return"),
     ("ch05a.3", lambda b, s, sigma: s.clone(), "nothing was lowered"),
-    ("ch05a.3", lambda b, s, sigma: dropped(b, s), "that is NMS"),
+    ("ch05a.3", lambda b, s, sigma: suppressed(b, s), "that is NMS"),
     ("ch05a.3", lambda b, s, sigma: decay(b, s, gauss(sigma), again=False), "only the first"),
     ("ch05a.3", lambda b, s, sigma: decay(b, s, gauss(sigma), best_too=True), "best box loses"),
     ("ch05a.3", lambda b, s, sigma: decay(b, s, lambda iou: (-iou / sigma).exp()), "not squared"),
