@@ -23,14 +23,15 @@ from torch.testing import assert_close
 from vlmbook import data, metrics, plot, runtime
 from vlmbook.notebook import interact, records
 from vlmbook.notebook.exercises import check, hint, solution
-from vlmbook.chapters.ch03b import figures as drawings
+from vlmbook.chapters.ch03b import experiments, figures as drawings
 
 runtime.seed_everything(0)
 plot.use_style()
 records.published("ch03b")
 
 if published := records.load("ch03b", "quick"):
-    drawings.draw_degradation(plt.figure(figsize=(7, 2.6)), published["figures"]["training_loss"]);
+    published_losses = published["measurements"]["training_loss"]
+    drawings.draw_degradation(plt.figure(figsize=(7, 2.6)), published_losses)
 
 # %% [markdown]
 # ## 1 The data, looked at
@@ -59,28 +60,30 @@ plot.gallery(images[:12], [str(label.item()) for label in labels[:12]]);
 from vlmbook.resnet import BasicBlock, PlainBlock, ResNet, plain20, plain56, resnet18, resnet20
 from vlmbook.resnet import resnet56, small_resnet
 
-shallow, deep = (small_resnet(depth, in_channels=1, skip=False, norm_layer=drawings.no_norm)
+shallow, deep = (small_resnet(depth, in_channels=1, skip=False, norm_layer=nn.Identity)
                  for depth in (8, 56))
 deep.conv1, deep.fc = shallow.conv1, shallow.fc
 for ours, theirs in zip((deep.layer1, deep.layer2, deep.layer3),
                         (shallow.layer1, shallow.layer2, shallow.layer3)):
     ours[0] = theirs[0]
     for block in ours[1:]:
-        nn.init.dirac_(block.conv1.weight), nn.init.dirac_(block.conv2.weight)
+        nn.init.dirac_(block.conv1.weight)
+        nn.init.dirac_(block.conv2.weight)
 assert_close(deep(test_images[:8]), shallow(test_images[:8]))
-print(f"{len(drawings.blocks_of(deep))} blocks say what {len(drawings.blocks_of(shallow))} say")
+depths = [len(experiments.list_blocks(net)) for net in (deep, shallow)]
+print(f"{depths[0]} blocks give the output of {depths[1]}")
 
 
 # %% [markdown]
-# They do. So the best 56-layer network is at least as good as the best 8-layer one. If training finds a worse one, the fault is with the
+# They do. So on the training images the best 56-layer network is at least as good as the best 8-layer one. If training finds a worse one, the fault is with the
 # search: 48 layers have to learn to do nothing, starting from random numbers, and that is hard to find.
 #
-# The idea of the residual network is to make *nothing* the starting point: the block adds to its input instead of replacing it.
+# The idea of the residual network is to make *nothing* the reference point: the block adds to its input instead of replacing it.
 #
 # ## 3 The idea, written here
 #
 # First the other part of the block. Batch normalisation (批归一化) brings each channel to mean 0 and variance 1 over the batch and all
-# places, then scales by a learned $\gamma_c$ and moves by a learned $\beta_c$; a small $\epsilon$ keeps it from dividing by 0 [Ioffe & Szegedy 2015]:
+# positions, then scales by a learned $\gamma_c$ and moves by a learned $\beta_c$; a small $\epsilon$ keeps it from dividing by 0 [Ioffe & Szegedy 2015]:
 #
 # $$\mathrm{BN}(x)_{b,c,i,j}=\gamma_c\,\frac{x_{b,c,i,j}-\mu_c}{\sqrt{\sigma_c^2+\epsilon}}+\beta_c$$
 #
@@ -119,7 +122,8 @@ def residual_block(x, w1, w2, one, zero):              # every BN with gamma one
 
 
 block = BasicBlock(2, 2, 1, nn.Identity(), nn.BatchNorm2d)
-x, parts = x.requires_grad_(), (block.conv1.weight, block.conv2.weight)
+x = torch.randn(4, 2, 3, 3, requires_grad=True)
+parts = block.conv1.weight, block.conv2.weight
 mine, package = residual_block(x, *parts, torch.ones(2), torch.zeros(2)), block(x)
 assert_close(mine, package)
 upward = torch.randn_like(mine)
@@ -150,7 +154,7 @@ for kind in (BasicBlock, PlainBlock):
 
 # %% [markdown]
 # The residual stack is the identity (for $x\ge0$, which is what every ReLU hands on), and gives the gradient back whole. The plain stack is dead.
-# Doing nothing is now the easiest thing to learn. Each block has only to learn the difference between what should come out, before the last ReLU, and $x$:
+# A branch with small weights now does next to nothing. Each block has only to learn the difference between what should come out, before the last ReLU, and $x$:
 # the residue (残差).
 #
 # Between stages the size is halved and the channels double, so $x$ no longer fits onto $F(x)$. What then? Either the shortcut takes every second
@@ -208,6 +212,7 @@ from torch.fx import symbolic_trace
 drawn = "A>B B>C C>D D>E E>F F>G G>H H>I I>J J>K"                      # §2.2.1
 arrows = Counter(edge.split(">")[1] for edge in drawn.split())
 traced = symbolic_trace(BasicBlock(2, 2, 1, nn.Identity(), nn.BatchNorm2d)).graph
+traced.eliminate_dead_code()                 # what only the checks of arguments look at
 entering = {node.name: len(node.all_input_nodes) for node in traced.nodes}
 print("the book: at most", max(arrows.values()), "arrow\nthe block:", entering)
 assert max(arrows.values()) == 1 and entering["add_"] == 2
@@ -259,7 +264,7 @@ interact.live(drawings.draw_gradients, depth=(8, 56, 6), seed=(0, 4), figsize=(7
 ways = {"plain": (False, False), "residual": (True, False),
         "plain + BN": (False, True), "residual + BN": (True, True)}
 for name, way in ways.items():
-    norms = [drawings.gradients_at_birth(56, *way, seed) for seed in range(3)]
+    norms = [experiments.gradients_at_initialisation(56, *way, seed) for seed in range(3)]
     ways[name] = torch.tensor(norms).log10().mean(0)                   # as powers of ten
     print(f"{name:>13}: first layer {10 ** ways[name][0]:8.2g}, last {10 ** ways[name][-1]:8.2g}")
 
@@ -269,12 +274,12 @@ for name, way in ways.items():
 # %%
 assert ways["residual"].min() > 1 and ways["plain"].max() < -1
 growth = {name: 10 ** (powers[0] - powers[-1]).item() for name, powers in ways.items()}
-assert min(growth.values()) > 0.1            # on the way to the first layer nothing vanishes
+assert min(growth.values()) > 0.1            # no weight gradient vanishes towards the first layer
 assert growth["plain + BN"] > 100 and growth["plain + BN"] > 20 * growth["residual + BN"]
 
 
 # %% [markdown]
-# **W35 · "avoids vanishing and exploding gradients".** Without BN both lines are about level: on its way back no gradient vanishes. But in the
+# **W35 · "avoids vanishing and exploding gradients".** Without BN both lines are about level. (They are gradients of weights; the gradient of a block's output does shrink on its way back through the plain network.) But in the
 # *residual* network it is huge in every layer, in the plain one tiny in every layer. The gradient of a weight is the signal that arrives from the
 # image times the gradient that arrives from the loss. So look at the signal.
 #
@@ -304,7 +309,8 @@ _, axes = plt.subplots(figsize=(7, 2.4))
 for name, way in ways.items():
     ways[name] = variances(*way)
     axes.semilogy(range(1, 51), ways[name], label=f"{name}: {ways[name][-1]:.2g} after 50")
-axes.set(xlabel="block", ylabel="variance"), axes.legend()
+axes.set(xlabel="block", ylabel="variance")
+axes.legend()
 assert 2**45 < ways["residual"][-1] < 2**54 and 40 < ways["residual, BN in the branch"][-1] < 65
 assert 1e-3 < ways["plain"][-1] < 1e3
 
@@ -356,7 +362,8 @@ for make, seed in product((plain20, plain56, resnet20, resnet56), seeds):
     losses.setdefault(make.__name__, []).append(loss)
 
 # %%
-drawings.draw_degradation(figure := plt.figure(figsize=(7, 2.6)), losses)
+figure = plt.figure(figsize=(7, 2.6))
+drawings.draw_degradation(figure, losses)
 records.picture("ch03b", figure)
 last = {name: torch.tensor(runs)[:, -1] for name, runs in losses.items()}
 print(*(f"{name}: {x.mean():.3f} ± {x.std():.3f} nats" for name, x in last.items()), sep="\n")
@@ -398,8 +405,8 @@ from sklearn import neighbors, svm
 
 @torch.no_grad()
 def accuracy(net, device="cpu"):
-    said = [net(x).argmax(1) for x in test_images.to(device).split(500)]
-    return (torch.cat(said).cpu() == test_labels).float().mean().item()
+    predicted = [net(x).argmax(1) for x in test_images.to(device).split(500)]
+    return (torch.cat(predicted).cpu() == test_labels).float().mean().item()
 
 ours = [accuracy(net) for net in readers]
 shares = {"ResNet": sum(ours) / len(ours)}                             # the mean of three seeds
@@ -429,7 +436,7 @@ if small:                                    # 360 images cannot tell these thre
 # %%
 net, ten = readers[0], torch.stack([(test_labels == label).nonzero()[0, 0] for label in range(10)])
 interact.live(partial(drawings.draw_block, net=net, images=test_images[ten]), digit=(0, 9),
-              block=(1, len(drawings.blocks_of(net))), figsize=(7, 1.9))
+              block=(1, len(experiments.list_blocks(net))), figsize=(7, 1.9))
 
 
 # %% [markdown]
@@ -438,22 +445,23 @@ interact.live(partial(drawings.draw_block, net=net, images=test_images[ten]), di
 
 # %%
 def shares_of_branches(net):                 # -> (blocks,)
-    taken = drawings.steps(net, test_images[:100])
-    return torch.tensor([branch.norm() / shortcut.norm() for shortcut, branch, _ in taken])
+    traced = experiments.trace_blocks(net, test_images[:100])
+    return torch.tensor([branch.norm() / x.norm() for x, branch, _ in traced])
 
 
-born = shares_of_branches(resnet56(in_channels=1))
+untrained = shares_of_branches(resnet56(in_channels=1))
 learned = shares_of_branches(nets["resnet56", 0].eval().cpu())
 
 # %%
 _, axes = plt.subplots(figsize=(7, 1.8))
 axes.bar(range(1, 28), learned, color=plot.BLUE, label="trained")
-axes.plot(range(1, 28), born, "o-", color=plot.GREY, label="untrained")
-axes.set(xlabel="block", ylabel="‖F(x)‖ / ‖x‖"), axes.legend()
-assert max(each[-3:].mean() / each[:3].mean() for each in (born, learned)) < 0.7
+axes.plot(range(1, 28), untrained, "o-", color=plot.GREY, label="untrained")
+axes.set(xlabel="block", ylabel="‖F(x)‖ / ‖x‖")
+axes.legend()
+assert max(each[-3:].mean() / each[:3].mean() for each in (untrained, learned)) < 0.7
 
 # %% [markdown]
-# The last blocks only correct what they get. But the network is born like that: BN gives every branch the variance 1, while the sum that it is added to
+# The last blocks only correct what they get. But the network is like that from its initialisation on: BN gives every branch the variance 1, while the sum that it is added to
 # grows from block to block (exercise 2). In these few epochs training has changed little of it. What do the stages see? The stem and each stage of the reader from section 7, and of each the five channels that differ most over
 # the image.
 
@@ -461,8 +469,8 @@ assert max(each[-3:].mean() / each[:3].mean() for each in (born, learned)) < 0.7
 drawings.draw_maps(plt.figure(figsize=(7, 3.8)), readers[0], test_images[ten[[5]]])
 
 # %% [markdown]
-# And what does an answer hang on? Blot out a square of the image, once at each place, and ask for the probability of the right class
-# (occlusion, 遮挡分析 [Zeiler & Fergus 2014]). Dark places are those that the network cannot do without. Which digit stands up to a blot of 3×3 wherever it falls, and which does not?
+# And what does a prediction depend on? Cover a square of the image, once in each position, and ask for the probability of the right class
+# (occlusion, 遮挡分析 [Zeiler & Fergus 2014]). Dark positions are those that the network cannot do without. Which digit keeps its class under a square of 3×3 wherever it lies, and which does not?
 
 # %%
 interact.live(partial(drawings.draw_occlusion, net=net, images=test_images[ten],
@@ -479,12 +487,12 @@ interact.live(partial(drawings.draw_occlusion, net=net, images=test_images[ten],
 def without_each_block(net):                 # -> {number of the block: accuracy without it}
     net, found, number = net.eval().cpu(), {}, 0
     for stage in (getattr(net, name) for name in net.stages):
-        for place, block in enumerate(stage):
+        for position, block in enumerate(stage):
             number += 1
             if block.conv1.stride == (1, 1):
-                stage[place] = nn.Identity()
+                stage[position] = nn.Identity()
                 found[number] = accuracy(net)
-                stage[place] = block
+                stage[position] = block
     return found
 
 
@@ -505,7 +513,7 @@ assert sorted(cut["resnet56"].values())[4] > whole["resnet56"] - 0.2
 bare = []
 for seed in seeds:
     runtime.seed_everything(seed)
-    net = small_resnet(20, in_channels=1, norm_layer=drawings.no_norm)
+    net = small_resnet(20, in_channels=1, norm_layer=nn.Identity)
     try:
         bare.append(train(net, epochs=epochs, lr=0.03, warmup=10, seed=seed)[-1])
     except FloatingPointError:               # it blew up: no better than guessing

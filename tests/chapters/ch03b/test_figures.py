@@ -9,9 +9,9 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from tests.support.drawings import drawn, pictures
-from vlmbook.chapters.ch03b import figures
+from vlmbook.chapters.ch03b import experiments, figures
 from vlmbook.data import digits
-from vlmbook.resnet import BasicBlock, ResNet, resnet20, small_resnet
+from vlmbook.resnet import BasicBlock, ResNet, small_resnet
 
 LOSSES = {
     name: [[2.3, 2.0 / n, 1.0 / n], [2.2, 1.9 / n, 1.1 / n]]
@@ -48,8 +48,8 @@ def test_degradation_shows_each_seed_and_the_mean_in_the_panel_of_its_kind():
 @pytest.mark.parametrize("depth", [8, 20, 56])
 def test_gradients_are_those_of_autograd_for_the_four_kinds_of_net(depth):
     figure = drawn(figures.draw_gradients, (7, 2.8), depth=depth)
-    images, labels = figures.photographs()
-    for panel, norm_layer in zip(figure.axes, (figures.no_norm, nn.BatchNorm2d), strict=True):
+    images, labels = experiments.load_crops()
+    for panel, norm_layer in zip(figure.axes, (nn.Identity, nn.BatchNorm2d), strict=True):
         for line, skip in zip(panel.lines[:2], (False, True), strict=True):
             torch.manual_seed(0)
             net = small_resnet(depth, len(images), skip=skip, norm_layer=norm_layer)
@@ -66,14 +66,8 @@ def test_another_seed_is_another_net_and_the_global_generator_stays(seed):
     before = torch.get_rng_state()
     figure = drawn(figures.draw_gradients, (7, 2.8), depth=8, seed=seed)
     assert torch.equal(torch.get_rng_state(), before)
-    other = figures.gradients_at_birth(8, True, True, 1)
+    other = experiments.gradients_at_initialisation(8, True, True, 1)
     assert list(figure.axes[1].lines[1].get_ydata()) != other
-
-
-def test_photographs_are_eight_pieces_in_range_each_of_its_own_class():
-    images, labels = figures.photographs()
-    assert images.shape == (8, 3, 16, 16) and labels.tolist() == list(range(8))
-    assert 0 <= images.min() < images.max() <= 1 and (images.flatten(1).std(1) > 0.02).all()
 
 
 @pytest.mark.parametrize("digit", [0, 9])
@@ -93,40 +87,17 @@ def test_a_block_taken_apart_is_what_the_network_computes(reader, digit, block):
     assert [bar.get_facecolor() == bars[block - 1].get_facecolor() for bar in bars].count(True) == 1
 
 
-def test_steps_follow_a_deep_net_to_the_features_of_its_last_stage(reader):
-    _, images, _ = reader
-    net = resnet20(in_channels=1).eval()
-    taken = figures.steps(net, images)
-    assert len(taken) == 9 == len(figures.blocks_of(net))
-    assert_close(taken[-1][2], net.features(images)[-1].detach())
-    for shortcut, branch, out in taken:
-        assert_close((shortcut + branch).relu(), out)
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
-def test_a_blot_is_a_square_around_each_pixel_cut_at_the_border(size):
-    image = torch.rand(1, 2, 6, 9) + 0.1
-    blotted = figures.occluded(image, size)
-    assert blotted.shape == (54, 2, 6, 9)
-    for place in range(54):
-        row, column = divmod(place, 9)
-        first = [max(0, at - (size - 1) // 2) for at in (row, column)]
-        wanted = image[0].clone()
-        wanted[:, first[0] : row + size // 2 + 1, first[1] : column + size // 2 + 1] = 0
-        assert torch.equal(blotted[place], wanted)
-
-
 @pytest.mark.parametrize("digit", [0, 9])
 @pytest.mark.parametrize("size", [1, 3, 5])
 def test_occlusion_shows_the_probability_of_the_right_class(reader, digit, size):
     net, images, labels = reader
     draw = partial(figures.draw_occlusion, net=net, images=images, labels=labels)
     image, share, worst, best = pictures(drawn(draw, (7, 1.9), digit=digit, size=size))
-    p = net(figures.occluded(images[[digit]], size)).softmax(1)[:, labels[digit]].detach()
+    p = net(experiments.occlude(images[[digit]], size)).softmax(1)[:, labels[digit]].detach()
     assert_close(share.float(), p.view(8, 8))
     assert torch.equal(image, images[digit, 0])
-    for picture, place in ((worst, p.argmin()), (best, p.argmax())):
-        assert torch.equal(picture, figures.occluded(images[[digit]], size)[place, 0])
+    for picture, position in ((worst, p.argmin()), (best, p.argmax())):
+        assert torch.equal(picture, experiments.occlude(images[[digit]], size)[position, 0])
 
 
 def test_drawings_leave_network_and_images_as_they_are(reader):

@@ -30,7 +30,7 @@ WRONG_ANSWERS = [
     ("ch03b.2", lambda start, blocks: print(end=""), "return"),
     ("ch03b.2", lambda start, blocks: blocks, "input itself is missing"),
     ("ch03b.2", lambda start, blocks: start + 2 * blocks, "variances of uncorrelated"),
-    ("ch03b.2", lambda start, blocks: "51", "With start=3 and 4 blocks you say 51"),
+    ("ch03b.2", lambda start, blocks: "51", "is a str; one number"),
     ("ch03b.2", lambda start, blocks: [start], "a list"),
     ("ch03b.3", lambda block, x: block(x), "block of 2015"),
     ("ch03b.3", lambda block, x: block.residual(x) + x, "without its last ReLU"),
