@@ -52,7 +52,21 @@ use_own_kernel()
 
 import hypothesis  # noqa: E402
 import matplotlib  # noqa: E402
+import pytest  # noqa: E402
 
 matplotlib.use("agg")  # in this process only: a test opens no window
 hypothesis.settings.register_profile("vlmbook", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("vlmbook")
+
+
+def pytest_collection_modifyitems(items):
+    """Markers that follow from where a test stands: `pytest -m "not notebook and not browser"` leaves
+    them out.
+    """
+    browser = Path(__file__).parent / "tests" / "browser"
+    for item in items:
+        if item.path.suffix == ".ipynb":
+            item.add_marker(pytest.mark.notebook)
+        elif item.path.is_relative_to(browser):
+            item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.slow)

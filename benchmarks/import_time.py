@@ -9,7 +9,7 @@ import time
 BAR = 50
 
 
-def main():
+def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--pairs", type=int, default=30)
     pairs = arguments.parse_args().pairs
@@ -26,7 +26,7 @@ def main():
     sys.exit(extra > BAR)
 
 
-def milliseconds(code):
+def milliseconds(code: str) -> float:
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True)
     return 1000 * (time.perf_counter() - began)

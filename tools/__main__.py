@@ -7,94 +7,20 @@ python -m tools table
 """
 
 import argparse
-import re
 import sys
-from pathlib import Path
 
-from tools.check import problems
-from tools.execute import Chapter, execute, put
-from vlmbook import runtime
+from tools.check import find_problems
+from tools.execute import execute
+from tools.table import write_table
+from vlmbook import chapters, runtime
+from vlmbook.chapters import Chapter
 from vlmbook.notebook import records
 from vlmbook.notebook.kernel import Stopped
 
-ROOT = Path(__file__).resolve().parent.parent
-MARKERS = "<!-- chapters -->", "<!-- /chapters -->"
 
-# Every chapter that the book gets, written or not: notebook, section of the book, title, what it shows.
-BOOK = [
-    (
-        "ch01_from_features_to_networks",
-        "§1.1-1.3",
-        "From features to networks",
-        "hand-made features against learned ones on the same photographs",
-    ),
-    (
-        "ch02_foundations",
-        "§2.1",
-        "Foundations",
-        "data, depth, several tasks at once: what each of them buys, measured",
-    ),
-    (
-        "ch03a_convolution_and_pooling",
-        "§2.2.1(1)",
-        "Convolution and pooling",
-        "kernels on photographs, sizes and strides, the transposed convolution, a CNN in seconds",
-    ),
-    (
-        "ch03b_resnet",
-        "§2.2.1(2)",
-        "ResNet",
-        "why depth alone makes a network worse and the residual block does not",
-    ),
-    ("ch03c_unet", "§2.2.1(3)", "U-Net", "segmentation, and what the skip connections carry"),
-    ("ch04a_gan", "§2.2.2(1)", "GAN", "generator against discriminator, and how the game fails"),
-    ("ch04b_vae", "§2.2.2(2)", "VAE", "a latent space to walk in, reconstruction against KL"),
-    ("ch04c_gpt", "§2.2.2(3)", "GPT", "an image written pixel by pixel, the causal mask tested"),
-    (
-        "ch05a_classification_and_detection",
-        "§2.2.3(1)",
-        "Classification and detection",
-        "boxes, anchors, non-maximum suppression, average precision by hand",
-    ),
-    (
-        "ch05b_attention",
-        "§2.2.3(2), (4)",
-        "Attention",
-        "queries, keys and values, and a vision transformer that looks",
-    ),
-    (
-        "ch05c_distillation",
-        "§2.2.3(3)",
-        "Distillation",
-        "a small network taught by a large one, temperature by temperature",
-    ),
-    (
-        "ch06a_face_recognition",
-        "§6.1",
-        "Face recognition",
-        "a system from detection to matching, its errors and its threshold",
-    ),
-    (
-        "ch06b_image_generation_and_editing",
-        "§6.2",
-        "Image generation and editing",
-        "inpainting, super-resolution and style, judged by numbers",
-    ),
-    (
-        "ch07_challenges_and_directions",
-        "§7, §8",
-        "Challenges and directions",
-        "compression, privacy, fairness, explanation, few shots, image and text",
-    ),
-    ("appendix_a_frameworks", "App. A", "Frameworks", "the book's snippets run, and mended"),
-    ("appendix_b_datasets", "App. B", "Data sets", "the book's figures held against the sources"),
-    ("appendix_c_tools", "App. C", "Tools", "the book's tools tried on one photograph"),
-]
-
-
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> int:
     """list of str -> int: the exit status, 1 if a chapter is not as it should be."""
-    options = parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         return options.command(options)
     except Stopped as reason:
@@ -102,101 +28,73 @@ def main(arguments=None):
         return 1
 
 
-def parser():
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--root", type=Path, default=ROOT, help=argparse.SUPPRESS
-    )  # another tree, for the tests
     commands = parser.add_subparsers(required=True)
-    run = commands.add_parser("execute", help="run chapters and write them with their outputs and records")
-    run.add_argument("chapters", nargs="*", metavar="CHAPTER", help="ch03a, … (default: all)")
-    run.add_argument(
+    one = commands.add_parser("execute", help="run chapters and write them with their outputs and records")
+    add_chapters(one)
+    one.add_argument(
         "--profile", choices=runtime.PROFILES, default="quick", help="full writes the record alone"
     )
-    run.add_argument(
+    one.add_argument(
         "--from", dest="side", choices=("text", "notebook"), help="the side to take if both were edited"
     )
-    run.set_defaults(command=execute_all)
-    check = commands.add_parser("check", help="name everything about chapters that is not as it should be")
-    check.add_argument("chapters", nargs="*", metavar="CHAPTER", help="ch03a, … (default: all)")
-    check.set_defaults(command=check_all)
-    commands.add_parser("table", help="write the README's table of chapters").set_defaults(
-        command=write_table
-    )
+    one.set_defaults(command=execute_all)
+    one = commands.add_parser("check", help="name everything about chapters that is not as it should be")
+    add_chapters(one)
+    one.set_defaults(command=check_all)
+    one = commands.add_parser("table", help="write the README's table of chapters")
+    one.set_defaults(command=make_table)
     return parser
 
 
-def execute_all(options):
-    for chapter in chosen(options):
+def add_chapters(parser) -> None:
+    parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help="ch03a, … (default: all)")
+
+
+def execute_all(options: argparse.Namespace) -> int:
+    for chapter in choose_chapters(options.chapters):
         execute(chapter, profile=options.profile, side=options.side)
-        print(
-            f"{chapter.short}: {records.cost(records.load(chapter.short, options.profile, chapter.results))}"
-        )
+        print(f"{chapter.name}: {records.cost(records.load(chapter.name, options.profile))}")
         if options.profile == "full":
-            print(f"  recorded; now `python -m tools execute {chapter.short}` shows it in the notebook")
+            print(f"  recorded; now `python -m tools execute {chapter.name}` shows it in the notebook")
     return 0
 
 
-def check_all(options):
-    named = chosen(options)
+def check_all(options: argparse.Namespace) -> int:
+    chosen = choose_chapters(options.chapters)
     found = [
-        f"{chapter.notebook.name}: {problem}" for chapter in named for problem in problems(chapter.notebook)
+        f"{chapter.notebook.name}: {problem}" for chapter in chosen for problem in find_problems(chapter)
     ]
-    print("\n".join(found) or f"{', '.join(chapter.short for chapter in named)}: as it should be")
+    print("\n".join(found) or f"{', '.join(chapter.name for chapter in chosen)}: as it should be")
     return 1 if found else 0
 
 
-def write_table(options):
-    readme = options.root / "README.md"
-    before, _, after = split_readme(readme.read_text(encoding="utf-8"))
-    put(readme, f"{before}{MARKERS[0]}\n{readme_table(options.root)}{MARKERS[1]}{after}".encode())
+def make_table(options: argparse.Namespace) -> int:
+    write_table()
     return 0
 
 
-def chosen(options):
-    """The chapters named on the command line, by "ch03a" or the whole name; all of them where none is."""
-    folder = options.root / "notebooks"
-    stems = sorted({path.stem for path in (*folder.glob("*.ipynb"), *folder.glob("text/*.py"))})
-    there = {Chapter(folder / f"{stem}.ipynb").short: stem for stem in stems}
-    if not stems:
-        raise Stopped(f"there is no chapter in {folder}")
-    for name in options.chapters:
-        if name not in there and name not in stems:
-            raise Stopped(f"there is no chapter {name!r}; there are {', '.join(there)}")
-    names = [there.get(name, name) for name in options.chapters] or stems
-    return [Chapter(folder / f"{name}.ipynb") for name in names]
+def choose_chapters(names: list[str]) -> list[Chapter]:
+    """The chapters named on the command line, by "ch03a" or the file's name; all of them where none is.
 
-
-def split_readme(text):
-    """str -> (before, table, after). Raises Stopped where the markers are missing."""
-    found = re.fullmatch(rf"(.*){MARKERS[0]}\n(.*){MARKERS[1]}(.*)", text, re.DOTALL)
-    if not found:
-        raise Stopped(f"README.md has no place for the table, between {MARKERS[0]} and {MARKERS[1]}")
-    return found.groups()
-
-
-def readme_table(root=ROOT):
-    """-> str: a line a chapter, with what its published runs cost."""
-    rows = [("Chapter", "Book", "What it shows", "Quick", "Full"), ("---",) * 5]
-    rows += [row(root, *entry) for entry in BOOK]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
-
-
-def row(root, stem, section, title, shows):
-    chapter = Chapter(root / "notebooks" / f"{stem}.ipynb")
-    name = f"{chapter.short} {title}"
-    if not chapter.notebook.exists():
-        return name, section, shows, "to come", ""
-    quick, full = (records.load(chapter.short, profile, chapter.results) for profile in runtime.PROFILES)
-    return (
-        f"[{name}](notebooks/{stem}.ipynb)",
-        section,
-        shows,
-        records.cost(quick).removesuffix(f", {quick['device']}") if quick else "not measured yet",
-        records.cost(full) if full else "not measured yet",
-    )
+    A chapter counts as soon as its text or its notebook is there. Raises Stopped for a name that is none.
+    """
+    begun = chapters.begun()
+    if not begun:
+        raise Stopped(f"there is no chapter in {chapters.NOTEBOOKS}")
+    found = []
+    for name in names:
+        named = [chapter for chapter in begun if name in (chapter.name, chapter.stem)]
+        if not named:
+            there = ", ".join(chapter.name for chapter in begun)
+            raise Stopped(f"there is no chapter {name!r}; there are {there}")
+        found += named
+    return found or begun
 
 
 if __name__ == "__main__":

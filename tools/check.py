@@ -1,22 +1,24 @@
-"""What a committed chapter has to be: `problems(path)` names everything that is not so, one sentence each."""
+"""What a committed chapter has to be: `find_problems` names everything that is not so."""
 
 import ast
 import base64
 import re
 import statistics
-import warnings
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO
 
 import nbformat
 import numpy as np
-from IPython.core.inputtransformer2 import TransformerManager
 from PIL import Image
 
-from tools.execute import METADATA, WIDGET, Chapter, as_text, content_ids, source_hash
+from tools.execute import METADATA, WIDGET, as_text, hash_sources, make_ids
+from tools.names import find_rebound_names, find_unrepeatable_cells
 from vlmbook import runtime
+from vlmbook.chapters import Chapter
 from vlmbook.notebook import records
+from vlmbook.notebook.cells import checked_exercises, parse
 
 CODE_CELLS = range(15, 36)
 MEDIAN_LINES, MOST_LINES, IMPORT_LINES, LINE_LENGTH = 6, 25, 10, 100
@@ -30,51 +32,55 @@ ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]{6,}")
 NETWORK_IMAGE = re.compile(r"!\[[^\]]*\]\(\s*https?:|<img[^>]+src\s*=\s*[\"']?https?:", re.IGNORECASE)
 
 
-def problems(path):
-    """Path of a notebook -> list of str, empty for a chapter that may be committed."""
-    chapter = Chapter(path)
-    if not path.exists():
+def find_problems(chapter: Chapter) -> list[str]:
+    """Chapter -> list of str, one sentence each; empty for a chapter that may be committed."""
+    if not chapter.notebook.exists():
         return [f"there is only its text, text/{chapter.text.name}"]
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(chapter.notebook, as_version=4)
     code = [
         (number, cell)
         for number, cell in enumerate(notebook.cells, 1)
         if cell.cell_type == "code" and cell.source.strip()
     ]
     return [
-        *pairing(chapter, notebook),
-        *execution(notebook, code),
-        *form(notebook),
-        *record(chapter, notebook),
-        *outputs(code),
-        *pictures(code),
-        *sizes(path, code),
-        *imports(code),
-        *prose(notebook),
-        *paths(notebook),
-        *asked_exercises(chapter, code),
+        *check_sides(chapter, notebook),
+        *check_execution(notebook, code),
+        *check_form(notebook),
+        *check_record(chapter, notebook),
+        *check_outputs(code),
+        *check_pictures(code),
+        *check_sizes(chapter, code),
+        *check_imports(code),
+        *check_names(code),
+        *check_prose(notebook),
+        *check_paths(notebook),
+        *check_exercises(chapter, code),
+        *check_errata(chapter, notebook),
     ]
 
 
-def pairing(chapter, notebook):
+# --- notebook, text and record belong together --------------------------------------------------------------
+
+
+def check_sides(chapter, notebook):
     if not chapter.text.exists():
         yield f"there is no text/{chapter.text.name} beside it"
     elif chapter.text.read_bytes() != as_text(notebook.cells).encode():
         yield f"text/{chapter.text.name} is not the text of this notebook"
 
 
-def execution(notebook, code):
+def check_execution(notebook, code):
     for number, cell in code:
         if cell.execution_count is None:
             yield f"cell {number} was not executed"
     counts = [cell.execution_count for _, cell in code]
     if None not in counts and counts != list(range(1, len(code) + 1)):
         yield "the execution counts are not 1, 2, 3, … in order"
-    if notebook.metadata.get("vlmbook", {}).get("sources") != source_hash(notebook.cells):
+    if notebook.metadata.get("vlmbook", {}).get("sources") != hash_sources(notebook.cells):
         yield "the outputs are older than the source"
 
 
-def form(notebook):
+def check_form(notebook):
     """Saved by hand from JupyterLab, a notebook has other ids and metadata, which the next execution changes
     back.
     """
@@ -83,36 +89,36 @@ def form(notebook):
     if (
         metadata != METADATA
         or extra
-        or [cell.id for cell in notebook.cells] != list(content_ids(notebook.cells))
+        or [cell.id for cell in notebook.cells] != list(make_ids(notebook.cells))
     ):
-        yield "its metadata or cell ids are not those that `notebooks.py execute` writes"
+        yield "its metadata or cell ids are not those that `python -m tools execute` writes"
 
 
-def record(chapter, notebook):
+def check_record(chapter, notebook):
     """The cells tagged `record` show what the published runs cost."""
     shown = "".join(
         text
         for cell in notebook.cells
         if "record" in cell.metadata.get("tags", [])
         for output in cell.get("outputs", [])
-        for text in texts(output)
+        for text in read_texts(output)
     )
     for profile in runtime.PROFILES:
-        entry = records.load(chapter.short, profile, chapter.results)
+        entry = records.load(chapter.name, profile)
         if entry and records.cost(entry) not in shown:
             yield f"no cell tagged record shows the published {profile} run: {records.cost(entry)}"
         if profile == "quick" and not entry:
-            yield f"results/ has no {chapter.short}.quick.json"
+            yield f"results/ has no {chapter.name}.quick.json"
 
 
-def outputs(code):
+def check_outputs(code):
     for number, cell in code:
         for output in cell.outputs:
             if output.output_type == "error":
                 yield f"cell {number} raised {output.ename}"
             if output.output_type == "stream" and output.name == "stderr":
                 yield f"cell {number} wrote to stderr: {output.text.strip().splitlines()[0][:60]}"
-            if any(ADDRESS.search(text) for text in texts(output)):
+            if any(ADDRESS.search(text) for text in read_texts(output)):
                 yield f"cell {number} shows an object's address in memory, which every run changes"
             data = output.get("data", {})
             if "image/png" not in data and data.get("text/plain", "").startswith("<Figure size"):
@@ -121,7 +127,7 @@ def outputs(code):
                 yield f"cell {number} shows a widget, and no picture of it for those who have no kernel"
 
 
-def pictures(code):
+def check_pictures(code):
     found = [
         (number, mime, data)
         for number, cell in code
@@ -134,11 +140,13 @@ def pictures(code):
     for number, mime, data in found:
         if mime == "image/svg+xml":
             yield f"cell {number} shows an SVG, which nobody can check for being blank; PNG is smaller too"
-        elif fault := blank(base64.b64decode(data)):
-            yield f"cell {number} shows a picture {fault}"
+        else:
+            fault = describe_blank(base64.b64decode(data))
+            if fault:
+                yield f"cell {number} shows a picture {fault}"
 
 
-def blank(data):
+def describe_blank(data):
     """bytes of a picture -> str: what is wrong with it, "" for one with something to see."""
     try:
         picture = Image.open(BytesIO(data)).convert("RGB")
@@ -152,46 +160,45 @@ def blank(data):
     return f"that is {1 - share:.2%} background" if share < NOT_BACKGROUND else ""
 
 
-def sizes(path, code):
-    if path.stat().st_size > FILE_LIMIT:
-        yield f"the file has {path.stat().st_size:,} bytes, more than {FILE_LIMIT:,}"
+def check_sizes(chapter, code):
+    size = chapter.notebook.stat().st_size
+    if size > FILE_LIMIT:
+        yield f"the file has {size:,} bytes, more than {FILE_LIMIT:,}"
     if len(code) not in CODE_CELLS:
         yield f"it has {len(code)} code cells, not {CODE_CELLS[0]} to {CODE_CELLS[-1]}"
     lines = {number: [line for line in cell.source.splitlines() if line.strip()] for number, cell in code}
-    if code and (median := statistics.median(map(len, lines.values()))) > MEDIAN_LINES:
+    median = statistics.median(map(len, lines.values())) if code else 0
+    if median > MEDIAN_LINES:
         yield f"the median code cell has {median:g} lines, more than {MEDIAN_LINES}"
     for number, cell in code:
-        if (whole := len(cell.source.splitlines())) > MOST_LINES:  # blank ones included
+        whole = len(cell.source.splitlines())  # blank ones included
+        if whole > MOST_LINES:
             yield f"cell {number} has {whole} lines, more than {MOST_LINES}"
     for number, block in lines.items():
         if any(len(line) > LINE_LENGTH for line in block):
             yield f"cell {number} has a line over {LINE_LENGTH} characters"
 
 
-def imports(code):
+def check_imports(code):
     """At most ten lines of them in a cell, and each names something that exists."""
     for number, cell in code:
         try:
-            tree = parsed(cell)
+            tree = parse(cell.source)
         except SyntaxError:
             yield f"cell {number} is not Python"
             continue
         found = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
-        if (lines := sum(node.end_lineno - node.lineno + 1 for node in found)) > IMPORT_LINES:
+        lines = sum(node.end_lineno - node.lineno + 1 for node in found)
+        if lines > IMPORT_LINES:
             yield f"cell {number} imports on {lines} lines, more than {IMPORT_LINES}"
         for node in found:
-            for module, name in imported(node):
+            for module, name in list_imported(node):
                 if not exists(module, name):
-                    yield f"cell {number} imports {module}{name and '.' + name}, which does not exist"
+                    shown = f"{module}.{name}" if name else module
+                    yield f"cell {number} imports {shown}, which does not exist"
 
 
-def parsed(cell):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # a cell's own business; it has run
-        return ast.parse(TransformerManager().transform_cell(cell.source))
-
-
-def imported(node):
+def list_imported(node):
     """import statement -> list of (module, name), name "" where the module itself is imported."""
     if isinstance(node, ast.Import):
         return [(alias.name, "") for alias in node.names]
@@ -209,7 +216,7 @@ def exists(module, name):
         return False
 
 
-def prose(notebook):
+def check_prose(notebook):
     text = [cell.source if cell.cell_type == "markdown" else "" for cell in notebook.cells]
     titles = sum(len(re.findall(r"^# ", without_fences(source), re.MULTILINE)) for source in text)
     if titles != 1:
@@ -227,14 +234,14 @@ def without_fences(source):
     return re.sub(r"^```.*?^```", "", source, flags=re.DOTALL | re.MULTILINE)
 
 
-def paths(notebook):
+def check_paths(notebook):
     for number, cell in enumerate(notebook.cells, 1):
-        parts = [cell.source, *(text for output in cell.get("outputs", []) for text in texts(output))]
+        parts = [cell.source, *(text for output in cell.get("outputs", []) for text in read_texts(output))]
         for found in filter(None, map(MACHINE_PATH.search, parts)):
             yield f"cell {number} holds a path of one machine: {found[0]}…"
 
 
-def texts(output):
+def read_texts(output):
     """output -> list of str: everything in it that a reader reads, so no pictures."""
     if output.output_type == "stream":
         return [output.text]
@@ -243,28 +250,34 @@ def texts(output):
     return [str(data) for mime, data in output.data.items() if not mime.startswith("image/")]
 
 
-def asked_exercises(chapter, code):
+def check_exercises(chapter, code):
     """Each exercise of the chapter is asked, and no other is."""
-    asked = {node.args[0].value for _, cell in code for node in calls_of_check(cell)}
-    module = f"vlmbook.chapters.{chapter.short}.exercises"
-    numbers = import_module(module).EXERCISES if find_spec(module) else ()
-    written = {f"{chapter.short}.{number}" for number in numbers}
+    asked = {name for _, cell in code for name in checked_exercises(cell.source)}
+    module = f"vlmbook.chapters.{chapter.name}.exercises"
+    exercises = import_module(module).EXERCISES if exists(module, "") else ()
+    written = {f"{chapter.name}.{number}" for number in exercises}
     for name in sorted(asked - written):
         yield f"it checks {name}, which {module} does not have"
     for name in sorted(written - asked):
         yield f"it does not ask exercise {name}"
 
 
-def calls_of_check(cell):
-    try:
-        nodes = list(ast.walk(parsed(cell)))
-    except SyntaxError:
-        return []
-    return [
-        node
-        for node in nodes
-        if isinstance(node, ast.Call)
-        and getattr(node.func, "id", "") == "check"
-        and node.args
-        and isinstance(node.args[0], ast.Constant)
-    ]
+def check_errata(chapter, notebook):
+    """Each of the chapter's errata of the book is named in its text."""
+    text = "\n".join(cell.source for cell in notebook.cells)
+    for erratum in chapter.errata:
+        if not re.search(rf"\b{erratum}\b", text):
+            yield f"it does not treat erratum {erratum}"
+
+
+# --- names --------------------------------------------------------------------------------------------------
+
+
+def check_names(code):
+    """A name means one thing in a notebook, and a cell can be run twice."""
+    trees = {}
+    for number, cell in code:
+        with suppress(SyntaxError):
+            trees[number] = parse(cell.source)
+    yield from find_rebound_names(trees)
+    yield from find_unrepeatable_cells(trees)

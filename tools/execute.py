@@ -3,13 +3,12 @@
 import base64
 import hashlib
 import json
-import os
 import re
 import shutil
 import sys
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -21,6 +20,8 @@ from nbformat import NotebookNode
 from PIL import Image
 from tqdm import tqdm
 
+from vlmbook.chapters import Chapter
+from vlmbook.files import write_whole
 from vlmbook.notebook import kernel, records
 from vlmbook.notebook.kernel import Stopped
 
@@ -44,59 +45,40 @@ NEW_CELL = {
 PROGRESS_BAR = re.compile(r"\[\d\d:\d\d[<,]")  # "  0%|          | 0/300 [00:00<?, ?it/s]"
 
 
-@dataclass(frozen=True)
-class Chapter:
-    """Where the parts of a chapter lie, from `notebooks/ch03a_….ipynb`."""
-
-    notebook: Path
-
-    @property
-    def text(self):
-        return self.notebook.parent / "text" / f"{self.notebook.stem}.py"
-
-    @property
-    def results(self):
-        return self.notebook.parent.parent / "results"
-
-    @property
-    def short(self):
-        return self.notebook.name.partition("_")[0]
-
-
 # --- the two sides of a chapter -----------------------------------------------------------------------------
 
 
-def as_text(cells):
+def as_text(cells: list[NotebookNode]) -> str:
     """list of cells -> str: the chapter as a Python file, cells parted by `# %%`."""
     metadata = METADATA | {"jupytext": FILTERS}
     return jupytext.writes(nbformat.v4.new_notebook(cells=cells, metadata=metadata), fmt=FORMAT)
 
 
-def from_text(text):
+def from_text(text: str) -> list[NotebookNode]:
     """str -> list of cells without outputs."""
-    return [bare(cell) for cell in jupytext.reads(text, fmt=FORMAT).cells]
+    return [strip_cell(cell) for cell in jupytext.reads(text, fmt=FORMAT).cells]
 
 
-def bare(cell):
+def strip_cell(cell: NotebookNode) -> NotebookNode:
     """cell -> its source and tags alone."""
     tags = cell.metadata.get("tags")
     return NEW_CELL[cell.cell_type](cell.source, metadata={"tags": list(tags)} if tags else {})
 
 
-def source_hash(cells):
+def hash_sources(cells: list[NotebookNode]) -> str:
     """list of cells -> str: changes with any cell's type, source or tags, and with nothing else."""
     plain = [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in cells]
     return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
 
 
-def edited_side(chapter, side=None):
+def read_edited_side(chapter: Chapter, side: str | None = None) -> list[NotebookNode]:
     """Chapter, "text"|"notebook"|None -> list of cells: those of the side that was edited since the last
     execution.
 
     Raises Stopped where that is both and they disagree. A named side is taken without a look at the other.
     """
     if side and not getattr(chapter, side).exists():
-        raise Stopped(f"{chapter.short} has no {side} to take")
+        raise Stopped(f"{chapter.name} has no {side} to take")
     if side:
         return read_text(chapter) if side == "text" else read_notebook(chapter)[0]
     if not chapter.notebook.exists():
@@ -105,13 +87,12 @@ def edited_side(chapter, side=None):
     if not chapter.text.exists():
         return cells
     text = read_text(chapter)
-    if source_hash(cells) in (executed, source_hash(text)):
+    if hash_sources(cells) in (executed, hash_sources(text)):
         return text
-    if source_hash(text) == executed:
+    if hash_sources(text) == executed:
         return cells
     raise Stopped(
-        f"{chapter.short}: notebook and text were both edited and disagree; "
-        "say --from text or --from notebook"
+        f"{chapter.name}: notebook and text were both edited and disagree; say --from text or --from notebook"
     )
 
 
@@ -123,34 +104,34 @@ def read_notebook(chapter):
     """Chapter -> (list of cells, as its text would give them; hash of the sources that made its outputs)."""
     notebook = nbformat.read(chapter.notebook, as_version=4)
     executed = notebook.metadata.get("vlmbook", {}).get("sources")
-    return from_text(as_text([bare(cell) for cell in notebook.cells])), executed
+    return from_text(as_text([strip_cell(cell) for cell in notebook.cells])), executed
 
 
 # --- one execution ------------------------------------------------------------------------------------------
 
 
-def execute(chapter, *, profile="quick", side=None):
+def execute(chapter: Chapter, *, profile: str = "quick", side: str | None = None) -> None:
     """Chapter -> None: run it, publish its record and, in the quick profile, write notebook and text.
 
     Raises Stopped, and then has changed no file, when a cell fails or the notebook records nothing.
     """
-    notebook = nbformat.v4.new_notebook(cells=edited_side(chapter, side))
+    notebook = nbformat.v4.new_notebook(cells=read_edited_side(chapter, side))
     with tempfile.TemporaryDirectory(prefix="vlmbook-", ignore_cleanup_errors=True) as folder:
-        made = Path(folder) / f"{chapter.short}.{profile}.json"
+        made = Path(folder) / f"{chapter.name}.{profile}.json"
         run_notebook(notebook, chapter, made, profile)
         files = {
-            chapter.results / path.name: path.read_bytes()
+            records.RESULTS / path.name: path.read_bytes()
             for path in (made, made.with_suffix(".png"))
             if path.exists()
         }
     if profile == "quick":
-        notebook = committed_form(notebook)
+        notebook = settle_notebook(notebook)
         files |= {
             chapter.text: as_text(notebook.cells).encode(),
             chapter.notebook: (nbformat.writes(notebook) + "\n").encode(),
         }
-    for path, data in files.items():
-        put(path, data)
+    for path, content in files.items():
+        write_whole(path, content)
 
 
 def run_notebook(notebook, chapter, made, profile):
@@ -158,40 +139,45 @@ def run_notebook(notebook, chapter, made, profile):
     it.
     """
 
-    def complete(client, run):
+    async def complete(client, run):
         if not made.exists():
-            raise Stopped(f"it wrote no record; its last cell has to call record({chapter.short!r}, …)")
+            raise Stopped(f"it wrote no record; its last cell has to call record({chapter.name!r}, …)")
         records.add_seconds(made, run.seconds)
         picture = made.with_suffix(".png")
         if picture.exists() and picture.stat().st_size > PICTURE_LIMIT:
             raise Stopped(f"{picture.name} has {picture.stat().st_size:,} bytes, more than {PICTURE_LIMIT:,}")
-        show_record(client, chapter.results, made)
+        await show_record(client, made)
 
     count = sum(cell.cell_type == "code" for cell in notebook.cells)
-    with tqdm(total=count, desc=chapter.short, unit="cell", disable=None) as bar:
+    with tqdm(total=count, desc=chapter.name, unit="cell", disable=None) as bar:
         run = kernel.execute(
             notebook, folder=made.parent, profile=profile, on_cell=lambda *_: bar.update(), after=complete
         )
     if run.error:
         print_tracebacks(notebook)
-        raise Stopped(f"{chapter.short}: {run.error}")
+        raise Stopped(f"{chapter.name}: {run.error}")
 
 
-def show_record(client, results, made):
+async def show_record(client, made):
     """Run the cells tagged `record` again, in the same kernel, over the published records and the one just
     made.
 
     The kernel reads a copy of results/, so that nothing is published before everything went well.
     """
     published = made.parent / "published"
-    shutil.copytree(results, published) if results.exists() else published.mkdir()
+    if records.RESULTS.exists():
+        shutil.copytree(records.RESULTS, published)
+    else:
+        published.mkdir()
     shutil.copy(made, published)
     there = f"__import__('pathlib').Path({str(published)!r})"
-    client.kc.execute(f"__import__('vlmbook.notebook.records').records.RESULTS = {there}", silent=True)
+    client.kc.execute(
+        f"__import__('vlmbook.notebook.records').notebook.records.RESULTS = {there}", silent=True
+    )
     for index, cell in enumerate(client.nb.cells):
         if "record" in cell.metadata.get("tags", []):
             try:
-                client.execute_cell(cell, index)
+                await client.async_execute_cell(cell, index)
             except CellExecutionError as failed:
                 raise Stopped(
                     f"cell {index + 1}, tagged record, raised {failed.ename}: {failed.evalue}"
@@ -205,53 +191,48 @@ def print_tracebacks(notebook):
                 print("\n".join(output.traceback), file=sys.stderr)
 
 
-def put(path, data):
-    """Path, bytes -> None: the whole file or, if this is killed, the one that was there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data)
-    os.replace(partial, path)
-
-
 # --- the same bytes at every run ----------------------------------------------------------------------------
 
 
-def committed_form(notebook):
+def settle_notebook(notebook: NotebookNode) -> NotebookNode:
     """executed NotebookNode -> NotebookNode with nothing in it that another run would change, but measured
     values.
     """
-    cells = [bare(cell) for cell in notebook.cells]
-    for cell, executed, name in zip(cells, notebook.cells, content_ids(cells), strict=True):
+    cells = [strip_cell(cell) for cell in notebook.cells]
+    for cell, executed, name in zip(cells, notebook.cells, make_ids(cells), strict=True):
         cell.id = name
         if cell.cell_type == "code":
-            cell.outputs = [small for output in merged(executed.outputs) if (small := settled(output))]
-    for count, cell in enumerate(
-        (cell for cell in cells if cell.cell_type == "code" and cell.source.strip()), 1
-    ):
+            settled = [settle_output(output) for output in merge_streams(executed.outputs)]
+            cell.outputs = [output for output in settled if output is not None]
+    number_cells(cells)
+    metadata = METADATA | {"vlmbook": {"sources": hash_sources(cells)}}
+    settled_notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+    nbformat.validate(settled_notebook)
+    return settled_notebook
+
+
+def number_cells(cells):
+    """Execution counts from the order: 1, 2, 3, …"""
+    executed = [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
+    for count, cell in enumerate(executed, start=1):
         cell.execution_count = count
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.execution_count = count
-    made = nbformat.v4.new_notebook(
-        cells=cells, metadata=METADATA | {"vlmbook": {"sources": source_hash(cells)}}
-    )
-    nbformat.validate(made)
-    return made
 
 
-def content_ids(cells):
-    """list of cells -> str for each: an id made from its source, and its place among cells of the same
+def make_ids(cells: list[NotebookNode]) -> Iterator[str]:
+    """list of cells -> str for each: an id made from its source, and its position among cells of the same
     source.
     """
     seen = Counter()
     for cell in cells:
         seen[cell.source] += 1
-        yield hashlib.sha256(f"{cell.cell_type}\n{cell.source}\n{seen[cell.source]}".encode()).hexdigest()[
-            :12
-        ]
+        content = f"{cell.cell_type}\n{cell.source}\n{seen[cell.source]}"
+        yield hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
-def merged(outputs):
+def merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
     """list of outputs -> the same with neighbouring pieces of one stream joined: the pieces are an accident
     of time.
     """
@@ -264,10 +245,10 @@ def merged(outputs):
     return joined
 
 
-def settled(output):
+def settle_output(output: NotebookNode) -> NotebookNode | None:
     """output -> the output as it is committed, None for what is of no use on paper (progress bars)."""
     if output.output_type == "stream":
-        return settled_stream(output)
+        return settle_stream(output)
     if output.output_type not in ("display_data", "execute_result"):
         return output
     data = dict(output.data)
@@ -275,11 +256,11 @@ def settled(output):
         return None
     if "image/png" in data:
         data.pop(WIDGET, None)  # the view needs a kernel, the picture does not
-        data["image/png"] = base64.b64encode(small_png(base64.b64decode(data["image/png"]))).decode()
+        data["image/png"] = base64.b64encode(shrink_png(base64.b64decode(data["image/png"]))).decode()
     return NotebookNode(output | {"data": data, "metadata": {}})
 
 
-def settled_stream(output):
+def settle_stream(output):
     """Progress bars go from stderr, for they hold times; of what stdout wrote over itself the last state
     stays.
     """
@@ -290,7 +271,7 @@ def settled_stream(output):
     return NotebookNode(output | {"text": text}) if text.strip() else None
 
 
-def small_png(data):
+def shrink_png(data: bytes) -> bytes:
     """PNG bytes -> PNG bytes without text chunks: the picture as it is or in 256 colours, whichever is
     smaller.
     """
@@ -299,10 +280,10 @@ def small_png(data):
     picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
     if picture.mode == "RGBA" and picture.getextrema()[3] == (255, 255):
         picture = picture.convert("RGB")
-    return min((png(made) for made in (picture, in_palette(picture))), key=len)
+    return min(encode_png(picture), encode_png(reduce_colours(picture)), key=len)
 
 
-def in_palette(picture):
+def reduce_colours(picture):
     """RGB or RGBA picture -> the same in at most 256 colours, dithered where it is a photograph."""
     if picture.mode == "RGBA":
         return picture.quantize(256, method=Image.Quantize.FASTOCTREE)
@@ -316,7 +297,7 @@ def in_palette(picture):
     return mixed
 
 
-def png(picture):
+def encode_png(picture):
     buffer = BytesIO()
     picture.info.clear()
     picture.save(buffer, "PNG", optimize=True)

@@ -8,10 +8,10 @@ import re
 import nbformat
 import pytest
 
-from tests.browser import lab
+from tests.support import lab
 from vlmbook import chapters
 
-CHAPTER = chapters.find("ch03a").name
+CHAPTER = chapters.find("ch03a").notebook.name
 if not lab.find_browser() and not os.environ.get("CI"):
     pytest.skip("no Chromium, Chrome or Edge was found", allow_module_level=True)
 

@@ -80,12 +80,76 @@ def test_an_image_is_clipped_and_its_scale_fixed(axes):
     assert axes.images[2].get_array().max() == 1
 
 
+@pytest.mark.parametrize("kind", [torch.as_tensor, np.asarray])
+def test_pixels_of_whole_bytes_are_drawn_as_they_look(axes, kind):
+    plot.image(axes, kind(np.array([[0, 51, 255]], np.uint8)))
+    np.testing.assert_allclose(shown(axes), [[0, 0.2, 1]])
+    photo = np.random.default_rng(0).integers(256, size=(3, 4, 5), dtype=np.uint8)
+    plot.image(axes, kind(photo))
+    np.testing.assert_allclose(axes.images[1].get_array(), photo.transpose(1, 2, 0) / 255)
+    plot.image(axes, kind(np.array([[0, 1]], np.uint8)))  # a mask
+    assert axes.images[2].get_array().tolist() == [[0, 1]]
+
+
 @pytest.mark.parametrize("shape", [(), (4,), (2, 4, 5), (4, 5, 3), (1, 3, 4, 5), (0, 5), (3, 0, 5)])
 @pytest.mark.parametrize("draw", PICTURES)
 def test_other_shapes_are_refused(axes, draw, shape):
     with pytest.raises(ValueError, match=r"a picture wants the shape .*\(H, W\), got ") as refusal:
         draw(axes, torch.zeros(shape))
     assert str(refusal.value).endswith(f"got {shape}") and not axes.images
+
+
+@pytest.mark.parametrize("draw", PICTURES)
+@pytest.mark.parametrize(
+    "x", [None, "x", 1j, [[1, 2], [3]], [["a"]], torch.ones(2, 2, dtype=torch.complex64), {1: 2}]
+)
+def test_what_is_no_picture_is_refused(axes, draw, x):
+    with pytest.raises(TypeError, match="a picture wants an array or a tensor of real numbers, got "):
+        draw(axes, x)
+    with pytest.raises(TypeError, match="axes wants matplotlib Axes, got "):
+        draw(x, torch.ones(2, 2))
+    with pytest.raises(TypeError, match="a title or name wants to be text, got "):
+        draw(axes, torch.ones(2, 2), {"a": x})
+    assert not axes.images
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cmap": "no such"}, "cmap wants the name of one of matplotlib's colormaps, got 'no such'"),
+        ({"vmin": 2, "vmax": 1}, "vmin and vmax want vmin < vmax, got 2 and 1"),
+        ({"vmax": float("nan")}, "vmax wants a finite number, got nan"),
+        ({"form": "{:d}"}, "form wants a format of one number"),
+        ({"form": "{a}"}, "form wants a format of one number"),
+        ({"form": "{"}, "form wants a format of one number"),
+    ],
+)
+def test_options_of_numbers_that_cannot_be_are_refused(axes, options, message):
+    with pytest.raises(ValueError, match=message):
+        plot.numbers(axes, torch.ones(2, 2), **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"middles": [0.5]}, "middles wants a finite number for each of 2 names"),
+        ({"lows": [0.1, float("nan")]}, "lows wants a finite number for each of 2 names"),
+        ({"highs": [0.1, 0.2]}, "intervals wants lows <= middles <= highs"),
+        ({"names": "ab"}, "names wants a list of names, got 'ab'"),
+        ({"xlabel": None}, "a title or name wants to be text, got None"),
+    ],
+)
+def test_intervals_that_cannot_be_are_refused(axes, change, message):
+    given = {
+        "names": ["a", "b"],
+        "middles": [0.5, 0.6],
+        "lows": [0.4, 0.5],
+        "highs": [0.6, 0.7],
+        "xlabel": "",
+    }
+    with pytest.raises((TypeError, ValueError), match=message):
+        plot.intervals(axes, **given | change)
+    assert not axes.collections
 
 
 @pytest.mark.parametrize("draw", [plot.signed, plot.numbers])
@@ -168,6 +232,18 @@ def test_the_style_is_legible_and_goes_with_its_block():
     with pytest.raises(ZeroDivisionError), plot.style():
         1 / 0  # noqa: B018
     assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize(
+    "font",
+    [{"font.family": ["serif"]}, {"font.sans-serif": ["SimHei", "DejaVu Sans"], "axes.unicode_minus": False}],
+)
+def test_the_style_keeps_the_readers_own_font(font):
+    with mpl.rc_context(font):
+        with plot.style():
+            assert {name: mpl.rcParams[name] for name in font} == font
+        plot.use_style()
+        assert {name: mpl.rcParams[name] for name in font} == font
 
 
 def test_use_style_stays():

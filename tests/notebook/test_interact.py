@@ -77,6 +77,13 @@ def test_render_draws_in_the_house_style_and_leaves_none_behind():
     assert seen == ["left"] and mpl.rcParams["axes.titlelocation"] == before
 
 
+def test_render_keeps_the_readers_own_font():
+    seen = []
+    with mpl.rc_context({"font.sans-serif": ["SimHei", "DejaVu Sans"]}):
+        interact.live(lambda figure: seen.append(mpl.rcParams["font.sans-serif"][0]))
+    assert seen == ["SimHei"]
+
+
 def test_without_a_kernel_the_first_picture_shows():
     live = interact.live(draw_text, **CONTROLS)
     first = live.picture.value
@@ -134,6 +141,23 @@ def test_missing_controls_are_refused():
         interact.live(lambda figure, size, word="cat": None, word=["cat"])
     with pytest.raises(ValueError, match="takes the values size; the controls are none"):
         interact.live(lambda figure, size: None)
+
+
+@pytest.mark.parametrize("figsize", [7, "7x3", (7,), (7, 0), (7, float("nan")), (7, 1000), None])
+def test_a_size_that_cannot_be_is_refused(figsize):
+    for draw in (interact.live, interact.render):
+        with pytest.raises((TypeError, ValueError), match="figsize wants "):
+            draw(draw_text, figsize=figsize)
+
+
+@pytest.mark.parametrize(
+    "presets",
+    [{}, None, {"one": 3}, {"one": [1, 2]}, {"one": ((1,),), "two": ((1, 2),)}, {"one": ((),)},
+     {"one": (("a",),)}, {"my own": ((1,),)}, {3: ((1,),)}],
+)  # fmt: skip
+def test_presets_that_are_no_matrices_of_one_shape_are_refused(presets):
+    with pytest.raises((TypeError, ValueError), match="presets wants "):
+        interact.MatrixEditor(presets)
 
 
 @pytest.fixture

@@ -1,58 +1,20 @@
 """Executing a notebook: what comes back from one that is good, fails, dies, hangs, or was tampered with."""
 
 import json
+import os
 import sys
 
-import nbformat
+import psutil
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from nbformat.v4 import new_output
 
-from vlmbook import chapters
-from vlmbook.notebook.exercises import MIME
-
-
-def notebook(*sources):
-    """Sources -> NotebookNode; one that starts with # and a space is markdown."""
-    return new_notebook(
-        cells=[new_markdown_cell(s) if s.startswith("# ") else new_code_cell(s) for s in sources]
-    )
+from tests.support.small_books import make_notebook
+from vlmbook.notebook import kernel
+from vlmbook.notebook.messages import MIME
 
 
 def printed(cell):
     return "".join(output.text for output in cell.outputs if output.output_type == "stream")
-
-
-@pytest.fixture
-def book(tmp_path, monkeypatch):
-    folder = tmp_path / "book"
-    folder.mkdir()
-    monkeypatch.setattr(chapters, "NOTEBOOKS", folder)
-    for name in (
-        "ch04a_gan",
-        "ch03b_resnet",
-        "appendix_a_frameworks",
-        "ch01_features",
-        "ch03a_convolution",
-        "notes",
-    ):
-        nbformat.write(notebook("1"), folder / f"{name}.ipynb")
-    return folder
-
-
-def test_names_stand_in_book_order_with_the_appendices_last(book):
-    assert chapters.names() == ["ch01", "ch03a", "ch03b", "ch04a", "appendix_a"]
-
-
-@pytest.mark.parametrize("name", ["ch03b", "ch03b_resnet", "ch03b_resnet.ipynb"])
-def test_a_chapter_is_found_by_its_short_and_its_whole_name(book, name):
-    assert chapters.find(name) == book / "ch03b_resnet.ipynb"
-    assert chapters.short_name(chapters.find(name)) == "ch03b"
-
-
-@pytest.mark.parametrize("name", ["ch03", "ch03b_gan", "ch99", "notes", "", "../book/ch03b_resnet"])
-def test_an_unknown_chapter_is_answered_with_the_right_ones(book, name):
-    with pytest.raises(ValueError, match="there are ch01, ch03a, ch03b, ch04a, appendix_a"):
-        chapters.find(name)
 
 
 def test_a_good_run_in_this_interpreters_kernel(tmp_path, monkeypatch):
@@ -69,20 +31,25 @@ def test_a_good_run_in_this_interpreters_kernel(tmp_path, monkeypatch):
         )
     )
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
-    nb = notebook(
+    nb = make_notebook(
         "# Title",
         "import os, sys; print(sys.executable); print(os.getcwd()); print(os.environ['VLMBOOK_PROFILE'])",
         "assert 1 == 1\nassert_nothing = lambda: None\nassert_nothing()",
         "%pwd",
         "def print(*_): raise RuntimeError('shadowed')\nsys.stdout = open(os.devnull, 'w')",
     )
-    seen, lives = [], []
-    run = chapters.execute(
+    seen = []
+    lives = []
+
+    async def after(client, run):
+        lives.append(client.kc is not None and run.device != "")
+
+    run = kernel.execute(
         nb,
         folder=tmp_path / "out",
         profile="full",
         on_cell=lambda i, cell: seen.append(i),
-        after=lambda client, run: lives.append(client.kc is not None and run.device != ""),
+        after=after,
     )
     assert run.error == "" and run.notebook is nb
     assert printed(nb.cells[1]).split("\n")[:3] == [sys.executable, str(tmp_path / "out"), "full"]
@@ -93,10 +60,10 @@ def test_a_good_run_in_this_interpreters_kernel(tmp_path, monkeypatch):
 
 
 def test_a_failing_cell_ends_the_run_and_nothing_of_an_older_run_stays(tmp_path):
-    nb = notebook("assert 1", "# Title", "assert 1 == 2, 'one is not two'", "assert 3")
+    nb = make_notebook("assert 1", "# Title", "assert 1 == 2, 'one is not two'", "assert 3")
     stale = new_output("display_data", {MIME: {"exercise": "ch03a.1", "outcome": "passed"}})
     nb.cells[3].outputs, nb.cells[3].execution_count = [stale], 7
-    run = chapters.execute(nb, folder=tmp_path)
+    run = kernel.execute(nb, folder=tmp_path)
     assert run.error == "cell 2 of 3 raised AssertionError: one is not two"
     assert (run.claims_held, run.claims) == (1, 3)
     assert nb.cells[2].outputs[0].ename == "AssertionError"
@@ -106,8 +73,8 @@ def test_a_failing_cell_ends_the_run_and_nothing_of_an_older_run_stays(tmp_path)
 
 @pytest.mark.parametrize("keep_going", [False, True])
 def test_a_kernel_that_dies_ends_the_run(tmp_path, keep_going):
-    nb = notebook("assert 1", "import os; os._exit(1)\nassert 2", "assert 3")
-    run = chapters.execute(nb, folder=tmp_path, keep_going=keep_going)
+    nb = make_notebook("assert 1", "import os; os._exit(1)\nassert 2", "assert 3")
+    run = kernel.execute(nb, folder=tmp_path, keep_going=keep_going)
     assert run.error == "cell 2 of 3 killed the kernel (out of memory?)"
     assert (run.claims_held, run.claims) == (1, 3)
 
@@ -115,20 +82,21 @@ def test_a_kernel_that_dies_ends_the_run(tmp_path, keep_going):
 def test_a_kernel_that_cannot_start_is_a_reason_and_no_traceback(tmp_path, monkeypatch):
     (tmp_path / "ipykernel_launcher.py").write_text("raise SystemExit(3)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    run = chapters.execute(notebook("1"), folder=tmp_path)
+    run = kernel.execute(make_notebook("1"), folder=tmp_path)
     assert run.error.startswith("no Jupyter kernel started (") and "vlmbook doctor" in run.error
 
 
 def test_a_slow_cell_ends_the_run(tmp_path):
-    nb = notebook("while True: pass", "assert 2")
-    run = chapters.execute(nb, folder=tmp_path, timeout=1)
-    assert run.error == "cell 1 of 2 ran longer than 1 s" and run.claims_held == 0
+    nb = make_notebook("while True: pass", "assert 2")
+    run = kernel.execute(nb, folder=tmp_path, timeout=1)
+    assert run.error == "cell 1 of 2 raised TimeoutError: ran longer than 1 s" and run.claims_held == 0
     assert nb.cells[0].outputs[-1].evalue == "ran longer than 1 s"
+    assert nb.cells[1].execution_count is None
 
 
 def test_keep_going_passes_errors_and_endless_loops(tmp_path):
-    nb = notebook("assert 1\n1/0", "while True: print('x' * 100)", "assert 3\nprint('still here')")
-    run = chapters.execute(nb, folder=tmp_path, timeout=3, keep_going=True)
+    nb = make_notebook("assert 1\n1/0", "while True: print('x' * 100)", "assert 3\nprint('still here')")
+    run = kernel.execute(nb, folder=tmp_path, timeout=3, keep_going=True)
     assert run.error == ""
     assert [cell.outputs[-1].get("ename") for cell in nb.cells[:2]] == ["ZeroDivisionError", "TimeoutError"]
     assert printed(nb.cells[2]) == "still here\n" and (run.claims_held, run.claims) == (1, 2)
@@ -136,28 +104,48 @@ def test_keep_going_passes_errors_and_endless_loops(tmp_path):
 
 
 def test_a_cell_that_was_interrupted_takes_no_outputs_of_the_next(tmp_path):
-    nb = notebook(
-        "while True: display(1)", *(f"print({n})" for n in range(5))
-    )  # leaves a queue of outputs behind
-    chapters.execute(nb, folder=tmp_path, timeout=1, keep_going=True)
+    # The first cell leaves a queue of outputs behind.
+    nb = make_notebook("while True: display(1)", *(f"print({n})" for n in range(5)))
+    run = kernel.execute(nb, folder=tmp_path, timeout=1, keep_going=True)
+    assert run.error == ""
     assert [printed(cell) for cell in nb.cells[1:]] == [f"{n}\n" for n in range(5)]
 
 
 def test_keep_going_gives_up_on_a_cell_that_no_interrupt_stops(tmp_path, monkeypatch):
-    monkeypatch.setattr(chapters, "PATIENCE", 1)
-    nb = notebook(
+    monkeypatch.setattr(kernel, "PATIENCE", 1)
+    nb = make_notebook(
         "import signal; signal.signal(signal.SIGINT, lambda *_: None)\nwhile True: pass", "assert 2"
     )
-    run = chapters.execute(nb, folder=tmp_path, timeout=1, keep_going=True)
-    assert run.error == "cell 1 of 2 ran longer than 1 s" and nb.cells[1].execution_count is None
+    run = kernel.execute(nb, folder=tmp_path, timeout=1, keep_going=True)
+    assert run.error == "cell 1 of 2 ran longer than 1 s and no interrupt stopped it"
+    assert nb.cells[0].outputs[-1].ename == "TimeoutError" and nb.cells[1].execution_count is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups to end at once")
+@pytest.mark.parametrize("last", ["1/0", "2"])
+def test_neither_the_kernel_nor_what_it_started_outlives_the_run(tmp_path, last):
+    nb = make_notebook(
+        "import os, subprocess; print(os.getpid(), subprocess.Popen(['sleep', '60']).pid)", last
+    )
+    kernel.execute(nb, folder=tmp_path)
+    for pid in map(int, printed(nb.cells[0]).split()):
+        assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def test_outcomes_come_from_what_check_shows_and_bear_junk(tmp_path):
-    nb = notebook("from vlmbook.notebook.exercises import check\ncheck('ch03a.99', 1)", "# Title", "1")
-    nb.cells[2].outputs = [
-        new_output("display_data", {MIME: "junk"}),
-        new_output("stream", text="ch03a.2: correct"),
-    ]
-    nb.cells[0].outputs = [new_output("display_data", {MIME: {"exercise": "ch03a.1", "outcome": "passed"}})]
-    assert chapters.outcomes(nb) == {"ch03a.1": "passed"}
-    assert chapters.execute(nb, folder=tmp_path, keep_going=True).exercises == {"ch03a.99": "failed"}
+    nb = make_notebook(
+        "from vlmbook.notebook.exercises import check\ncheck('ch03a.99', 1)",
+        "# Title",
+        f"display({{{MIME!r}: 'junk'}}, raw=True)\nprint('ch03a.2: correct')",
+    )
+    old = {MIME: {"exercise": "ch03a.1", "outcome": "passed"}}
+    nb.cells[0].outputs = [new_output("display_data", old)]
+    assert kernel.execute(nb, folder=tmp_path, keep_going=True).exercises == {"ch03a.99": "failed"}
+
+
+def test_an_outcome_counts_though_the_cell_clears_its_output(tmp_path):
+    shown = {MIME: {"exercise": "ch03a.1", "outcome": "passed"}}
+    clear = "from IPython.display import clear_output\nclear_output()"
+    nb = make_notebook(f"display({shown!r}, raw=True)\n{clear}")
+    assert kernel.execute(nb, folder=tmp_path, keep_going=True).exercises == {"ch03a.1": "passed"}
+    assert nb.cells[0].outputs == []

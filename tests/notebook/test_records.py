@@ -2,7 +2,9 @@
 
 import json
 import os
-from pathlib import Path
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "runs"
 
 
-FIGURES = {
+MEASURED = {
     "accuracy": [0.981, 0.975, 0.978],
     "count": 1437,
     "loss": {"train": 0.01, "test": [0.1, 0.2], "ünïcode [ a,  b ]": {}},
@@ -31,11 +33,11 @@ FIGURES = {
 
 
 def test_round_trip(folder):
-    path = records.record("ch99z", seed=3, **FIGURES)
+    path = records.record("ch99z", seed=3, **MEASURED)
     assert path == folder / "ch99z.quick.json"
     entry = records.load("ch99z", "quick", folder)
     assert entry == json.loads(path.read_text(encoding="utf-8"))
-    assert entry["figures"] == FIGURES and "ünïcode" in path.read_text(encoding="utf-8")
+    assert entry["measurements"] == MEASURED and "ünïcode" in path.read_text(encoding="utf-8")
     assert (entry["chapter"], entry["profile"], entry["seed"]) == ("ch99z", "quick", 3)
     assert entry["device"] == runtime.device_name()
     assert torch.__version__.startswith(entry["versions"]["torch"])
@@ -56,9 +58,10 @@ def test_scalars_of_numpy_and_pytorch_become_plain_numbers(folder):
         "array": np.array(2.0),
         "real": [np.float32(0.1), torch.tensor(0.25)],
     }
-    figures = records.load("ch99z", "quick", records.record("ch99z", seed=0, **given).parent)["figures"]
-    assert figures == {"whole": [1234567, 12345678], "real": [0.1, 0.25], "long": 0.333333, "array": 2.0}
-    assert all(type(n) is int for n in figures["whole"])
+    path = records.record("ch99z", seed=0, **given)
+    measured = records.load("ch99z", "quick", path.parent)["measurements"]
+    assert measured == {"whole": [1234567, 12345678], "real": [0.1, 0.25], "long": 0.333333, "array": 2.0}
+    assert all(type(n) is int for n in measured["whole"])
 
 
 def test_a_list_of_numbers_takes_one_line(folder):
@@ -66,36 +69,64 @@ def test_a_list_of_numbers_takes_one_line(folder):
     assert f' "accuracy": {list(range(20))}' in path.read_text(encoding="utf-8")
 
 
+class Endless(dict):
+    """A dict that holds itself."""
+
+    def __init__(self):
+        super().__init__()
+        self["again"] = self
+
+
 @pytest.mark.parametrize(
     "value, error, message",
     [
-        ("0.9", TypeError, "numbers, lists and dicts of them; figure is a str"),
-        (None, TypeError, "figure is a NoneType"),
-        (True, TypeError, "figure is a bool"),
-        (np.bool_(True), TypeError, "figure is a bool"),
-        (1j, TypeError, "figure is a complex"),
-        ({1, 2}, TypeError, "figure is a set"),
-        (range(3), TypeError, "figure is a range"),
-        (np.zeros(2), TypeError, "figure is a ndarray"),
-        (torch.zeros(1), TypeError, "figure is a Tensor"),
-        ([0.1, "x"], TypeError, "figure is a str"),
-        ({"test": {"cat": "x"}}, TypeError, r"figure\['test'\]\['cat'\] is a str"),
-        (float("nan"), ValueError, "finite numbers; figure is nan"),
-        ([1.0, float("inf")], ValueError, "finite numbers; figure is inf"),
+        ("0.9", TypeError, "loss wants a number, a list or a dict of them, got '0.9'"),
+        (None, TypeError, "loss wants .*, got None"),
+        (True, TypeError, "loss wants .*, got True"),
+        (np.bool_(True), TypeError, "loss wants .*, got a NumPy bool"),
+        (1j, TypeError, "loss wants .*, got 1j"),
+        ({1, 2}, TypeError, "loss wants .*, got an object of type set"),
+        (range(3), TypeError, "loss wants .*, got an object of type range"),
+        (np.zeros(2), TypeError, "loss wants .*, got a NumPy ndarray"),
+        (torch.zeros(1), TypeError, "loss wants .*, got a torch.float32 tensor"),
+        ([0.1, "x"], TypeError, "loss wants .*, got 'x'"),
+        ({"test": {"cat": "x"}}, TypeError, r"loss\['test'\]\['cat'\] wants .*, got 'x'"),
+        (float("nan"), ValueError, "loss wants a finite number, got nan"),
+        ([1.0, float("inf")], ValueError, "loss wants a finite number, got inf"),
+        (torch.tensor(float("nan")), ValueError, "loss wants a finite number, got nan"),
+        (10**400, ValueError, "loss wants a finite number, got inf"),
+        (Endless(), ValueError, "loss.* wants at most 20 lists and dicts within each other"),
+        ({1: 0.5, "1": 0.6}, ValueError, "loss wants different names"),
+        ({None: 0.5}, TypeError, "loss wants names that are text or numbers, got None"),
+        ({"\ud800": 0.5}, ValueError, "loss wants names that can be written as UTF-8"),
     ],
 )
-def test_what_is_no_number_is_refused_and_nothing_written(folder, value, error, message):
+def test_what_json_cannot_hold_is_refused_and_nothing_written(folder, value, error, message):
     with pytest.raises(error, match=message):
-        records.record("ch99z", seed=0, figure=value)
+        records.record("ch99z", seed=0, loss=value)
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("chapter", ["../ch99z", "/tmp/ch99z", "a/b", "a/"])
+@pytest.mark.parametrize(
+    "seed", [float("nan"), 0.5, -1, True, None, "0", [0, float("nan")], [0, 0.5], {0: 1}]
+)
+def test_what_is_no_seed_is_refused_and_nothing_written(folder, seed):
+    with pytest.raises((TypeError, ValueError), match="seed wants a whole number of at least 0, got "):
+        records.record("ch99z", seed=seed, loss=1)
+    assert not folder.exists()
+
+
+def test_seeds_of_numpy_and_pytorch_become_plain_numbers(folder):
+    records.record("ch99z", seed=(np.int64(3), torch.tensor(4)))
+    assert records.load("ch99z", "quick", folder)["seed"] == [3, 4]
+
+
+@pytest.mark.parametrize("chapter", ["../ch99z", "/ch99z", "a/b", "a/", "", ".", "a b", "a\0b", "x" * 300])
 def test_no_chapter_leads_out_of_the_folder(folder, chapter):
     for write in (lambda: records.record(chapter, seed=0), lambda: records.picture(chapter, Figure())):
-        with pytest.raises(ValueError, match="the short name of a chapter, such as 'ch03a', got ") as refusal:
+        with pytest.raises(ValueError, match="chapter wants the name of a chapter, such as 'ch03a', got "):
             write()
-        assert repr(chapter) in str(refusal.value) and not list(folder.parent.rglob("*.*"))
+        assert not list(folder.parent.rglob("*.*"))
 
 
 def test_a_picture_lies_beside_its_record(folder):
@@ -130,13 +161,13 @@ def test_without_a_folder_named_it_is_the_users_cache(monkeypatch):
 def test_a_failed_write_leaves_the_old_record(folder, monkeypatch):
     path = records.record("ch99z", seed=1)
     before = path.read_bytes()
-    for broken in ("replace", "write_text"):
+
+    def fail(*_, **__):
+        raise OSError(28, "disk full")
+
+    for broken in ("replace", "fsync"):
         with monkeypatch.context() as patch:
-
-            def fail(*_, **__):
-                raise OSError("disk full")
-
-            patch.setattr(os if broken == "replace" else Path, broken, fail)
+            patch.setattr(os, broken, fail)
             with pytest.raises(OSError, match="disk full"):
                 records.record("ch99z", seed=2)
         assert path.read_bytes() == before
@@ -145,8 +176,34 @@ def test_a_failed_write_leaves_the_old_record(folder, monkeypatch):
     assert [p.name for p in folder.iterdir()] == [path.name]  # no half-written file stays
 
 
+RECORDER = """import sys
+from vlmbook.notebook import records
+for n in range(200):
+    records.record("ch99z", seed=int(sys.argv[1]), long=list(range(n)))
+"""
+
+
+def test_two_processes_that_record_the_same_chapter_leave_a_whole_record(folder):
+    recorders = [subprocess.Popen([sys.executable, "-c", RECORDER, seed]) for seed in "12"]
+    while any(recorder.poll() is None for recorder in recorders):
+        entry = records.load("ch99z", "quick", folder)  # whole at any time
+        assert entry is None or entry["seed"] in (1, 2)
+    assert [recorder.wait() for recorder in recorders] == [0, 0]
+    assert [path.name for path in folder.iterdir()] == ["ch99z.quick.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"\xff", b"{", b"[" * 100_000])
+def test_a_file_that_is_no_record_is_named(folder, content):
+    path = records.record("ch99z", seed=1)
+    path.write_bytes(content)
+    for read in (lambda: records.load("ch99z", "quick", folder), lambda: records.add_seconds(path, 1)):
+        with pytest.raises(ValueError, match=f"path wants a record, and {re.escape(str(path))} holds no"):
+            read()
+    assert path.read_bytes() == content
+
+
 def test_seconds_are_added_and_the_rest_kept(folder):
-    path = records.record("ch99z", seed=0, **FIGURES)
+    path = records.record("ch99z", seed=0, **MEASURED)
     before = records.load("ch99z", "quick", folder)
     records.add_seconds(str(path), 24.3456)
     assert records.load("ch99z", "quick", folder) == before | {"seconds": 24.3}
@@ -174,7 +231,7 @@ def test_published_prints_a_line_a_profile(folder, monkeypatch, capsys):
 
 
 def test_show_prints_what_was_measured(folder, monkeypatch, capsys):
-    records.add_seconds(records.record("ch99z", seed=3, single=[0.5], **FIGURES), 24)
+    records.add_seconds(records.record("ch99z", seed=3, single=[0.5], **MEASURED), 24)
     monkeypatch.setattr(records, "RESULTS", folder)
     records.show("ch99z", "quick")
     head, *lines = capsys.readouterr().out.splitlines()

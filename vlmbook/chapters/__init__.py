@@ -50,7 +50,8 @@ TABLE = (
             ("multitask",), "data, depth, several tasks at once: what each of them buys, measured",
             tuple("M28 M29 M30 M31 M32 I40 I41 I63".split())),
     Chapter("ch03a", "convolution_and_pooling", "Convolution and pooling", "卷积与池化", "§2.2.1(1)",
-            ("convolution",), "kernels on photographs, sizes and strides, the transposed convolution, a CNN in seconds",
+            ("convolution",),
+            "kernels on photographs, sizes and strides, the transposed convolution, a CNN in seconds",
             tuple("W01 W09 W10 W11 W12 I01 I02 I03 I04 I05".split())),
     Chapter("ch03b", "resnet", "ResNet", "残差网络", "§2.2.1(2)",
             ("resnet",), "why depth alone makes a network worse and the residual block does not",
@@ -70,8 +71,8 @@ TABLE = (
     Chapter("ch04d", "flow_matching", "Flow matching", "流匹配与扩散模型", "§2.2.2, omitted there",
             ("flow",), "a path from noise to an image: the generator that the book forgot",
             ("M25",)),
-    Chapter("ch05a", "classification_and_detection", "Classification and detection", "分类与目标检测", "§2.2.3(1)",
-            ("detection",), "boxes, anchors, non-maximum suppression, average precision by hand",
+    Chapter("ch05a", "classification_and_detection", "Classification and detection", "分类与目标检测",
+            "§2.2.3(1)", ("detection",), "boxes, anchors, non-maximum suppression, average precision by hand",
             tuple("W15 W32 I13 I14 I15 I16 I17 I18".split())),
     Chapter("ch05b", "attention", "Attention", "注意力机制与视觉 Transformer", "§2.2.3(2), (4)",
             ("attention",), "queries, keys and values, and a vision transformer that looks",
@@ -89,7 +90,8 @@ TABLE = (
             ("compression",), "what a model costs, and what quantisation, pruning and folding save, measured",
             tuple("W34 M17 M19 I29".split())),
     Chapter("ch07b", "trust", "Trust", "隐私、公平与可解释性", "§7.1(2), (3), (5), §7.2(4)",
-            ("privacy", "fairness", "explain"), "privacy, fairness and explanation, each attacked and measured",
+            ("privacy", "fairness", "explain"),
+            "privacy, fairness and explanation, each attacked and measured",
             tuple("M18 I28".split())),
     Chapter("ch07c", "learning_from_little", "Learning from little", "小样本与多模态学习", "§7.2(1)-(3), §8",
             ("fewshot", "clip"), "few shots, zero shots, and images met with text",
@@ -110,6 +112,11 @@ TABLE = (
 # fmt: on
 
 
+def begun() -> list[Chapter]:
+    """-> list of Chapter: those of which the notebook or its text is there, in the order of the book."""
+    return [chapter for chapter in TABLE if chapter.notebook.exists() or chapter.text.exists()]
+
+
 def written() -> list[Chapter]:
     """-> list of Chapter: those whose notebook is there, in the order of the book."""
     return [chapter for chapter in TABLE if chapter.notebook.exists()]
@@ -119,11 +126,12 @@ def find(name: str) -> Chapter:
     """str -> Chapter whose notebook is there: "ch03a", or its file's name. ValueError lists those there
     are.
     """
-    for chapter in written():
+    there = written()
+    for chapter in there:
         if name in (chapter.name, chapter.stem, chapter.notebook.name):
             return chapter
-    there = ", ".join(chapter.name for chapter in written())
-    raise ValueError(f"there is no chapter {name!r}; there are {there or 'none'}")
+    names = ", ".join(chapter.name for chapter in there) or "none"
+    raise ValueError(f"there is no chapter {name!r}; there are {names}")
 
 
 def of_file(path: str | Path) -> Chapter | None:

@@ -5,21 +5,31 @@ The exercises of chapter 3a stand in `vlmbook.chapters.ch03a.exercises`, by numb
 
 import dis
 import inspect
+import math
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import islice
 from pkgutil import iter_modules
 from textwrap import dedent
+from types import FunctionType
 from typing import Any
 
 import torch
 
-from vlmbook.notebook.messages import message
-
-MIME = "application/vnd.vlmbook.check+json"  # in a notebook's outputs; `vlmbook grade` reads it there
+from vlmbook.notebook.messages import MIME, message
+from vlmbook.validation import (
+    describe,
+    require_choice,
+    require_number,
+    require_tensor,
+    require_type,
+    require_whole,
+)
 
 
 class Silent:
@@ -62,17 +72,18 @@ class Exercise:
 
 
 def check(name: str, answer: Any) -> Outcome:
-    """str, answer -> Outcome: judge the answer to exercise `name` and say what is wrong with it.
+    """str, answer -> Outcome: judge the answer to exercise `name` and print what is wrong with it.
 
     It never raises, whatever the answer is and does: an error, an exit or an interrupt in it is a failed
     answer.
     """
     try:
-        return _say(name, *_judge(name, answer))
-    except BaseException as error:  # even a message can fail: of an object whose repr raises
-        return _say(
-            name, Outcome.FAILED, message("your answer stopped with {error}", error=type(error).__name__)
-        )
+        outcome, sentence = _judge(name, answer)
+    except BaseException as error:  # even a sentence can fail: of an object whose repr raises
+        outcome, sentence = Outcome.FAILED, message("your answer stopped with {error}", error=_name(error))
+    with suppress(Exception):  # an answer may have closed what is printed to
+        _show(name if type(name) is str else describe(name), outcome, sentence)
+    return outcome
 
 
 def _judge(name, answer):
@@ -89,7 +100,7 @@ def _judge(name, answer):
         return Outcome.FAILED, message("not yet. {reason}", reason=str(wrong))
     except BaseException as error:  # sys.exit() and KeyboardInterrupt too: the cell ends with a sentence
         return Outcome.FAILED, message(
-            "your answer stopped with {error}: {reason}", error=type(error).__name__, reason=str(error)
+            "your answer stopped with {error}: {reason}", error=_name(error), reason=str(error)
         )
     return Outcome.PASSED, message("correct")
 
@@ -105,14 +116,13 @@ def hint(name: str, stage: int | None = None) -> None:
     """
     hints = find(name).hints
     if stage is None:
-        _hints_given[name] += 1
-        stage = _hints_given[name]
-        if stage > len(hints):
-            print(message('{name}: no more hints; solution("{name}") shows one way', name=name))
-            return
-    elif stage not in range(1, len(hints) + 1):
-        raise ValueError(f"{name} has the hints 1 to {len(hints)}, got {stage!r}")
+        stage = _hints_given[name] + 1
+    else:
+        stage = require_whole(stage, "stage", most=len(hints))
     _hints_given[name] = max(_hints_given[name], stage)
+    if stage > len(hints):
+        print(message('{name}: no more hints; solution("{name}") shows one way', name=name))
+        return
     print(
         message(
             "{name}, hint {stage} of {count}: {hint}",
@@ -131,11 +141,10 @@ def solution(name: str) -> Any:
     Raises ValueError for an exercise that is not there.
     """
     exercise = find(name)
-    shown = exercise.solution
-    if callable(shown):
-        shown = dedent(inspect.getsource(shown))
-    print(f"{name}: {message(exercise.why)}\n\n{shown}")
-    return exercise.solution
+    answer = exercise.solution
+    source = dedent(inspect.getsource(answer)) if callable(answer) else answer
+    print(f"{name}: {message(exercise.why)}\n\n{source}")
+    return answer
 
 
 # --- which exercises there are ------------------------------------------------------------------------------
@@ -147,12 +156,13 @@ def chapters_with_exercises() -> list[str]:
     return [
         module.name
         for module in iter_modules(folder)
-        if find_spec(f"vlmbook.chapters.{module.name}.exercises")
+        if module.ispkg and find_spec(f"vlmbook.chapters.{module.name}.exercises")
     ]
 
 
 def of_chapter(chapter: str) -> dict[str, Exercise]:
-    """str -> dict: the exercises of a chapter by name, "ch03a.1"."""
+    """str -> dict: the exercises of a chapter by name, "ch03a.1". Raises ValueError for a chapter without."""
+    require_choice(chapter, "chapter", chapters_with_exercises())
     exercises = import_module(f"vlmbook.chapters.{chapter}.exercises").EXERCISES
     return {f"{chapter}.{number}": exercise for number, exercise in exercises.items()}
 
@@ -160,12 +170,12 @@ def of_chapter(chapter: str) -> dict[str, Exercise]:
 def find(name: str) -> Exercise:
     """str -> Exercise. Raises ValueError, which names those that exist, for any other."""
     chapters = chapters_with_exercises()
-    chapter = str(name).partition(".")[0]
+    chapter = name.partition(".")[0] if type(name) is str else ""
     if chapter not in chapters:
         raise ValueError(
             message(
                 "there is no exercise {name}; the chapters with exercises are {chapters}",
-                name=repr(name),
+                name=describe(name),
                 chapters=", ".join(chapters),
             )
         )
@@ -174,7 +184,7 @@ def find(name: str) -> Exercise:
         raise ValueError(
             message(
                 "there is no exercise {name}; {chapter} has {exercises}",
-                name=repr(name),
+                name=describe(name),
                 chapter=chapter,
                 exercises=", ".join(exercises),
             )
@@ -182,18 +192,22 @@ def find(name: str) -> Exercise:
     return exercises[name]
 
 
+PROLOGUE = ("RESUME", "NOP", "COPY_FREE_VARS")  # instructions with which a function begins
+
+
 def is_blank(answer: Any) -> bool:
     """Is this `...`, None, or a function with nothing in it but a docstring, `...` or `pass`?"""
     if answer is None or answer is ...:
         return True
-    if not inspect.isfunction(answer):
+    if type(answer) is not FunctionType:  # whatever its `__class__` pretends
         return False
-    instructions = [
-        i for i in dis.get_instructions(answer) if i.opname not in ("RESUME", "NOP", "COPY_FREE_VARS")
-    ]
-    return all(i.opname.startswith(("LOAD_CONST", "RETURN")) for i in instructions) and all(
-        i.argval in (None, ...) for i in instructions if i.opname in ("LOAD_CONST", "RETURN_CONST")
-    )
+    try:
+        instructions = [each for each in dis.get_instructions(answer) if each.opname not in PROLOGUE]
+    except Exception:  # code that is none
+        return False
+    constants = [each for each in instructions if each.opname in ("LOAD_CONST", "RETURN_CONST")]
+    returns_only = all(each.opname.startswith(("LOAD_CONST", "RETURN")) for each in instructions)
+    return returns_only and all(each.argval is None or each.argval is ... for each in constants)
 
 
 # --- what judges ask of an answer first ---------------------------------------------------------------------
@@ -203,12 +217,14 @@ def as_shape(answer: Any, fraction: str, axes: str = "(B, C, H, W)") -> tuple[in
     """Any -> four ints. Raises Wrong for anything else; `fraction` says what becomes of a size that is not
     whole.
     """
+    require_type(fraction, "fraction", str, "a sentence")
+    require_type(axes, "axes", str, "the names of the axes")
     try:
-        got = tuple(answer)
+        got = None if isinstance(answer, (str, bytes)) else tuple(islice(answer, 100))
         whole = all(n == int(n) for n in got)
     except (TypeError, ValueError, OverflowError):
         raise Wrong(
-            "A shape is four whole numbers {axes}, this is a {kind}.", axes=axes, kind=type(answer).__name__
+            "A shape is four whole numbers {axes}, this is a {kind}.", axes=axes, kind=_name(answer)
         ) from None
     if not whole:
         raise Wrong("A size is a whole number: {fraction}.", fraction=message(fraction))
@@ -218,36 +234,45 @@ def as_shape(answer: Any, fraction: str, axes: str = "(B, C, H, W)") -> tuple[in
 
 
 def as_number(got: Any, call: str) -> float:
-    """What `call`, such as "f(3)", gave -> float. Raises Wrong where it is no finite number."""
+    """What `call`, such as "f(3)", returned -> float. Raises Wrong where it is no finite number."""
+    require_type(call, "call", str, "a call as text")
     require_returned(got)
     try:
-        number = float(got)
-    except (TypeError, ValueError):
-        raise Wrong("{call} is a {kind}; one number is wanted.", call=call, kind=type(got).__name__) from None
-    if number != number:
-        raise Wrong("{call} is NaN; one number is wanted.", call=call)
-    return number
+        return require_number(got, call)
+    except TypeError:
+        raise Wrong("{call} is a {kind}; one number is wanted.", call=call, kind=_name(got)) from None
+    except ValueError:
+        odd = "NaN" if math.isnan(float(got)) else "infinite"
+        raise Wrong("{call} is {odd}; one finite number is wanted.", call=call, odd=odd) from None
 
 
 def as_tensor(got: Any, want: torch.Tensor, case: str) -> torch.Tensor:
-    """What an answer gave for `case` -> plain tensor of want's dtype and device. Raises Wrong for another
+    """What an answer returned for `case` -> plain tensor of want's dtype and device. Raises Wrong for another
     shape.
+
+    Plain: a subclass that calls everything equal comes back as the numbers that it holds.
     """
+    require_tensor(want, "want", "…", kind="any")
+    require_type(case, "case", str, "the name of a case")
     require_returned(got)
-    if not isinstance(got, torch.Tensor):
-        raise Wrong("A tensor is wanted, this is a {kind}.", kind=type(got).__name__)
-    if got.shape != want.shape:
+    if not issubclass(type(got), torch.Tensor):  # whatever its `__class__` pretends
+        raise Wrong("A tensor is wanted, this is a {kind}.", kind=_name(got))
+    with torch._C.DisableTorchFunctionSubclass():
+        plain = torch.Tensor.as_subclass(got, torch.Tensor).detach()
+    if plain.shape != want.shape:
         raise Wrong(
             "For {case} the result has the shape {got}, not {want}.",
             case=message(case),
-            got=tuple(got.shape),
+            got=tuple(plain.shape),
             want=tuple(want.shape),
         )
-    return got.detach().as_subclass(torch.Tensor).to(want)
+    return plain.to(want)
 
 
 def require_values(got: torch.Tensor, want: torch.Tensor, case: str) -> None:
     """Raises Wrong where two tensors of one shape differ; NaN differs from everything."""
+    require_tensor(want, "want", "…", kind="any")
+    got = as_tensor(got, want, case)
     if got.isnan().any() and not want.isnan().any():
         raise Wrong("For {case} the result holds NaN.", case=message(case))
     if not got.allclose(want, atol=1e-4):
@@ -262,7 +287,9 @@ def require_trainable(answered: Any, *given: torch.Tensor) -> None:
     """Raises Wrong where no gradient of an answered loss reaches the tensors it was given, leaves that ask
     for one.
     """
-    if getattr(answered, "requires_grad", False):
+    for tensor in given:
+        require_type(tensor, "given", torch.Tensor, "tensors that ask for a gradient")
+    if isinstance(answered, torch.Tensor) and answered.requires_grad:
         answered.backward()
     if any(tensor.grad is None for tensor in given):
         raise Wrong(
@@ -277,20 +304,24 @@ def require_returned(got: Any) -> None:
         raise Wrong("Your function returns None: is there a `return`?")
 
 
+def _name(got):
+    """-> str: the name of an object's class, which no metaclass can forge or break."""
+    return type.__dict__["__name__"].__get__(type(got))
+
+
 # --- around `check` -----------------------------------------------------------------------------------------
 
 
-def _say(name, outcome, sentence):
+def _show(name, outcome, sentence):
     """Show one line, with the outcome as data beside it when a notebook is there to keep it."""
     text = f"{name}: {sentence}"
     if _in_notebook():
         from IPython.display import display
 
-        data = {"exercise": str(name), "outcome": outcome.value, "message": sentence}
+        data = {"exercise": name, "outcome": outcome.value, "message": sentence}
         display({"text/plain": text, MIME: data}, raw=True)
     else:
         print(text)
-    return outcome
 
 
 def _in_notebook():

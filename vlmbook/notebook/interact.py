@@ -3,8 +3,10 @@
 import base64
 import html
 import io
+from collections.abc import Callable
 from inspect import Parameter, signature
 from itertools import chain
+from typing import Any
 
 import ipywidgets as widgets
 import traitlets
@@ -12,9 +14,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from vlmbook import plot
+from vlmbook.validation import describe, require_callable, require_number, require_type
+
+MY_OWN = "my own"  # in the menu of presets
+INCHES = 100.0  # no figure is wider or higher
 
 
-def live(draw, *, figsize=(7.0, 3.0), **controls):
+def live(draw: Callable, *, figsize: tuple[float, float] = (7.0, 3.0), **controls: Any) -> "Live":
     """draw(figure, **values), a control for each value -> Live: shown in a notebook, it redraws when a
     control moves.
 
@@ -23,17 +29,7 @@ def live(draw, *, figsize=(7.0, 3.0), **controls):
     Raises ValueError where controls and draw's parameters differ, and whatever draw raises for the first
     values.
     """
-    defaults = {p.name: p.default for p in list(signature(draw).parameters.values())[1:]}
-    missing = {name for name, default in defaults.items() if default is Parameter.empty} - controls.keys()
-    unknown = controls.keys() - defaults.keys()
-    if missing or unknown:
-        wanted = ", ".join(defaults)
-        raise ValueError(
-            f"{_title(draw)} takes the values {wanted}; the controls are {', '.join(controls) or 'none'}"
-        )
-    return Live(
-        draw, figsize, {name: _control(name, spec, defaults[name]) for name, spec in controls.items()}
-    )
+    return Live(draw, figsize, controls)
 
 
 class Live(widgets.VBox):
@@ -41,26 +37,30 @@ class Live(widgets.VBox):
     visible.
     """
 
-    def __init__(self, draw, figsize, controls):
-        self.draw, self.figsize, self.controls = draw, figsize, controls
+    def __init__(self, draw: Callable, figsize: tuple[float, float], controls: dict[str, Any]):
+        self.draw = draw
+        self.figsize = _as_figsize(figsize)
+        self.controls = _make_controls(draw, controls)
         self.picture = widgets.Image(
             format="png", layout=widgets.Layout(max_width="100%", object_fit="contain")
         )
         self.trouble = widgets.HTML()
-        self.picture.value = self.first = render(draw, figsize, **self.values())
-        for control in controls.values():
+        self.first = render(draw, figsize, **self.values())
+        self.picture.value = self.first
+        for control in self.controls.values():
             control.observe(self._redraw, "value")
         wrapped = widgets.Layout(flex_flow="row wrap", align_items="flex-start")
-        row = widgets.Box(list(controls.values()), layout=wrapped)
+        row = widgets.Box(list(self.controls.values()), layout=wrapped)
         super().__init__([row, self.picture, self.trouble])
 
-    def values(self):
-        """-> dict: what the controls say now."""
+    def values(self) -> dict[str, Any]:
+        """-> dict: the value of each control now."""
         return {name: control.value for name, control in self.controls.items()}
 
     def _redraw(self, _change):
         try:
-            self.picture.value, self.trouble.value = render(self.draw, self.figsize, **self.values()), ""
+            self.picture.value = render(self.draw, self.figsize, **self.values())
+            self.trouble.value = ""
         except Exception as error:  # a traceback in a callback goes to the log, where no reader looks
             self.trouble.value = f"<b>{type(error).__name__}</b>: {html.escape(str(error))}"
 
@@ -76,12 +76,15 @@ class MatrixEditor(widgets.VBox):
 
     value = traitlets.Tuple()
 
-    def __init__(self, presets, *, description=""):
-        first = next(iter(presets.values()))
-        self.menu = widgets.Dropdown(options=[*presets, "my own"], description=description)
+    def __init__(self, presets: dict[str, Any], *, description: str = ""):
+        self.presets = _as_presets(presets)
+        require_type(description, "description", str, "text")
+        first = next(iter(self.presets.values()))
+        self.menu = widgets.Dropdown(options=[*self.presets, MY_OWN], description=description)
         narrow = widgets.Layout(width="72px")
         self.boxes = [[widgets.FloatText(number, step=0.5, layout=narrow) for number in row] for row in first]
-        self.presets, self.filling, self.value = presets, False, self._read()
+        self.filling = False
+        self.value = self._read()
         self.menu.observe(self._choose, "value")
         for box in chain(*self.boxes):
             box.observe(self._type, "value")
@@ -104,40 +107,108 @@ class MatrixEditor(widgets.VBox):
         """A number typed by hand."""
         if not self.filling:
             self.value = self._read()
-            self.menu.value = "my own"
+            self.menu.value = MY_OWN
 
 
-def render(draw, figsize=(7.0, 3.0), **values):
-    """draw, inches, its values -> bytes: the PNG of draw(figure, **values) on a fresh figure in the house
-    style.
+def render(draw: Callable, figsize: tuple[float, float] = (7.0, 3.0), **values: Any) -> bytes:
+    """draw, its values -> PNG bytes of draw(figure, **values) on a fresh figure in the house style, `figsize`
+    inches at 100 dots an inch.
     """
+    require_callable(draw, "draw", "a function of a figure and values")
     with plot.style():
-        figure = Figure(figsize=figsize, dpi=100, layout="constrained")
+        figure = Figure(figsize=_as_figsize(figsize), dpi=100, layout="constrained")
         draw(figure, **values)
-        buffer = io.BytesIO()
-        FigureCanvasAgg(figure).print_png(
-            buffer, pil_kwargs={"compress_level": 1}
-        )  # near browser: speed before size
-    return buffer.getvalue()
+        png = io.BytesIO()
+        fast = {"compress_level": 1}  # the browser is near: speed before size
+        FigureCanvasAgg(figure).print_png(png, pil_kwargs=fast)
+    return png.getvalue()
 
 
-def _title(draw):
-    draw = getattr(draw, "func", draw)  # what a functools.partial holds
-    return getattr(draw, "__name__", type(draw).__name__)
+# --- what they are given ------------------------------------------------------------------------------------
 
 
-def _control(name, spec, default):
+def _as_figsize(figsize):
+    """-> (width, height) in inches."""
+    if not isinstance(figsize, (tuple, list)) or len(figsize) != 2:
+        raise TypeError(f"figsize wants width and height in inches, got {describe(figsize)}")
+    width, height = figsize
+    return (
+        require_number(width, "figsize", least=0.1, most=INCHES),
+        require_number(height, "figsize", least=0.1, most=INCHES),
+    )
+
+
+def _as_presets(presets):
+    """-> dict: name -> matrix, a tuple of rows of numbers; all of one shape."""
+    require_type(presets, "presets", dict, "a dict of matrices by name")
+    found = {}
+    for name, matrix in presets.items():
+        if not isinstance(name, str) or name == MY_OWN:
+            raise TypeError(f"presets wants names other than {MY_OWN!r}, got {describe(name)}")
+        try:
+            rows = tuple(tuple(row) for row in matrix)
+        except TypeError:
+            raise TypeError(f"presets wants rows of numbers, got {describe(matrix)}") from None
+        found[name] = tuple(tuple(_as_entry(number) for number in row) for row in rows)
+    shapes = {tuple(len(row) for row in matrix) for matrix in found.values()}
+    if len(shapes) != 1 or not all(chain(*shapes)):
+        raise ValueError(f"presets wants matrices of one shape, got {len(shapes)} shapes")
+    return found
+
+
+def _as_entry(number):
+    """-> the number as it came, so that a preset stays equal to itself."""
+    require_number(number, "presets")
+    return number
+
+
+def _make_controls(draw, controls):
+    """-> dict: a widget for each value of draw that has a control."""
+    require_callable(draw, "draw", "a function of a figure and values")
+    require_type(controls, "controls", dict, "a control for each value, by name")
+    try:
+        parameters = list(signature(draw).parameters.values())[1:]
+    except (TypeError, ValueError):
+        raise TypeError(f"draw wants a function whose parameters can be read, got {describe(draw)}") from None
+    defaults = {parameter.name: parameter.default for parameter in parameters}
+    required = {name for name, default in defaults.items() if default is Parameter.empty}
+    if required - controls.keys() or controls.keys() - defaults.keys():
+        wanted = ", ".join(defaults)
+        given = ", ".join(map(str, controls)) or "none"
+        raise ValueError(f"{_title(draw)} takes the values {wanted}; the controls are {given}")
+    return {name: _make_control(name, spec, defaults[name]) for name, spec in controls.items()}
+
+
+def _make_control(name, spec, default):
     """One of ipywidgets' abbreviations, or a widget -> widget, described by the value's name."""
     if isinstance(spec, widgets.Widget) and spec.has_trait("value"):
         return spec
-    control = widgets.interactive.widget_from_abbrev(spec, default)
+    try:
+        control = widgets.interactive.widget_from_abbrev(spec, default)
+    except (TypeError, ValueError, traitlets.TraitError):
+        control = None
     if not isinstance(control, widgets.Widget):
         raise ValueError(
-            f"the control {name}={spec!r} is none of ipywidgets' abbreviations, nor a widget with a value"
+            f"the control {name}={_shown(spec)} is none of ipywidgets' abbreviations, nor a widget with a "
+            "value"
         )
     if default is not Parameter.empty and control.value != default:
         raise ValueError(
-            f"the control {name}={spec!r} starts at {control.value!r}, not at the default {default!r}"
+            f"the control {name}={_shown(spec)} starts at {control.value!r}, not at the default {default!r}"
         )
     control.description = control.description or name.replace("_", " ")
     return control
+
+
+def _shown(spec):
+    """A control as it was written, where that is short and safe; what it is otherwise."""
+    try:
+        text = repr(spec)
+    except Exception:
+        return describe(spec)
+    return text if len(text) <= 100 and "\n" not in text else describe(spec)
+
+
+def _title(draw):
+    inner = getattr(draw, "func", draw)  # what a functools.partial holds
+    return getattr(inner, "__name__", type(inner).__name__)

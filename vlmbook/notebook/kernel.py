@@ -1,239 +1,261 @@
-"""A notebook executed from top to bottom in a kernel of this interpreter."""
+"""A notebook executed from top to bottom in a kernel of this interpreter.
+
+nbclient and jupyter_client start the kernel, run the cells, interrupt one that takes too long, notice a
+kernel that died, and shut it down. What stands here beside them says why.
+"""
 
 import ast
 import asyncio
 import os
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import nbformat
-import psutil
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
-from jupyter_core.utils import run_sync
+from jupyter_core.utils import ensure_async
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbformat import NotebookNode
+from nbformat.v4 import new_output
 
-from vlmbook.notebook.exercises import MIME
+from vlmbook import runtime
+from vlmbook.notebook.cells import count_claims
+from vlmbook.notebook.messages import MIME
+from vlmbook.validation import require_callable, require_choice, require_type, require_whole
 
-PATIENCE = 10  # seconds for a kernel to come back after an interrupt
-
-
-@dataclass
-class Run:
-    """One execution of a notebook: what came out, what it cost, what it proved."""
-
-    notebook: nbformat.NotebookNode  # with outputs as far as it came
-    seconds: float = 0.0
-    device: str = ""  # this and the next where it ran to its end without `keep_going`
-    peak_memory_bytes: dict = field(default_factory=dict)
-    claims: int = 0  # assertions in the notebook
-    claims_held: int = 0  # those in cells that ran to their end
-    exercises: dict = field(default_factory=dict)  # "ch03a.1" -> "passed", "failed" or "unanswered"
-    error: str = ""  # why it stopped, "" when it ran to its end
-
-
-def execute(
-    notebook,
-    *,
-    folder,
-    profile="quick",
-    timeout=None,
-    keep_going=False,
-    on_cell: Callable | None = None,
-    after: Callable | None = None,
-):
-    """NotebookNode -> Run: execute every cell in a fresh kernel whose working folder and output folder is
-    `folder`.
-
-    The notebook is changed in place; its old outputs go first, so that all it shows afterwards is of this
-    run. A cell that fails or runs over `timeout` seconds ends the run, its reason in `error`; with
-    `keep_going` the cells after it run too. `on_cell(index, cell)` is called before each code cell,
-    `after(client, run)` once after the last, while the kernel still lives. Ctrl-C passes through when the
-    kernel is gone.
-    """
-    folder = Path(folder).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    cells = [(index, cell) for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
-    for _, cell in cells:
-        cell.outputs, cell.execution_count = [], None
-    # With no folders to look for kernels in, "python3" is this interpreter's and not one that another project
-    # set up.
-    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
-    client = _Client(
-        notebook,
-        manager,
-        timeout=timeout,
-        record_timing=False,
-        store_widget_state=False,
-        allow_errors=keep_going,
-        shell_timeout_interval=1,
-        resources={"metadata": {"path": str(folder)}},
-        extra_arguments=[
-            "--log-level=ERROR"
-        ],  # ipykernel warns of TCP without encryption, which is loopback here
-    )
-    run = Run(notebook, claims=sum(_claims(cell) for _, cell in cells))
-    began = time.perf_counter()
-    try:
-        with _kernel(client, os.environ | {"VLMBOOK_PROFILE": profile, "VLMBOOK_OUTPUT": str(folder)}):
-            for number, (index, cell) in enumerate(cells, start=1):
-                if on_cell:
-                    on_cell(index, cell)
-                _step(client, index, cell, keep_going, f"cell {number} of {len(cells)}")
-                if not any(output.output_type == "error" for output in cell.outputs):
-                    run.claims_held += _claims(cell)
-            run.seconds = time.perf_counter() - began
-            if (
-                not keep_going
-            ):  # who wants to know all that fails does not ask what it cost, and waits for no torch
-                here = '__import__("vlmbook.runtime").runtime'
-                run.device = _ask(client, f"{here}.device_name()") or ""
-                run.peak_memory_bytes = _ask(client, f"{here}.peak_memory()") or {}
-            run.exercises = outcomes(notebook)
-            if after:
-                after(client, run)
-    except Stopped as why:
-        run.error, run.seconds, run.exercises = str(why), time.perf_counter() - began, outcomes(notebook)
-    return run
-
-
-def outcomes(notebook):
-    """NotebookNode -> dict "ch03a.1" -> "passed", "failed" or "unanswered", from the outputs that `check`
-    left.
-    """
-    said = (
-        output.data.get(MIME)
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
-        if output.output_type == "display_data"
-    )
-    return {str(one.get("exercise")): one.get("outcome") for one in said if isinstance(one, dict)}
+PATIENCE = 10  # seconds for a kernel to be free again after an interrupt
+MOST_PRINTED = 1_000_000  # characters of one cell that are kept
 
 
 class Stopped(Exception):
     """Why a run ended before its last cell."""
 
 
+@dataclass
+class Run:
+    """One execution of a notebook: its outputs, its cost, its claims."""
+
+    notebook: NotebookNode  # with outputs as far as the run came
+    seconds: float = 0.0
+    device: str = ""  # this and the next where it ran to its end without `keep_going`
+    peak_memory_bytes: dict[str, int] = field(default_factory=dict)
+    claims: int = 0  # assertions in the notebook
+    claims_held: int = 0  # those in cells that ran to their end
+    exercises: dict[str, str] = field(default_factory=dict)  # "ch03a.1" -> "passed", "failed", "unanswered"
+    error: str = ""  # why it stopped, "" when it ran to its end
+
+
+def execute(
+    notebook: NotebookNode,
+    *,
+    folder: str | os.PathLike,
+    profile: str = "quick",
+    timeout: int | None = None,
+    keep_going: bool = False,
+    on_cell: Callable[[int, NotebookNode], None] | None = None,
+    after: Callable[[NotebookClient, Run], Awaitable[None]] | None = None,
+) -> Run:
+    """NotebookNode -> Run: execute every cell in a fresh kernel whose working folder and output folder is
+    `folder`.
+
+    The notebook is changed in place; its old outputs go first, so that all it shows afterwards is of this
+    run. A cell that fails or runs over `timeout` seconds ends the run, its reason in `error`; with
+    `keep_going` the cells after it run too. `on_cell(index, cell)` is called before each code cell;
+    `after(client, run)`, a coroutine, is awaited once after the last, while the kernel still lives. Ctrl-C
+    passes through when the kernel is gone.
+    """
+    require_type(notebook, "notebook", NotebookNode, "a notebook as nbformat reads it")
+    require_choice(profile, "profile", runtime.PROFILES)
+    require_choice(keep_going, "keep_going", (True, False))
+    timeout = None if timeout is None else require_whole(timeout, "timeout", most=10**6)
+    on_cell = None if on_cell is None else require_callable(on_cell, "on_cell")
+    after = None if after is None else require_callable(after, "after", "a coroutine function")
+    folder = _make_folder(folder)
+    environment = os.environ | {"VLMBOOK_PROFILE": profile, "VLMBOOK_OUTPUT": str(folder)}
+    cells = _clear(notebook)
+    run = Run(notebook, claims=sum(count_claims(cell.source) for _, cell in cells))
+    client = _new_client(notebook, run, folder, timeout, keep_going)
+    began = time.perf_counter()
+
+    async def steps():
+        async with _Kernel(client, environment) as kernel:
+            for number, (index, cell) in enumerate(cells, start=1):
+                if on_cell:
+                    on_cell(index, cell)
+                await _execute_cell(client, index, cell, keep_going, f"cell {number} of {len(cells)}")
+                if not _failed(cell):
+                    run.claims_held += count_claims(cell.source)
+            run.seconds = time.perf_counter() - began
+            if not keep_going:  # a grader does not ask what it cost, and need not wait for torch
+                await _ask_for_cost(client, run)
+            if after:
+                await after(client, run)
+            kernel.idle = True
+
+    try:
+        # asyncio.Runner turns Ctrl-C into the cancellation of every task, and waits for their ends.
+        # nbclient's own `execute_cell` leaves its tasks behind then. pyzmq needs a selector loop on Windows.
+        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+            runner.run(steps())
+    except Stopped as why:
+        run.error = str(why)
+        run.seconds = time.perf_counter() - began
+    return run
+
+
+def _make_folder(folder):
+    """-> Path of a folder that is there."""
+    folder = runtime.require_path(folder, "folder").resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"folder wants a folder, and {folder} cannot be one: {error.strerror}") from None
+    return folder
+
+
+def _clear(notebook):
+    """-> list of (index, code cell), without outputs."""
+    cells = [(index, cell) for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    for _, cell in cells:
+        cell.outputs = []
+        cell.execution_count = None
+    return cells
+
+
+def _failed(cell):
+    return any(output.output_type == "error" for output in cell.outputs)
+
+
+# --- client and kernel --------------------------------------------------------------------------------------
+
+
 class _Client(NotebookClient):
-    """nbclient that keeps the first million printed characters of a cell: an endless loop prints 20 MB a
-    second.
+    """nbclient with two additions to what it does with a cell's outputs.
+
+    It keeps the first million printed characters of a cell: an endless loop prints 20 MB a second, and
+    nbclient has no limit. It notes what `check` says when it arrives: `clear_output()` may remove it from the
+    notebook.
     """
 
     def output(self, outs, msg, display_id, cell_index):
-        if msg["msg_type"] == "stream" and sum(len(out.get("text", "")) for out in outs) > 1_000_000:
+        if msg["msg_type"] == "stream" and sum(len(out.get("text", "")) for out in outs) > MOST_PRINTED:
             return None
+        if msg["msg_type"] == "display_data":
+            _note_outcome(self.run, msg["content"].get("data", {}).get(MIME))
         return super().output(outs, msg, display_id, cell_index)
 
 
-@contextmanager
-def _kernel(client, env):
+def _note_outcome(run, shown):
+    """`shown` is what `check` displays, or anything else that a reader's cell displays under the same
+    name.
+    """
+    if isinstance(shown, dict):
+        run.exercises[str(shown.get("exercise"))] = shown.get("outcome")
+
+
+def _new_client(notebook, run, folder, timeout, keep_going):
+    # With no folders to look for kernels in, "python3" is this interpreter's kernel, and not one that another
+    # project set up.
+    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    slow = f"ran longer than {timeout} s"
+    error = {"ename": "TimeoutError", "evalue": slow, "traceback": [slow]}
+
+    def show_timeout(cell, cell_index, execute_reply):
+        """nbclient replies with this error in the kernel's place, and shows nothing of it in the notebook."""
+        content = execute_reply["content"]
+        if content["ename"] == error["ename"] and content["evalue"] == slow:
+            cell.outputs.append(new_output("error", **error))
+
+    client = _Client(
+        notebook,
+        manager,
+        timeout_func=lambda cell: timeout,  # of a cell; a question of ours has its own
+        interrupt_on_timeout=True,
+        error_on_timeout=error,
+        on_cell_error=show_timeout,
+        allow_errors=keep_going,
+        record_timing=False,
+        store_widget_state=False,
+        shell_timeout_interval=1,
+        resources={"metadata": {"path": str(folder)}},
+        # ipykernel warns of TCP without encryption, which is loopback here
+        extra_arguments=["--log-level=ERROR"],
+    )
+    client.run = run
+    return client
+
+
+class _Kernel:
     """The client's kernel while the block runs, and none after it, whatever ends it.
 
-    By itself nbclient leaves its kernel behind when Ctrl-C comes while it starts.
+    nbclient's `async_setup_kernel` does the same, but it catches Ctrl-C itself: a run that the reader stopped
+    would look like one whose kernel died. And it leaves a kernel behind when Ctrl-C comes while the kernel
+    starts.
     """
-    manager = client.km
-    try:
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(client.setup_kernel(env=env, cleanup_kc=True))
-            except RuntimeError as reason:  # from jupyter_client: it died, or did not answer
+
+    def __init__(self, client, environment):
+        self.client = client
+        self.environment = environment
+        self.idle = False  # a kernel in the middle of a cell is killed; an idle one may end what it began
+
+    async def __aenter__(self):
+        try:
+            await self.client.async_start_new_kernel(env=self.environment)
+            await self.client.async_start_new_kernel_client()
+        except BaseException as reason:
+            await self.__aexit__()
+            if isinstance(reason, RuntimeError):  # from jupyter_client: it died, or did not answer
                 raise Stopped(f"no Jupyter kernel started ({reason}); `vlmbook doctor` looks why") from None
-            try:
-                yield
-            except KeyboardInterrupt:
-                _kill(manager)
-                raise
-    finally:
-        _kill(manager)
-        _settle(0)
+            raise
+        return self
+
+    async def __aexit__(self, *_):
+        manager = self.client.km
+        if manager is not None and manager.has_kernel:
+            await manager.shutdown_kernel(now=not self.idle)
+        if self.client.kc is not None:
+            await ensure_async(self.client.kc.stop_channels())
 
 
-def _kill(manager):
-    """End a kernel and its children at once. Asked to end, a busy one would first print a traceback of its
-    own.
-    """
-    kernel = getattr(manager.provisioner, "process", None)
-    if kernel is None or kernel.poll() is not None:
-        return
-    for process in [*psutil.Process(kernel.pid).children(recursive=True), psutil.Process(kernel.pid)]:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    kernel.wait()
-    manager.cleanup_connection_file()
-
-
-def _step(client, index, cell, keep_going, where):
+async def _execute_cell(client, index, cell, keep_going, where):
     """Execute one cell. Raises Stopped, with the reason, when the run cannot go on after it."""
     try:
-        client.execute_cell(cell, index)
+        await client.async_execute_cell(cell, index)
     except CellExecutionError as failed:
         raise Stopped(f"{where} raised {failed.ename}: {failed.evalue}") from None
     except DeadKernelError:
+        if (
+            asyncio.current_task().cancelling()
+        ):  # nbclient takes the cancellation after Ctrl-C for a dead kernel
+            raise asyncio.CancelledError from None
         raise Stopped(f"{where} killed the kernel (out of memory?)") from None
-    except CellTimeoutError:
-        free = keep_going and _interrupt(client)
-        slow = f"ran longer than {client.timeout} s"
-        cell.outputs.append(
-            nbformat.v4.new_output("error", ename="TimeoutError", evalue=slow, traceback=[slow])
-        )
-        if not free:
-            _kill(client.km)
-            raise Stopped(f"{where} {slow}") from None
+    # nbclient goes on after an interrupt without a look whether the kernel obeyed. In one that did not, every
+    # further cell would wait for its own timeout.
+    ran_too_long = cell.outputs and cell.outputs[-1].get("ename") == "TimeoutError"
+    if ran_too_long and await _ask(client, "True") is not True:
+        raise Stopped(f"{where} {cell.outputs[-1].evalue} and no interrupt stopped it")
 
 
-def _interrupt(client):
-    """Interrupt the cell that is running -> bool: is the kernel free for the next one?"""
-    run_sync(client.km.interrupt_kernel)()
-    cell_timeout, client.timeout = client.timeout, PATIENCE
-    free = _ask(client, "True") is True
-    client.timeout = cell_timeout
-    if free:
-        _settle(PATIENCE)
-    return free
+# --- questions to the kernel --------------------------------------------------------------------------------
 
 
-@run_sync
-async def _settle(patience):
-    """End what nbclient left running: after a timeout it still reads outputs, and would take those of the next cell."""
-    left = {
-        task for task in asyncio.all_tasks() if task.get_coro().__qualname__.startswith("NotebookClient.")
-    }
-    if left:
-        _, endless = await asyncio.wait(left, timeout=patience)
-        for task in endless:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+async def _ask(client, expression):
+    """str -> its value in the notebook's kernel (number, string, dict), None where no answer comes in time.
 
-
-def _ask(client, expression):
-    """str -> what it is worth in the notebook's kernel (number, string, dict), None where nothing comes back.
-
-    It comes back beside the reply and not by print, which a reader's cell may have redefined.
+    nbclient runs cells only. The value comes back beside the reply and not by print, which a reader's cell
+    may have redefined.
     """
     asked = client.kc.execute("", silent=True, user_expressions={"value": expression})
     try:
-        reply = client.wait_for_reply(asked, nbformat.v4.new_code_cell(expression))
-    except (CellTimeoutError, DeadKernelError):
+        reply = await asyncio.wait_for(client.async_wait_for_reply(asked), PATIENCE)
+    except (TimeoutError, DeadKernelError):
         return None
     value = reply["content"]["user_expressions"]["value"]
     return ast.literal_eval(value["data"]["text/plain"]) if value["status"] == "ok" else None
 
 
-def _claims(cell):
-    """How many assertions a cell makes: `assert …` and calls of something named `assert_…`."""
-    if cell.cell_type != "code":
-        return 0
-    try:
-        tree = ast.parse(cell.source)
-    except SyntaxError:  # an IPython magic, or a reader's typo
-        return 0
-    calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
-    named = (getattr(f, "attr", getattr(f, "id", "")) for f in calls)
-    return sum(isinstance(node, ast.Assert) for node in ast.walk(tree)) + sum(
-        n.startswith("assert_") for n in named
-    )
+async def _ask_for_cost(client, run):
+    here = '__import__("vlmbook.runtime").runtime'
+    run.device = await _ask(client, f"{here}.device_name()") or ""
+    run.peak_memory_bytes = await _ask(client, f"{here}.peak_memory()") or {}
