@@ -95,7 +95,8 @@ def main():
         return
     print(
         f"real {tuple(real.shape)}, z ({BATCH}, {LATENT}), float32, a step of Adam on D, then one on G; "
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {arguments.repeats} interleaved repeats"
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {arguments.repeats} interleaved "
+        "repeats"
     )
     sys.stdout.flush()
     for way in WAYS:  # before the training: a process starts with its parent's peak

@@ -31,6 +31,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from vlmbook.validation import (
+    describe,
     require_callable,
     require_choice,
     require_same_kind,
@@ -163,6 +164,8 @@ def r1_penalty(discriminator: Callable, real: torch.Tensor) -> torch.Tensor:
     gradient.
     """
     require_callable(discriminator, "discriminator", "a function of images")
+    if isinstance(discriminator, type):
+        raise TypeError(f"discriminator wants a function of images, got {describe(discriminator)}")
     require_tensor(real, "real", "… B D")
     with torch.enable_grad():
         x = real.detach().requires_grad_()

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from vlmbook.metrics import frechet_distance, precision_recall
 from vlmbook.resnet import ResNet, small_resnet
 from vlmbook.training import fit
-from vlmbook.validation import require_tensor, require_type, require_whole
+from vlmbook.validation import require_number, require_tensor, require_type, require_whole
 
 BATCH = 500  # images at a time, so that features of many images need little memory
 
@@ -30,11 +30,14 @@ def train_feature_classifier(
 
     It is frozen, in evaluation mode, and on the device that `fit` trains on. The same images and seed give
     the same classifier, whatever was drawn before; the global generator is left as it was. `epochs`,
-    `batch_size`, `lr` and `precision` are those of `fit`. Raises TypeError or ValueError for what is no image
-    or no label.
+    `batch_size`, `lr` (at most 1) and `precision` are those of `fit`. Raises TypeError or ValueError for what
+    is no image or no label.
     """
     require_tensor(images, "images", "N C H W", finite=True)
     require_tensor(labels, "labels", "N", kind="int64", least=0, most=2**16 - 1, N=len(images))
+    _require_memory(images, "images")
+    _require_memory(labels, "labels")
+    lr = require_number(lr, "lr", above=0, most=1)
     seed = require_whole(seed, "seed", least=0, most=2**63 - 1)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -65,6 +68,7 @@ def extract_features(classifier: ResNet, images: torch.Tensor) -> torch.Tensor:
     if any(module.training for module in classifier.modules()):
         raise ValueError("classifier wants evaluation mode, got training mode; classifier.eval() sets it")
     require_tensor(images, "images", "N C H W", empty="N", C=classifier.conv1.in_channels)
+    _require_memory(images, "images")
     features = []
     for batch in images.split(BATCH):
         maps = classifier.features(batch.to(classifier.fc.weight))
@@ -99,6 +103,8 @@ def select_same_classes(
     require_tensor(images, "images", "N C H W")
     require_tensor(labels, "labels", "N", kind="int64", N=len(images))
     require_tensor(target_labels, "target_labels", "M", kind="int64")
+    _require_memory(labels, "labels")
+    _require_memory(target_labels, "target_labels")
     labels, target_labels = labels.cpu(), target_labels.cpu()
     chosen = torch.empty_like(target_labels)
     for label in target_labels.unique():
@@ -110,3 +116,9 @@ def select_same_classes(
             )
         chosen[positions] = available[: len(positions)]
     return images[chosen.to(images.device)]
+
+
+def _require_memory(x, name):
+    """Raises ValueError for a tensor on the meta device, which holds no values."""
+    if x.is_meta:
+        raise ValueError(f"{name} wants a tensor with values, got one on the meta device")

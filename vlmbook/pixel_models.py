@@ -22,6 +22,8 @@ def to_levels(x: torch.Tensor, levels: int) -> torch.Tensor:
     """
     require_tensor(x, "x", "B C H W", empty="B")
     levels = require_whole(levels, "levels", least=2, most=MOST_LEVELS)
+    if x.is_meta:
+        raise ValueError("x wants pixels with values, got a tensor on the meta device")
     rounding = (levels - 1) * torch.finfo(x.dtype).eps / 4  # of a level below 1, when this dtype keeps it
     if rounding >= 0.25:
         raise ValueError(f"x wants a dtype that holds {levels} levels apart, got {x.dtype}")
@@ -81,18 +83,21 @@ class PixelGaussian:
     take the tails. With the Cholesky factor L of the covariance, s_i = L_ii and
     (x_i − m_i) / s_i = (L⁻¹(x − μ))_i. `noise`, in levels, is added to each pixel's spread, since some pixels
     never change. Raises TypeError or ValueError for fewer than two images, for pixels that are not one of the
-    levels, and for a noise below 1e-3.
+    levels, and for a noise of 0 or too small for a covariance of full rank.
     """
 
     def __init__(self, images: torch.Tensor, levels: int, *, noise: float = 0.3):
         require_tensor(images, "images", "B C H W")
-        noise = require_number(noise, "noise", least=1e-3, most=1e6)
+        noise = require_number(noise, "noise", above=0, most=1e6)
         if len(images) < 2:
             raise ValueError(f"images wants at least two images for a covariance, got {len(images)}")
         x = to_levels(images, levels).cpu().flatten(1).double()
         covariance = torch.cov(x.T).reshape(x.shape[1], -1)
         covariance.diagonal().add_(noise**2)
-        self.mean, self.factor = x.mean(0), torch.linalg.cholesky(covariance)
+        factor, failed = torch.linalg.cholesky_ex(covariance)
+        if failed:
+            raise ValueError(f"noise wants a number that gives the covariance full rank, got {noise:g}")
+        self.mean, self.factor = x.mean(0), factor
         self.levels, self.shape = int(levels), images.shape[1:]
 
     def log_likelihood(self, x: torch.Tensor) -> torch.Tensor:

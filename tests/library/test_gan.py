@@ -212,6 +212,19 @@ def test_a_logit_depends_on_its_own_image_only(normalise, training):
     assert net(x[:0]).shape == (0,)
 
 
+@pytest.mark.parametrize("normalise", [None, "spectral"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_networks_of_halves_are_those_of_float32(normalise, dtype):
+    generator = fresh(Generator, 8, latent=3, width=4, dtype=torch.float32).eval()
+    discriminator = fresh(Discriminator, 8, width=4, normalise=normalise, dtype=torch.float32).eval()
+    z, x = randn(5, 3, dtype=dtype), rand(5, 1, 8, 8, dtype=dtype)
+    for net, given_x in ((generator, z), (discriminator, x)):
+        want = net(given_x.float())
+        got = deepcopy(net).to(dtype)(given_x)
+        assert got.dtype == dtype
+        assert_close(got.float(), want, rtol=0.05, atol=0.05)
+
+
 def test_networks_draw_nothing():
     generator, discriminator = (
         Generator(8, latent=3, width=2),
@@ -310,6 +323,39 @@ def test_discriminator_loss_is_binary_cross_entropy():
     )
     assert_close(non_saturating_loss(fake), bce(fake, torch.ones(7).double()), **EXACT)
     assert_close(saturating_loss(fake), -bce(fake, torch.zeros(7).double()), **EXACT)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_losses_of_halves_are_means_in_float32(dtype):
+    """Against PyTorch's own in float32, on so many logits that a sum in halves would be wrong."""
+    real, fake = (8 * randn(5000, seed=seed).to(dtype) for seed in range(2))
+    bce = F.binary_cross_entropy_with_logits
+    ones, zeros = torch.ones(5000), torch.zeros(5000)
+    wide_real, wide_fake = real.float(), fake.float()
+    for got, want in (
+        (discriminator_loss(real, fake), bce(wide_real, ones) + bce(wide_fake, zeros)),
+        (non_saturating_loss(fake), bce(wide_fake, ones)),
+        (saturating_loss(fake), -bce(wide_fake, zeros)),
+        (hinge_generator_loss(fake), -wide_fake.mean()),
+        (hinge_discriminator_loss(real, fake), F.relu(1 - wide_real).mean() + F.relu(1 + wide_fake).mean()),
+    ):
+        assert_close(got, want)
+    leaf = fake.clone().requires_grad_()
+    non_saturating_loss(leaf).backward()
+    assert leaf.grad.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_r1_of_halves_is_a_sum_in_float32(dtype):
+    """A gradient of 3 at each of 2·64·64 numbers: its squares sum to 73,728, more than float16 holds."""
+    net = Linear(torch.full((2, 64, 64), 3.0, dtype=dtype))
+    assert_close(r1_penalty(net, rand(2, 2, 64, 64).to(dtype)).detach(), torch.tensor(9.0 * 2 * 64 * 64))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_optimal_discriminator_of_halves_keeps_its_dtype(dtype):
+    p, g = torch.tensor([6e4, 1e-3]).to(dtype), torch.tensor([6e4, 1e-3]).to(dtype)  # p + g overflows float16
+    assert_close(optimal_discriminator(p, g), torch.full((2,), 0.5, dtype=dtype))
 
 
 @pytest.mark.parametrize("logit", [-1000.0, -10.0, 0.0, 10.0, 1000.0])
@@ -427,6 +473,14 @@ def test_r1_is_the_gradient_at_each_image_and_reaches_the_weights(normalise):
         ends.append(r1_penalty(moved, x).detach())
     slope = sum((s * d).sum() for s, d in zip(slopes, along, strict=True))
     assert_close((ends[0] - ends[1]) / 2e-6, slope, rtol=1e-5, atol=1e-7)
+
+
+def test_r1_needs_no_gradient_mode_of_its_caller():
+    net, x = fresh(Discriminator, 8, width=3), rand(4, 1, 8, 8)
+    with torch.no_grad():
+        penalty = r1_penalty(net, x)
+    assert_close(penalty, r1_penalty(net, x))
+    assert r1_penalty(lambda x: x.flatten(1).sum(1) * 0 + net.layers[0].bias.sum(), x) == 0
 
 
 def test_r1_leaves_its_images_alone():
@@ -599,6 +653,12 @@ REFUSED = [
     ),
     (r1_penalty, {"real": X.byte()}, TypeError, "real wants a floating dtype, got torch.uint8"),
     (r1_penalty, {"discriminator": 3}, TypeError, "discriminator wants a function of images, got 3"),
+    (
+        r1_penalty,
+        {"discriminator": Discriminator},
+        TypeError,
+        "a function of images, got the class Discriminator",
+    ),
     (
         r1_penalty,
         {"discriminator": lambda x: x},

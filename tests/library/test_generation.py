@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from tests.support.no_float64 import RefuseFloat64
 from vlmbook import data, generation
 from vlmbook.metrics import frechet_distance, precision_recall
 from vlmbook.pixel_models import PixelHistogram
@@ -43,6 +44,27 @@ def test_features_are_what_the_last_layer_reads(classifier):
     features = generation.extract_features(classifier, images)
     assert features.shape == (720, 64)
     assert_close(classifier.fc(features), classifier(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_images_of_every_floating_dtype_are_taken(classifier, dtype):
+    images = data.digits("test")[0][:20]  # sixteenths, which all of them hold
+    want = generation.extract_features(classifier, images)
+    assert_close(generation.extract_features(classifier, images.to(dtype)), want)
+
+
+def test_images_need_not_be_square():
+    images = torch.rand(20, 3, 7, 12, generator=torch.Generator().manual_seed(0))
+    classifier = generation.train_feature_classifier(images, torch.arange(20) % 2, epochs=1)
+    assert generation.score(classifier, images, images)["precision"] == 1
+    assert generation.extract_features(classifier, images[:0]).shape == (0, 64)
+
+
+def test_features_are_extracted_without_float64(classifier):
+    """`vlmbook.metrics` then moves them to the CPU before it widens them."""
+    images = data.digits("test")[0][:20]
+    with RefuseFloat64():
+        generation.extract_features(classifier, images)
 
 
 def test_the_score_is_that_of_the_features_and_orders_what_the_eye_orders(classifier):
@@ -90,6 +112,8 @@ IMAGES, LABELS = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 1, 0])
         ({"images": IMAGES.byte()}, TypeError, "images wants a floating dtype, got torch.uint8"),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, ValueError, "at least one element along N"),
         ({"images": IMAGES * math.nan}, ValueError, "images wants finite values"),
+        ({"images": IMAGES.to("meta")}, ValueError, "images wants a tensor with values"),
+        ({"lr": 10.0}, ValueError, "lr wants a finite number above 0 and of at most 1, got 10"),
         ({"seed": -1}, ValueError, "seed wants a whole number"),
         ({"seed": "0"}, TypeError, "seed wants a whole number"),
     ],

@@ -13,6 +13,7 @@ from torch import nn
 from torch.testing import assert_close
 from torchmetrics.image.fid import FrechetInceptionDistance
 
+from tests.support.no_float64 import WithoutFloat64
 from vlmbook.metrics import bits_per_dimension, frechet_distance, precision_recall, proportion_interval
 
 
@@ -42,7 +43,7 @@ def precision_recall_loops(real, generated, k):
 def test_bits_per_dimension_of_a_fair_die():
     nats = torch.full((3,), 5 * math.log(1 / 16))  # five pixels of sixteen equal levels
     assert_close(bits_per_dimension(nats, 5), torch.full((3,), 4.0))
-    with pytest.raises(ValueError, match="dimensions wants a whole number from 1 to"):
+    with pytest.raises(ValueError, match="dimensions wants a whole number of at least 1"):
         bits_per_dimension(nats, 0)
 
 
@@ -137,7 +138,23 @@ def test_what_is_no_set_of_features_is_refused(measure, wrong, error, message):
         measure(wrong, torch.rand(8, 3))
 
 
-def test_features_of_any_kind_and_with_a_gradient_are_taken():
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.int64, torch.uint8])
+def test_features_of_any_dtype_are_compared_in_float64(dtype):
+    a, b = (torch.randint(9, (20, 3), generator=torch.Generator().manual_seed(seed)) for seed in range(2))
+    got = frechet_distance(a.to(dtype), b.to(dtype)), precision_recall(a.to(dtype), b.to(dtype))
+    assert got == (frechet_distance(a.double(), b.double()), precision_recall(a.double(), b.double()))
+
+
+def test_features_may_be_where_there_is_no_float64():
+    a, b = cloud(20, 3, 0).float(), cloud(20, 3, 1).float()
+    there = WithoutFloat64(a), WithoutFloat64(b)
+    with pytest.raises(TypeError, match="float64 on a device that has none"):
+        there[0].double()
+    assert frechet_distance(*there) == frechet_distance(a, b)
+    assert precision_recall(*there) == precision_recall(a, b)
+
+
+def test_features_with_a_gradient_are_taken():
     a, b = torch.randint(9, (20, 3)), torch.rand(20, 3, requires_grad=True)
     assert frechet_distance(a, b) > 0 and len(precision_recall(a, b.half())) == 2
 
@@ -173,7 +190,7 @@ def test_an_interval_is_wilsons():
     [
         ({"share": 1.2}, "share wants a finite number from 0 to 1, got 1.2"),
         ({"share": math.nan}, "share wants a finite number from 0 to 1, got nan"),
-        ({"n": 0}, "n wants a whole number from 1 to"),
+        ({"n": 0}, "n wants a whole number of at least 1"),
         ({"confidence": 1}, "confidence wants a finite number above 0 and below 1, got 1"),
     ],
 )

@@ -9,6 +9,7 @@ import torch
 from scipy.stats import multivariate_normal, norm
 from torch.testing import assert_close
 
+from tests.support.no_float64 import WithoutFloat64
 from vlmbook import data
 from vlmbook.metrics import bits_per_dimension
 from vlmbook.pixel_models import PixelGaussian, PixelHistogram, to_levels
@@ -134,6 +135,35 @@ def test_every_level_is_found_again(levels, dtype):
         assert to_levels(x, levels).equal(whole)
 
 
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float16, 256), (torch.bfloat16, 128)])
+def test_halves_keep_as_many_levels_as_they_can(dtype, most):
+    for levels in (2, 17, most):
+        whole = torch.arange(levels).view(1, 1, 1, levels)
+        assert to_levels((whole / (levels - 1)).to(dtype), levels).equal(whole)
+    too_many = 2 * most if dtype == torch.bfloat16 else 1100
+    with pytest.raises(ValueError, match=f"x wants a dtype that holds {too_many} levels apart"):
+        to_levels(torch.zeros(1, 1, 2, 2, dtype=dtype), too_many)
+
+
+@pytest.mark.parametrize("baseline", BASELINES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_baseline_is_the_same_for_images_of_every_floating_dtype(baseline, dtype):
+    images = drawn(levels=17, size=(1, 2, 3))
+    want = baseline(images, 17).log_likelihood(images)
+    assert want.dtype == torch.float64
+    assert_close(baseline(images.to(dtype), 17).log_likelihood(images.to(dtype)), want, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_images_may_be_where_there_is_no_float64(baseline):
+    images = drawn(levels=17, size=(1, 2, 3))
+    want = baseline(images, 17)
+    got = baseline(WithoutFloat64(images), 17)
+    assert got.log_likelihood(WithoutFloat64(images)).equal(want.log_likelihood(images))
+    draws = [model.sample(5, torch.Generator().manual_seed(0)) for model in (got, want)]
+    assert draws[0].equal(draws[1])
+
+
 X = torch.tensor([0, 1, 2, 3.0]).view(1, 1, 2, 2) / 3
 
 
@@ -151,6 +181,7 @@ X = torch.tensor([0, 1, 2, 3.0]).view(1, 1, 2, 2) / 3
         (torch.full((1, 1, 2, 2), 64, dtype=torch.uint8), 5, TypeError, "floating dtype, got torch.uint8"),
         (X, 1, ValueError, "levels wants a whole number from 2 to 65536, got 1"),
         (X, 5.0, TypeError, "levels wants a whole number from 2 to 65536, got 5.0"),
+        (X.to("meta"), 4, ValueError, "x wants pixels with values"),
         (X, True, TypeError, "levels wants a whole number from 2 to 65536, got True"),
     ],
 )
@@ -177,10 +208,19 @@ def test_what_a_baseline_cannot_use_is_refused(baseline):
         model.log_likelihood(torch.zeros(4, 1, 3, 1))
     assert model.log_likelihood(torch.zeros(0, 1, 1, 3)).shape == (0,)
     for n in (0, -1, 2.0):
-        with pytest.raises((TypeError, ValueError), match="n wants a whole number from 1"):
+        with pytest.raises((TypeError, ValueError), match="n wants a whole number of at least 1"):
             model.sample(n)
     with pytest.raises(TypeError, match=r"generator wants a torch\.Generator or None, got 0"):
         model.sample(1, 0)
+
+
+def test_a_covariance_needs_full_rank():
+    constant = torch.zeros(5, 1, 2, 3)
+    assert PixelGaussian(constant, 3, noise=1e-6).log_likelihood(constant).isfinite().all()
+    with pytest.raises(
+        ValueError, match="noise wants a number that gives the covariance full rank, got 1e-200"
+    ):
+        PixelGaussian(constant, 3, noise=1e-200)
 
 
 def test_a_covariance_needs_two_images():

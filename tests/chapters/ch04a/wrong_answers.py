@@ -35,6 +35,21 @@ def penalty(
     return answer
 
 
+class Forged(torch.Tensor):
+    """Whatever is asked of it, the answer is true."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        return torch.tensor(True)
+
+
+class ForgedShape(tuple):
+    def __eq__(self, other):
+        return True
+
+    __hash__ = None
+
+
 WRONG_ANSWERS = [
     ("ch04a.1", (5, 16, 64, 64), "the fourth"),
     ("ch04a.1", (5, 3, 64, 64), "This is the image"),
@@ -92,4 +107,17 @@ WRONG_ANSWERS = [
     ("ch04a.3", lambda real, fake: F.softplus(fake - real).mean().detach(), "no gradient"),
     ("ch04a.3", lambda real, fake: F.softplus(fake[None] - real[:, None]).mean(), "own partner only"),
     ("ch04a.3", lambda real, fake: F.softplus(fake - real).mean() / 2, "half of it"),
+    (
+        "ch04a.3",
+        lambda real, fake: F.softplus(fake - real).detach().mean() + 0 * (real + fake).mean(),
+        "gradient",
+    ),
+    ("ch04a.1", ForgedShape((1, 2, 3, 4)), "5 noise vectors"),
+    ("ch04a.1", (math.nan, 64, 16, 16), "whole number"),
+    ("ch04a.2", lambda logit: math.nan, "NaN"),
+    ("ch04a.2", lambda logit: math.inf, "infinite"),
+    ("ch04a.3", lambda real, fake: torch.tensor(math.nan), "is nan"),
+    ("ch04a.3", lambda real, fake: torch.tensor(0.5).as_subclass(Forged), "log-sigmoid"),
+    ("ch04a.4", lambda D, real, fake, eps: D(real).sum() * math.nan, "is nan"),
+    ("ch04a.4", lambda D, real, fake, eps: torch.tensor(0.5).as_subclass(Forged), "differentiate the sum"),
 ]

@@ -92,6 +92,8 @@ def judge_pair_loss(answer):
     far = as_tensor(answer(torch.tensor([-200.0]), torch.tensor([0.0])), want, "one pair")
     pair = real.clone().requires_grad_(), fake.clone().requires_grad_()
     require_trainable(answer(*pair), *pair)
+    if not torch.allclose(pair[0].grad, -(fake - real).sigmoid() / 4, atol=1e-5):
+        raise Wrong("The number is right, but its gradient is not: is there a detach on the way?")
     if not torch.isclose(far, torch.tensor(200.0)):
         raise Wrong(
             "For a logit 200 below its partner's your loss is {got:.3g}, not 200: the sigmoid is rounded to "
