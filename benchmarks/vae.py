@@ -1,5 +1,4 @@
-"""Median time and peak memory of a training step of our VAE over those of one written out plainly, on the
-CPU.
+"""Median time and peak memory of a training step of our VAE over those of a plain one, on the CPU.
 
 One step: 64 images of 28×28 pixels of 256 levels, the ELBO of one draw, backward, Adam.
 """
@@ -23,7 +22,7 @@ BATCH, SIZE, LEVELS, LATENT, WIDTH = 64, 28, 256, 16, 32
 
 
 class PlainVAE(nn.Module):
-    """What everybody writes, for images of this one size."""
+    """The usual way, for images of this one size."""
 
     def __init__(self):
         super().__init__()
@@ -75,13 +74,14 @@ def main():
     if arguments.memory_of:
         make, loss = WAYS[arguments.memory_of]
         step = stepper(make(), loss, x)
-        step(), step()
-        return print(
-            f"{arguments.memory_of}: peak memory {peak_memory()['ram'] / 2**20:.0f} MiB, all of the process"
-        )
+        step()
+        step()
+        mebibytes = peak_memory()["ram"] / 2**20
+        print(f"{arguments.memory_of}: peak memory {mebibytes:.0f} MiB, all of the process")
+        return
     print(
-        f"x {tuple(x.shape)}, {LEVELS} levels, float32, forward, ELBO, backward and Adam; torch {torch.__version__}, "
-        f"{torch.get_num_threads()} threads, {arguments.repeats} interleaved repeats"
+        f"x {tuple(x.shape)}, {LEVELS} levels, float32, forward, ELBO, backward and Adam; "
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {arguments.repeats} repeats in turn"
     )
     sys.stdout.flush()
     for way in WAYS:  # before the training: a process starts with its parent's peak

@@ -1,20 +1,27 @@
-"""Variational autoencoder [Kingma & Welling 2013, arXiv:1312.6114] over pixels of whole levels [chapter 4b].
+"""Variational autoencoder [Kingma & Welling 2013, arXiv:1312.6114] [chapter 4b].
 
-An image is a floating tensor (B, C, H, W) in [0, 1] whose pixels take `levels` values, 0, 1/(levels − 1), …,
-1: 17 for scikit-learn's digits, 256 for bytes. Log-likelihoods are of these values, in nats an image; `z` is
-(B, Z).
+An image is a floating tensor (B, C, H, W) in [0, 1]; `z` is (B, Z); `mu` and `logvar` are the mean and the
+log variance of a normal distribution with independent components. The decoder gives each pixel a distribution
+over `levels` values, 0, 1/(levels − 1), …, 1: 17 for scikit-learn's digits, 256 for bytes. Log-likelihoods
+are of these values, in nats an image.
 """
 
 import math
-from numbers import Integral, Real
 
 import torch
 from einops import rearrange
 from torch import nn
 from torch.nn import functional as F
 
-from vlmbook.checks import check_counts, check_images, check_latents
-from vlmbook.pixel_models import to_levels
+from vlmbook.pixel_models import MOST_LEVELS, to_levels
+from vlmbook.validation import (
+    require_number,
+    require_pair,
+    require_same_kind,
+    require_tensor,
+    require_type,
+    require_whole,
+)
 
 
 class VAE(nn.Module):
@@ -22,146 +29,172 @@ class VAE(nn.Module):
 
     `size` is the images' (H, W), or one number for both. Two convolutions halve it twice (rounding up), two
     transposed ones double it; the decoder gives each pixel a distribution over its levels. Layers before a
-    ReLU start as He et al. [2015, arXiv:1502.01852] have it.
+    ReLU start as in He et al. [2015, arXiv:1502.01852]. Raises TypeError or ValueError for sizes that are not
+    whole or too small.
     """
 
-    def __init__(self, size, *, channels=1, levels=256, latent=16, width=32):
+    def __init__(
+        self,
+        size: int | tuple[int, int],
+        *,
+        channels: int = 1,
+        levels: int = 256,
+        latent: int = 16,
+        width: int = 32,
+    ):
         super().__init__()
-        check_counts(self, channels=channels, latent=latent, width=width)
-        _check_levels("VAE", levels)
-        self.size = _height_and_width(size)
-        self.channels, self.levels, self.latent = channels, levels, latent
-        self.grid = tuple(math.ceil(n / 4) for n in self.size)
+        self.size = require_pair(size, "size")
+        self.channels = require_whole(channels, "channels")
+        self.levels = require_whole(levels, "levels", least=2, most=MOST_LEVELS)
+        self.latent = require_whole(latent, "latent")
+        width = require_whole(width, "width")
+        self.grid = (math.ceil(self.size[0] / 4), math.ceil(self.size[1] / 4))
         inner = 2 * width * self.grid[0] * self.grid[1]
         self.encoder = nn.Sequential(
-            nn.Conv2d(channels, width, 3, stride=2, padding=1),
+            nn.Conv2d(self.channels, width, 3, stride=2, padding=1),
             nn.ReLU(),
             nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
             nn.ReLU(),
             nn.Flatten(),
-            nn.Linear(inner, 2 * latent),
+            nn.Linear(inner, 2 * self.latent),
         )
         self.decoder = nn.Sequential(
-            nn.Linear(latent, inner),
+            nn.Linear(self.latent, inner),
             nn.ReLU(),
-            nn.Unflatten(1, (2 * int(width), *self.grid)),
+            nn.Unflatten(1, (2 * width, *self.grid)),
             nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1),
             nn.ReLU(),
             nn.ConvTranspose2d(width, width, 4, stride=2, padding=1),
             nn.ReLU(),
-            nn.Conv2d(width, channels * levels, 3, padding=1),
+            nn.Conv2d(width, self.channels * self.levels, 3, padding=1),
         )
         for layer in (*self.encoder[:-1], *self.decoder[:-1]):
-            if hasattr(layer, "weight"):  # PyTorch's start is smaller: at first z would hardly be heard
+            if hasattr(
+                layer, "weight"
+            ):  # with PyTorch's smaller weights z hardly reaches the pixels at first
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
-    def encode(self, x):
+    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, C, H, W) -> (B, Z), (B, Z): mean and log variance of q(z | x)."""
-        check_images(x, "x", "(B, C, H, W)", layer=self.encoder[0])
-        if x.shape[2:] != self.size:
-            raise ValueError(f"this VAE wants images of {self.size}, got {tuple(x.shape[2:])}")
+        height, width = self.size
+        require_tensor(x, "x", "B C H W", empty="B", C=self.channels, H=height, W=width)
+        require_same_kind(x, "x", self.encoder[0].weight)
         return self.encoder(2 * x - 1).chunk(2, dim=1)
 
-    def decode(self, z):
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
         """(B, Z) -> (B, levels, C, H, W): logits of each pixel's level."""
-        check_latents(z, self.decoder[0])
+        require_tensor(z, "z", "B Z", empty="B", Z=self.latent)
+        require_same_kind(z, "z", self.decoder[0].weight)
         logits = self.decoder(z)[:, :, : self.size[0], : self.size[1]]
         return rearrange(logits, "b (c levels) h w -> b levels c h w", levels=self.levels)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(B, C, H, W) -> (B, levels, C, H, W), (B, Z), (B, Z): logits for one draw of z, mu, logvar."""
         mu, logvar = self.encode(x)
         return self.decode(reparameterise(mu, logvar)), mu, logvar
 
 
-def reparameterise(mu, logvar):
+# --- the latent numbers -------------------------------------------------------------------------------------
+
+
+def reparameterise(mu: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
     """(B, Z), (B, Z) -> (B, Z): z = mu + sigma · noise, so that gradients reach both [§2.4]."""
+    _require_one_shape(mu=mu, logvar=logvar)
     return mu + (logvar / 2).exp() * torch.randn_like(mu)
 
 
-def kl_to_standard_normal(mu, logvar):
+def kl_to_standard_normal(mu: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
     """(B, Z), (B, Z) -> (B,): KL(N(mu, exp(logvar)) || N(0, I)) in nats [appendix B]."""
-    return (mu.square() + logvar.expm1() - logvar).sum(1) / 2  # exp(logvar) − 1, exact near 0
+    _require_one_shape(mu=mu, logvar=logvar)
+    return (mu.square() + logvar.expm1() - logvar).sum(-1) / 2  # exp(logvar) − 1, exact near 0
 
 
-def log_normal(z, mu, logvar):
+def log_normal(z: torch.Tensor, mu: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
     """(…, Z) three times -> (…): log of the density N(z; mu, exp(logvar)) in nats."""
+    _require_one_shape(z=z, mu=mu, logvar=logvar)
     return -((z - mu).square() / logvar.exp() + logvar + math.log(2 * math.pi)).sum(-1) / 2
 
 
-def log_likelihood_of_pixels(logits, x):
-    """(B, levels, C, H, W), (B, C, H, W) -> (B,): log p(x | z) in nats: of each pixel the probability of its
-    level.
+# --- the pixels ---------------------------------------------------------------------------------------------
 
-    Raises ValueError where a pixel is not one of the levels.
+
+def log_likelihood_of_pixels(logits: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """(B, levels, C, H, W), (B, C, H, W) -> (B,): log p(x | z) in nats, the sum over the pixels of the
+    log-probability of their level.
+
+    Raises TypeError or ValueError for other shapes and where a pixel is not one of the levels.
     """
-    return -F.cross_entropy(logits, to_levels(x, logits.shape[1]), reduction="none").sum((1, 2, 3))
+    require_tensor(logits, "logits", "B levels C H W", empty="B")
+    batch, levels, channels, height, width = logits.shape
+    require_tensor(x, "x", "B C H W", empty="B", B=batch, C=channels, H=height, W=width)
+    return -F.cross_entropy(logits, to_levels(x, levels), reduction="none").sum((1, 2, 3))
 
 
-def elbo(model, x):
-    """VAE, (B, C, H, W) -> (B,), (B,): log p(x | z) for one draw of z, and KL(q(z | x) || p(z)), in nats [eq.
-    3].
+def mean_image(logits: torch.Tensor) -> torch.Tensor:
+    """(B, levels, C, H, W) -> (B, C, H, W) in [0, 1]: the expected value of each pixel."""
+    require_tensor(logits, "logits", "B levels C H W", empty="B")
+    values = torch.linspace(0, 1, logits.shape[1], device=logits.device, dtype=logits.dtype)
+    return torch.einsum("blchw,l->bchw", logits.softmax(1), values)
 
-    Their difference is the evidence lower bound (ELBO), whose mean over draws is at most log p(x).
+
+def sample_image(logits: torch.Tensor) -> torch.Tensor:
+    """(B, levels, C, H, W) -> (B, C, H, W) in [0, 1]: a level drawn for each pixel."""
+    require_tensor(logits, "logits", "B levels C H W", empty="B")
+    p = rearrange(logits.softmax(1), "b levels c h w -> (b c h w) levels")
+    drawn = torch.multinomial(p, 1).view(len(logits), *logits.shape[2:])
+    return drawn.to(logits.dtype) / (logits.shape[1] - 1)
+
+
+# --- the bounds ---------------------------------------------------------------------------------------------
+
+
+def elbo(model: VAE, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """VAE, (B, C, H, W) -> (B,), (B,): log p(x | z) for one draw of z, and KL(q(z | x) || p(z)) [eq. 3].
+
+    Both are in nats. Their difference is the evidence lower bound (ELBO); its mean over draws is at most
+    log p(x).
     """
+    require_type(model, "model", nn.Module, "a VAE")
     logits, mu, logvar = model(x)
     return log_likelihood_of_pixels(logits, x), kl_to_standard_normal(mu, logvar)
 
 
-def elbo_loss(model, x, *, beta=1.0):
+def elbo_loss(model: VAE, x: torch.Tensor, *, beta: float = 1.0) -> torch.Tensor:
     """VAE, (B, C, H, W) -> scalar: −log p(x | z) + beta · KL, the mean over the batch in nats [Higgins et al.
     2017].
 
-    Raises ValueError for a beta below 0 or infinite.
+    Raises TypeError or ValueError for a beta below 0 or infinite.
     """
-    if isinstance(beta, bool) or not isinstance(beta, Real) or not 0 <= beta < math.inf:
-        raise ValueError(f"elbo_loss wants a beta of at least 0, got {beta!r}")
-    reconstruction, kl = elbo(model, x)
-    return (beta * kl - reconstruction).mean()
+    beta = require_number(beta, "beta", least=0)
+    log_fit, kl = elbo(model, x)
+    return (beta * kl - log_fit).mean()
 
 
 @torch.no_grad()
-def log_likelihood(model, x, k):
+def log_likelihood(model: VAE, x: torch.Tensor, k: int) -> torch.Tensor:
     """VAE, (B, C, H, W), int -> (B,): the bound on log p(x) from k draws, in nats [Burda et al. 2015, eq. 8].
 
-    log (1/k) Σ p(x | z_i) p(z_i) / q(z_i | x). With k = 1 its mean is the ELBO; it grows with k towards log
-    p(x).
+    log (1/k) Σ p(x | z_i) p(z_i) / q(z_i | x). With k = 1 its mean is the ELBO; it grows with k towards
+    log p(x). Raises TypeError or ValueError for fewer than one draw and for images of another size.
     """
-    if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
-        raise ValueError(f"log_likelihood wants a whole number of draws k of at least 1, got {k!r}")
+    require_type(model, "model", VAE, "a VAE")
+    k = require_whole(k, "k")
     mu, logvar = model.encode(x)
-    weights = []
+    log_ratios = []
     for _ in range(k):
         z = reparameterise(mu, logvar)
-        prior = log_normal(z, torch.zeros_like(z), torch.zeros_like(z))
-        weights.append(log_likelihood_of_pixels(model.decode(z), x) + prior - log_normal(z, mu, logvar))
-    return torch.stack(weights).logsumexp(0) - math.log(k)
+        log_fit = log_likelihood_of_pixels(model.decode(z), x)
+        log_prior = log_normal(z, torch.zeros_like(z), torch.zeros_like(z))
+        log_ratios.append(log_fit + log_prior - log_normal(z, mu, logvar))
+    return torch.stack(log_ratios).logsumexp(0) - math.log(k)
 
 
-def mean_image(logits):
-    """(B, levels, C, H, W) -> (B, C, H, W) in [0, 1]: the expected value of each pixel."""
-    levels = logits.shape[1]
-    values = torch.linspace(0, 1, levels, device=logits.device, dtype=logits.dtype)
-    return torch.einsum("blchw,l->bchw", logits.softmax(1), values)
-
-
-def sample_image(logits):
-    """(B, levels, C, H, W) -> (B, C, H, W) in [0, 1]: a level drawn for each pixel."""
-    levels = logits.shape[1]
-    p = rearrange(logits.softmax(1), "b levels c h w -> (b c h w) levels")
-    return torch.multinomial(p, 1).view(len(logits), *logits.shape[2:]).to(logits.dtype) / (levels - 1)
-
-
-def _check_levels(owner, levels):
-    if isinstance(levels, bool) or not isinstance(levels, Integral) or levels < 2:
-        raise ValueError(f"{owner} wants at least 2 whole levels, got {levels!r}")
-
-
-def _height_and_width(size):
-    """int or (H, W) -> (H, W). Raises ValueError for what is neither, and for a side below 1."""
-    pair = tuple(size) if isinstance(size, tuple | list) else (size, size)
-    if len(pair) != 2 or any(isinstance(n, bool) or not isinstance(n, Integral) or n < 1 for n in pair):
-        raise ValueError(
-            f"VAE wants a size of whole pixels, at least 1, or a pair (H, W) of them, got {size!r}"
-        )
-    return tuple(map(int, pair))
+def _require_one_shape(**tensors):
+    """(…, Z) each, of one shape, dtype and device: they are not to be broadcast."""
+    name, first = next(iter(tensors.items()))
+    require_tensor(first, name, "… Z", empty="…")
+    for other, x in tensors.items():
+        require_tensor(x, other, "… Z")
+        if x.shape != first.shape:
+            raise ValueError(f"{other} wants the shape of {name}, {tuple(first.shape)}, got {tuple(x.shape)}")
+        require_same_kind(x, other, first, name)

@@ -6,11 +6,11 @@
 # **How can a network that squeezes an image through a few numbers learn to make new images, and say how likely each image is?**
 #
 # You will be able to derive the bound that a variational autoencoder learns by, write its loss from the formula and its KL term in closed form,
-# say why noise has to enter by the back door, tell which of the book's formulas hold, walk through a latent space, and judge what its likelihood
+# say why noise has to enter as an input of its own, tell which of the book's formulas hold, walk through a latent space, and judge what its likelihood
 # is good for.
 #
 # Run the cells from top to bottom. The first one prints what a whole run costs, and shows what its published run found: two numbers for each
-# digit. Left, where digits that the network never saw come to lie on this plane; right, the images that its decoder makes of a grid of places.
+# digit. Left, where digits that the network never saw come to lie on this plane; right, the images that its decoder makes of a grid of $z$.
 
 # %% tags=["record"]
 import time
@@ -26,14 +26,15 @@ from vlmbook import data, generation, metrics, plot, runtime
 from vlmbook.notebook import interact, records
 from vlmbook.notebook.exercises import check, hint, solution
 from vlmbook.chapters import comparison
-from vlmbook.chapters.ch04b import figures as drawings
+from vlmbook.chapters.ch04b import experiments, figures as drawings
 from vlmbook.pixel_models import PixelGaussian, PixelHistogram
 
 runtime.seed_everything(0)
 torch.set_num_threads(1)                     # images this small gain little from more threads
 plot.use_style()
 records.published("ch04b")
-if (published := records.RESULTS / "ch04b.quick.png").exists():
+published = records.RESULTS / "ch04b.quick.png"
+if published.exists():
     plot.gallery([data.read_image(published, channels=3)], width=7.162);      # pixel by pixel
 
 # %% [markdown]
@@ -58,7 +59,7 @@ plot.gallery(images[:12]);
 # ## 2 A hidden cause
 #
 # Suppose that each image has a cause that nobody sees: which digit, how wide, how slanted. Call it $z$, a few numbers, the latent variable (隐变量).
-# A model of images is then told in two steps. Draw $z$ from a distribution that is easy to draw from, the prior (先验) $p(z)=\mathcal N(0,I)$. Then
+# A model of images then has two steps. Draw $z$ from a distribution that is easy to draw from, the prior (先验) $p(z)=\mathcal N(0,I)$. Then
 # draw the image from $p(x\mid z)$, which a network computes from $z$: the decoder (解码器). How likely is an image under this model? It may have
 # come from any $z$:
 #
@@ -71,8 +72,8 @@ plot.gallery(images[:12]);
 z = torch.linspace(-8, 8, 3201)[:, None]
 prior = (-z.square() / 2).softmax(0)[:, 0]             # p(z) times the step of the grid
 on = torch.sigmoid(z * torch.tensor([4.0, 2.0, -3.0]) + torch.tensor([0.0, -2.0, 1.0]))
-given = lambda x: torch.where(torch.tensor(x) > 0, on, 1 - on).prod(1)      # p(x | z)
-p_of = {x: round((given(x) * prior).sum().item(), 4) for x in product((0, 1), repeat=3)}
+p_given_z = lambda x: torch.where(torch.tensor(x) > 0, on, 1 - on).prod(1)
+p_of = {x: round((p_given_z(x) * prior).sum().item(), 4) for x in product((0, 1), repeat=3)}
 print(p_of, "sum", round(sum(p_of.values()), 3))
 
 # %% [markdown]
@@ -80,7 +81,7 @@ print(p_of, "sum", round(sum(p_of.values()), 3))
 #
 # ### A bound in place of the integral
 #
-# Most $z$ explain a given image badly, and add nothing to the integral. Those that explain it are told by the posterior (后验) $p(z\mid x)$, which
+# Most $z$ explain a given image badly, and add nothing to the integral. Those that explain it are given by the posterior (后验) $p(z\mid x)$, which
 # nobody knows either. Guess it: take any distribution $q(z)$. For every $q$ [Kingma & Welling 2013, eqs. 1-3]
 #
 # $$\log p(x)=\underbrace{\mathbb E_{q}\big[\log p(x\mid z)\big]-\mathrm{KL}\big(q(z)\,\Vert\,p(z)\big)}_{\mathrm{ELBO}}
@@ -92,7 +93,7 @@ print(p_of, "sum", round(sum(p_of.values()), 3))
 
 # %%
 grid = list(product(torch.linspace(-3, 3, 13).tolist(), [0.2, 0.4, 0.6, 0.8, 1.2, 2.0]))
-log_p, elbos, gaps = torch.tensor([drawings.bound_of_toy(*each) for each in grid]).T
+log_p, elbos, gaps = torch.tensor([experiments.toy_bound(*each) for each in grid]).T
 print(f"log p(x) {log_p[0]:.3f}, best ELBO {elbos.max():.3f} at mu, sigma =", grid[elbos.argmax()])
 assert abs(log_p[0].exp() - p_of[1, 1, 0]) < 1e-3 > abs(sum(p_of.values()) - 1)
 assert_close(elbos + gaps, log_p, rtol=0, atol=1e-3)
@@ -239,10 +240,10 @@ def elbo_loops(logits, x, mu, logvar):       # -> number: the mean over the batc
 
 torch.manual_seed(1)
 ours, (logits, mu, logvar) = elbo_loss(net, x), package
-fit = Categorical(logits=logits.movedim(1, -1)).log_prob(x * 16).sum((1, 2, 3))
+log_fit = Categorical(logits=logits.movedim(1, -1)).log_prob(x * 16).sum((1, 2, 3))
 kl = kl_divergence(Normal(mu, (logvar / 2).exp()), Normal(0.0, 1.0)).sum(1)
 slow = -elbo_loops(*hand[:1], x, *hand[1:])
-assert_close((slow, ours), ((kl - fit).mean(),) * 2)
+assert_close((slow, ours), ((kl - log_fit).mean(),) * 2)
 slopes = [torch.autograd.grad(y, net.parameters()) for y in (slow, ours)]
 assert_close(*slopes, rtol=1e-3, atol=1e-4)
 bits = metrics.bits_per_dimension(-ours, 64)
@@ -276,10 +277,9 @@ assert all(code.shape == (4, 2 * Z) for Z, code in codes.items()) and (codes[16]
 # %%
 mu, logvar = (each[:1].expand(5, -1) for each in net.encode(x))
 same = torch.nn.Linear(10, 64)(torch.cat([mu, logvar.exp()], 1))            # any D(mu, sigma²)
-sampled = net.decode(z := reparameterise(mu, logvar)).softmax(1)
+sampled = net.decode(reparameterise(mu, logvar)).softmax(1)
 print(f"variance over five: printed {same.var(0).mean():.1e}, sampled {sampled.var(0).mean():.1e}")
 assert same.var(0).max() < 1e-10 < 1e-6 < sampled.var(0).mean()
-assert all(g.abs().max() > 0 for g in torch.autograd.grad(z.sum(), (mu, logvar)))
 
 # %% [markdown]
 # As printed it is a plain autoencoder: it repeats itself, and without an image it is silent. A decoder takes a $z$; to make a new image,
@@ -290,28 +290,28 @@ assert all(g.abs().max() > 0 for g in torch.autograd.grad(z.sum(), (mu, logvar))
 
 # %%
 torch.manual_seed(0)
-net, told = VAE(8, levels=17, width=16), []
+net, progress = VAE(8, levels=17, width=16), []
 adam = torch.optim.Adam(net.parameters(), lr=2e-3)
 digits = data.digits("train")[0]
 for step in range(400):
     batch = digits[torch.randint(len(digits), (64,))]
-    kl_only = step < 100
     mu, logvar = net.encode(batch)
     kl = kl_to_standard_normal(mu, logvar).mean()
-    loss = kl if kl_only else elbo_loss(net, batch, beta=min(1, (step - 100) / 200))
+    loss = kl if step < 100 else elbo_loss(net, batch, beta=min(1, (step - 100) / 200))
     adam.zero_grad()
     loss.backward()
-    if kl_only:
+    if step < 100:
         assert net.decoder[0].weight.grad is None      # the decoder is not even asked
     adam.step()
-    told.append((kl.item(), mu.std(0).mean().item()))
+    progress.append((kl.item(), mu.std(0).mean().item()))
 
-_, axes = plt.subplots(figsize=(7, 2))
-for values, name in zip(zip(*told), ("KL, nats", "std of μ over images")):
+xlabel = {"xlabel": "step (from 100 on with reconstruction)"}
+_, axes = plt.subplots(figsize=(7, 2), subplot_kw=xlabel)
+for values, name in zip(zip(*progress), ("KL, nats", "std of μ over images")):
     axes.semilogy([max(each, 1e-7) for each in values], label=name)
 axes.axvline(100, color=plot.GREY, linestyle="--")
-axes.set(xlabel="step (from 100 on with reconstruction)"), axes.legend()
-(kl_alone, std_alone), (kl_both, std_both) = told[99], told[-1]
+axes.legend()
+(kl_alone, std_alone), (kl_both, std_both) = progress[99], progress[-1]
 print(f"KL alone: {kl_alone:.0e}, std {std_alone:.0e}; both: {kl_both:.1f}, std {std_both:.2f}")
 assert kl_alone < 0.1 and std_alone < 0.1 and kl_both > 2 and std_both > 0.3
 
@@ -340,7 +340,7 @@ while todo:                                  # back to where everything came fro
     node = todo.pop()
     ends |= {node.variable} if hasattr(node, "variable") else set()
     todo += [before for before, _ in node.next_functions if before is not None]
-print("printed:", drawn, "mended:", joints(drawings.EDGES))
+print("printed:", drawn, "corrected:", joints(drawings.EDGES))
 assert drawn == [[], []] and joints(drawings.EDGES) == ["z"]
 assert len(z.grad_fn.next_functions) == 2 and any(leaf is noise for leaf in ends)
 assert any(leaf is net.encoder[0].weight for leaf in ends)
@@ -387,9 +387,10 @@ for name, loss in {"best by L2": F.mse_loss, "best by L1": F.l1_loss}.items():
 drawings.draw_edges(plt.figure(figsize=(7, 1.9)), edges, predictions)
 ramp, step = predictions.values()
 assert_close(ramp, edges.mean(0), rtol=0, atol=1e-2)
-between = lambda line: ((line > 0.1) & (line < 0.9)).sum().item()
-print(f"pixels that are neither dark nor bright: L2 {between(ramp)}, L1 {between(step)}, edges 0")
-assert between(ramp) > 8 > 3 > between(step) and between(edges[0]) == 0
+count_grey = lambda line: ((line > 0.1) & (line < 0.9)).sum().item()
+print("pixels that are neither dark nor bright:",
+      f"L2 {count_grey(ramp)}, L1 {count_grey(step)}, edges 0")
+assert count_grey(ramp) > 8 > 3 > count_grey(step) and count_grey(edges[0]) == 0
 
 # %% [markdown]
 # The squared error is smallest for the average of all edges, a ramp, which no image shows. The blur is not the network's but the loss's: wherever
@@ -444,8 +445,7 @@ assert not small or (min(tried, key=lambda name: tried[name]["elbo"]) == "lr 0.0
 epochs = runtime.pick(quick=40, full=12)
 nets, histories = zip(*(trained(seed, images, epochs, evaluate=evaluated, progress=seed == 0)
                         for seed in range(3)))
-models = {"histogram": PixelHistogram(few, levels),
-          "Gaussian": PixelGaussian(images, levels)}
+models = {"histogram": PixelHistogram(few, levels), "Gaussian": PixelGaussian(images, levels)}
 baselines = {name: cost(model.log_likelihood(valid)) for name, model in models.items()}
 
 # %%
@@ -545,12 +545,13 @@ if small:
 # ### A plane of digits
 #
 # With two latent numbers we can see where. The same training, $Z=2$; then every validation image at its $\mu$, written as its digit, and on the
-# right what the decoder makes of each place. (The labels were never shown to the network.) Which digits will be neighbours?
+# right what the decoder makes of each $z$. (The labels were never shown to the network.) Which digits will be neighbours?
 
 # %%
 flat, _ = trained(0, images, runtime.pick(quick=30, full=6), latent=2)
 codes = flat.encode(valid)[0].detach()
-drawings.draw_plane(figure := plt.figure(figsize=(7, 3.6)), flat, codes, valid_labels)
+figure = plt.figure(figsize=(7, 3.6))
+drawings.draw_plane(figure, flat, codes, valid_labels)
 records.picture("ch04b", figure);
 
 # %% [markdown]

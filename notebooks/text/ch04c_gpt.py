@@ -32,7 +32,8 @@ runtime.seed_everything(0)
 torch.set_num_threads(1)                     # batches this small gain little from more threads
 plot.use_style()
 records.published("ch04c")
-if (published := records.RESULTS / "ch04c.quick.png").exists():
+published = records.RESULTS / "ch04c.quick.png"
+if published.exists():
     plot.gallery([data.read_image(published, channels=3)], width=7.162);      # pixel by pixel
 
 # %% [markdown]
@@ -277,8 +278,8 @@ assert moved[0] > 1e-3 and moved[1] == 0
 
 # %%
 def has_cycle(edges):                        # drop what nothing leads to, again and again
-    while (kept := [e for e in edges if e[0] in {end for _, end in edges}]) != edges:
-        edges = kept
+    for _ in range(len(edges)):
+        edges = [edge for edge in edges if edge[0] in {end for _, end in edges}]
     return bool(edges)
 
 printed = ["AB", "BC", "CD"]                 # A data, B distribution, C model, D what is generated
@@ -492,7 +493,8 @@ assert frechet["other real images"] < frechet["GPT"] < min(frechet[name] for nam
 first = [(labels == digit).nonzero()[0, 0].item() for digit in range(10)]
 chosen = {name: each[:10] for name, each in samples.items()}
 chosen |= {"other real images": images[first], "GPT": draw(model, torch.arange(10), seed=1)}
-drawings.draw_samples(figure := plt.figure(figsize=(7, 2.8)), chosen)
+figure = plt.figure(figsize=(7, 2.8))
+drawings.draw_samples(figure, chosen)
 records.picture("ch04c", figure);
 
 # %% [markdown]

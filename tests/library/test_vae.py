@@ -116,10 +116,8 @@ def test_equals_its_composition_in_values_and_gradients(size, batch, channels, l
 
     leaves = [x, *model.parameters()]
     found = values_and_gradients(mine, leaves)
-    assert found[0].shape == (batch, levels, channels, *size) and found[1].shape == found[2].shape == (
-        batch,
-        latent,
-    )
+    assert found[0].shape == (batch, levels, channels, *size)
+    assert found[1].shape == found[2].shape == (batch, latent)
     assert_close(found, values_and_gradients(composed, leaves), **EXACT)
 
 
@@ -143,7 +141,8 @@ def test_encoder_and_decoder_are_plain_sequentials():
         nn.ReLU(),
         nn.Conv2d(7, 12, 3, 1, 1),
     )
-    encoder.load_state_dict(model.encoder.state_dict()), decoder.load_state_dict(model.decoder.state_dict())
+    encoder.load_state_dict(model.encoder.state_dict())
+    decoder.load_state_dict(model.decoder.state_dict())
     x, z = pixels(2, 3, 9, 6, levels=4, dtype=torch.float32), randn(2, 5, dtype=torch.float32)
     assert_close(torch.cat(model.encode(x), dim=1), encoder(2 * x - 1))
     assert_close(model.decode(z), decoder(z)[:, :, :9, :6].view(2, 3, 4, 9, 6).transpose(1, 2))
@@ -229,14 +228,15 @@ def test_kl_and_density_are_those_of_distributions(batch, latent, seed, scale):
 
 
 def test_density_takes_further_axes():
-    z, mu, logvar = randn(4, 3, 5), randn(3, 5, seed=1), randn(3, 5, seed=2)
+    z, mu, logvar = randn(4, 3, 5), randn(4, 3, 5, seed=1), randn(4, 3, 5, seed=2)
     assert_close(log_normal(z, mu, logvar), Normal(mu, (logvar / 2).exp()).log_prob(z).sum(-1), **EXACT)
 
 
 def test_kl_is_the_mean_of_its_log_ratio():
     mu, logvar = randn(1, 3), randn(1, 3, seed=1)
     z = mu + (logvar / 2).exp() * randn(200_000, 3, seed=2)
-    ratio = log_normal(z, mu, logvar) - log_normal(z, torch.zeros(3), torch.zeros(3))
+    zero = torch.zeros_like(z)
+    ratio = log_normal(z, mu.expand_as(z), logvar.expand_as(z)) - log_normal(z, zero, zero)
     assert abs(ratio.mean() - kl_to_standard_normal(mu, logvar)) < 5 * ratio.std() / len(z) ** 0.5 < 0.05
 
 
@@ -316,7 +316,9 @@ def test_nothing_seeds_the_global_generator():
     ]
     assert torch.initial_seed() == 123 and not draws[0].equal(draws[1])
     before = torch.get_rng_state()
-    model.encode(x), model.decode(randn(2, 2)), mean_image(randn(1, 3, 1, 4, 4)), kl_to_standard_normal(x, x)
+    mu, logvar = model.encode(x)
+    kl_to_standard_normal(mu, logvar)
+    mean_image(model.decode(mu))
     assert torch.get_rng_state().equal(before)
 
 
@@ -376,7 +378,7 @@ def test_samples_of_pixels_are_drawn_from_their_logits(dtype):
     assert_close(shares, logits.softmax(1)[0].movedim(0, -1), rtol=0, atol=0.02)
     assert_close(drawn.mean(0), mean_image(logits)[0], rtol=0, atol=0.02)
     noise = drawn.flatten(1) - drawn.flatten(1).mean(0)
-    assert (noise.T @ noise / len(noise)).fill_diagonal_(0).abs().max() < 0.01  # each pixel for itself
+    assert (noise.T @ noise / len(noise)).fill_diagonal_(0).abs().max() < 0.01  # pixels are independent
 
 
 # The bounds, on models whose p(x) = ∫ p(x | z) p(z) dz is a sum over a fine grid.
@@ -416,7 +418,8 @@ def test_elbo_is_log_p_less_the_kl_to_the_posterior(latent):
     log_p = (given_z + prior).logsumexp(1)
     with torch.no_grad():
         mu, logvar = model.encode(x)
-        q = log_normal(z, mu[:, None], logvar[:, None]) + step
+        shape = (len(x), *z.shape)
+        q = log_normal(z.expand(shape), mu[:, None].expand(shape), logvar[:, None].expand(shape)) + step
         kl = kl_to_standard_normal(mu, logvar)
     posterior = given_z + prior - log_p[:, None]
     bound = (q.exp() * given_z).sum(1) - kl
@@ -452,7 +455,7 @@ def test_the_bound_grows_with_its_draws_towards_log_p(latent):
 
 
 def test_a_posterior_that_is_exact_makes_every_draw_the_bound():
-    """A decoder that ignores z, and an encoder that says the prior: no draw varies."""
+    """A decoder that ignores z, and an encoder that answers with the prior: no draw varies."""
     model, x = fresh(3, levels=3, latent=2), pixels(4, 1, 3, 3, levels=3)
     with torch.no_grad():
         model.encoder[-1].weight.zero_(), model.encoder[-1].bias.zero_(), model.decoder[0].weight.zero_()
@@ -554,106 +557,99 @@ def test_gradients_reach_every_parameter():
         assert p.grad.isfinite().all() and p.grad.abs().max() > 0, name
 
 
-# Bad input: one error that says what came and what was wanted.
+# Bad input: one sentence names the argument, what it wants and what it got.
 
 
 MODEL = VAE((6, 5), channels=3, levels=4, latent=2, width=2)
-X, Z, LOGITS = (
-    pixels(2, 3, 6, 5, levels=4, dtype=torch.float32),
-    torch.zeros(2, 2),
-    torch.zeros(2, 4, 3, 6, 5),
-)
+X, Z = pixels(2, 3, 6, 5, levels=4, dtype=torch.float32), torch.zeros(2, 2)
+LOGITS = torch.zeros(2, 4, 3, 6, 5)
 GIVEN = {
     VAE: {"size": (6, 5), "channels": 3, "levels": 4, "latent": 2, "width": 2},
     MODEL.forward: {"x": X},
     MODEL.encode: {"x": X},
     MODEL.decode: {"z": Z},
+    reparameterise: {"mu": Z, "logvar": Z},
+    kl_to_standard_normal: {"mu": Z, "logvar": Z},
+    log_normal: {"z": Z, "mu": Z, "logvar": Z},
     log_likelihood_of_pixels: {"logits": LOGITS, "x": X},
+    mean_image: {"logits": LOGITS},
+    sample_image: {"logits": LOGITS},
     elbo: {"model": MODEL, "x": X},
     elbo_loss: {"model": MODEL, "x": X, "beta": 1.0},
     log_likelihood: {"model": MODEL, "x": X, "k": 2},
 }
 IMAGES = [
-    ({"x": X[0]}, ValueError, r"x wants four axes \(B, C, H, W\), got the shape \(3, 6, 5\)"),
-    ({"x": X.numpy()}, TypeError, "x wants a torch.Tensor .*, got ndarray"),
+    ({"x": X[0]}, ValueError, r"x wants the shape \(B, 3, 6, 5\), got \(3, 6, 5\)"),
+    ({"x": X.numpy()}, TypeError, r"x wants a torch.Tensor \(B, 3, 6, 5\), got a NumPy ndarray"),
     ({"x": X.byte()}, TypeError, "x wants a floating dtype, got torch.uint8"),
-    ({"x": X.double()}, TypeError, "x is torch.float64 on cpu, but the model is torch.float32 on cpu"),
-    ({"x": X.to("meta")}, TypeError, "x is torch.float32 on meta, but the model is torch.float32 on cpu"),
-    ({"x": X[:, :1]}, ValueError, r"x wants 3 channels, got 1: \(2, 1, 6, 5\)"),
-    ({"x": X.mT}, ValueError, r"this VAE wants images of \(6, 5\), got \(5, 6\)"),
-    ({"x": X[:, :, :5]}, ValueError, r"this VAE wants images of \(6, 5\), got \(5, 5\)"),
+    ({"x": X.double()}, TypeError, "x wants the kind of the model, torch.float32 on cpu, got torch.float64"),
+    ({"x": X[:, :1]}, ValueError, r"x wants the shape \(B, 3, 6, 5\), got \(2, 1, 6, 5\)"),
+    ({"x": X.mT}, ValueError, r"x wants the shape \(B, 3, 6, 5\), got \(2, 3, 5, 6\)"),
 ]
 LEVELS = [
     ({"x": X * 0.9}, ValueError, r"x wants pixels that are multiples of 1/3 in \[0, 1\], got from 0 to 0.9"),
-    ({"x": X + 1 / 3}, ValueError, r"multiples of 1/3 in \[0, 1\], got from 0.3333 to 1.333"),
-    ({"x": X - 1 / 3}, ValueError, r"multiples of 1/3 in \[0, 1\], got from -0.3333 to 0.6667"),
-    ({"x": X * 3}, ValueError, r"got from 0 to 3; \(x \* 3\).round\(\) / 3 makes them"),
     ({"x": X + 0.001}, ValueError, "multiples of 1/3"),
-    ({"x": X.where(X > 0, torch.nan)}, ValueError, "multiples of 1/3"),
-    ({"x": X.where(X > 0, -torch.inf)}, ValueError, "multiples of 1/3"),
 ]
-WHOLE = [(0, "0"), (-1, "-1"), (True, "True"), (2.0, "2.0"), ("3", "'3'"), (None, "None")]
+SHAPES = [
+    ({"logvar": Z[:1]}, ValueError, r"logvar wants the shape of \w+, \(2, 2\), got \(1, 2\)"),
+    ({"logvar": Z[:, :1]}, ValueError, r"logvar wants the shape of \w+, \(2, 2\), got \(2, 1\)"),
+    (
+        {"logvar": Z.double()},
+        TypeError,
+        r"logvar wants the kind of \w+, torch.float32 on cpu, got torch.float64",
+    ),
+    ({"mu": Z.long()}, TypeError, "mu wants a floating dtype, got torch.int64"),
+]
+NO_LOGITS = [
+    (
+        {"logits": LOGITS[:, 0]},
+        ValueError,
+        r"logits wants the shape \(B, levels, C, H, W\), got \(2, 3, 6, 5\)",
+    ),
+    ({"logits": LOGITS.long()}, TypeError, "logits wants a floating dtype, got torch.int64"),
+]
 REFUSED = {
     VAE: [
-        *(
-            ({name: wrong}, ValueError, f"VAE wants a whole {name} of at least 1, got {shown}")
-            for name in ("channels", "latent", "width")
-            for wrong, shown in WHOLE
-        ),
-        *(
-            ({"levels": wrong}, ValueError, f"VAE wants at least 2 whole levels, got {shown}")
-            for wrong, shown in [(1, "1"), *WHOLE]
-        ),
-        *(
-            ({"size": wrong}, ValueError, f"VAE wants a size of whole pixels, .*, got {shown}")
-            for wrong, shown in [
-                *WHOLE,
-                ((6, 0), r"\(6, 0\)"),
-                ((6,), r"\(6,\)"),
-                ((6, 5, 4), r"\(6, 5, 4\)"),
-                ((6, 5.0), r"\(6, 5.0\)"),
-                ([True, 5], r"\[True, 5\]"),
-            ]
-        ),
+        ({"latent": 0}, ValueError, "latent wants a whole number of at least 1, got 0"),
+        ({"width": 2.0}, TypeError, "width wants a whole number of at least 1, got 2.0"),
+        ({"levels": 1}, ValueError, "levels wants a whole number from 2 to 65536, got 1"),
+        ({"size": (6, 0)}, ValueError, "size wants a whole number of at least 1, got 0"),
+        ({"size": (6, 5, 4)}, ValueError, r"size wants one whole number or two, .*, got \(6, 5, 4\)"),
     ],
     MODEL.forward: IMAGES,
     MODEL.encode: IMAGES,
     MODEL.decode: [
-        ({"z": torch.zeros(2, 3)}, ValueError, r"z wants the shape \(B, 2\), got \(2, 3\)"),
-        ({"z": torch.zeros(2)}, ValueError, r"z wants the shape \(B, 2\), got \(2,\)"),
-        ({"z": torch.zeros(2, 1, 2)}, ValueError, r"z wants the shape \(B, 2\), got \(2, 1, 2\)"),
-        ({"z": Z.double()}, TypeError, "z is torch.float64 on cpu, but the model is torch.float32 on cpu"),
-        ({"z": Z.long()}, TypeError, "z is torch.int64 on cpu, but the model is torch.float32 on cpu"),
-        ({"z": Z.to("meta")}, TypeError, "z is torch.float32 on meta, but the model is torch.float32 on cpu"),
-        ({"z": Z.numpy()}, TypeError, r"z wants a torch.Tensor \(B, Z\), got ndarray"),
+        ({"z": Z[:, :1]}, ValueError, r"z wants the shape \(B, 2\), got \(2, 1\)"),
+        (
+            {"z": Z.double()},
+            TypeError,
+            "z wants the kind of the model, torch.float32 on cpu, got torch.float64",
+        ),
+        ({"z": Z.to("meta")}, TypeError, "z wants the kind of the model, .* got torch.float32 on meta"),
     ],
-    log_likelihood_of_pixels: LEVELS,
+    reparameterise: SHAPES,
+    kl_to_standard_normal: SHAPES,
+    log_normal: [*SHAPES, ({"mu": Z[0]}, ValueError, r"mu wants the shape of z, \(2, 2\), got \(2,\)")],
+    log_likelihood_of_pixels: [*LEVELS, *NO_LOGITS],
+    mean_image: NO_LOGITS,
+    sample_image: NO_LOGITS,
     elbo: [*IMAGES, *LEVELS],
     elbo_loss: [
         *IMAGES,
         *LEVELS,
-        *(
-            ({"beta": wrong}, ValueError, f"elbo_loss wants a beta of at least 0, got {shown}")
-            for wrong, shown in [(-1, "-1"), (-0.1, "-0.1"), (math.nan, "nan"), ("1", "'1'"), (None, "None")]
-        ),
+        ({"beta": -0.1}, ValueError, "beta wants a finite number of at least 0, got -0.1"),
+        ({"beta": math.nan}, ValueError, "beta wants a finite number of at least 0, got nan"),
     ],
-    log_likelihood: [
-        *IMAGES,
-        *LEVELS,
-        *(
-            ({"k": wrong}, ValueError, f"whole number of draws k of at least 1, got {shown}")
-            for wrong, shown in WHOLE
-        ),
-    ],
+    log_likelihood: [*IMAGES, *LEVELS, ({"k": 0}, ValueError, "k wants a whole number of at least 1, got 0")],
 }
 
 
 @pytest.mark.parametrize(
     "function, wrong, error, message",
     [
-        pytest.param(function, *row, id=f"{function.__name__}-{'-'.join(row[0])}-{row[2]}")
+        pytest.param(function, *row, id=f"{function.__name__}-{'-'.join(row[0])}-{number}")
         for function, rows in REFUSED.items()
-        for row in rows
+        for number, row in enumerate(rows)
     ],
 )
 def test_bad_input_is_refused(function, wrong, error, message):

@@ -47,7 +47,7 @@ WRONG_ANSWERS = [
     (
         "ch04b.3",
         lambda mu, logvar, floor: each(mu, logvar).clamp(min=floor).sum(1).mean(),
-        "mean over the batch first",
+        "mean over the batch, then",
     ),
     (
         "ch04b.3",
@@ -58,7 +58,7 @@ WRONG_ANSWERS = [
     (
         "ch04b.3",
         lambda mu, logvar, floor: (each(mu, logvar).mean(0) - floor).relu().sum(),
-        "Nothing is charged",
+        "costs nothing",
     ),
     ("ch04b.3", lambda mu, logvar, floor: each(mu, logvar).sum(1).mean() + 0 * floor, "plain KL|each latent"),
     (
@@ -91,7 +91,7 @@ WRONG_ANSWERS = [
     ("ch04b.4", lambda fit, prior, q: fit.logsumexp(0) - math.log(len(q)), "drawn from q"),
     ("ch04b.4", lambda fit, prior, q: (fit + prior - q).logsumexp(1) - math.log(len(q)), "shape"),
     ("ch04b.4", lambda fit, prior, q: (fit + prior - q).logsumexp(0) / len(q), "inside of the logarithm"),
-    ("ch04b.4", lambda fit, prior, q: (fit + prior - q).amax(0), "largest weight"),
+    ("ch04b.4", lambda fit, prior, q: (fit + prior - q).amax(0), "largest ratio"),
     ("ch04b.4", lambda fit, prior, q: torch.zeros(fit.shape[1]), "off by up to"),
     ("ch04b.4", lambda fit, prior, q: print(end=""), "return"),
     ("ch04b.1", 2.951, "σ for σ²"),

@@ -1,57 +1,36 @@
-"""Chapter 4b: the bound over one latent number, the book's diagram and the mended one, rows of images, a map
-of the latent plane with a decoder beside it, the price of beta, and likelihoods of foreign images."""
+"""Drawings of chapter 4b: the bound over one latent number, the book's diagram and the corrected one, rows of
+images, the plane of codes with the decoder's images, the effect of beta, likelihoods of foreign images.
+"""
 
-import math
 from itertools import pairwise
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch.nn import functional as F
 
 from vlmbook import plot
-from vlmbook.vae import kl_to_standard_normal, log_normal, mean_image
-
-# The model of section 3: p(x_i = 1 | z) = sigmoid(w_i z + b_i), one latent number, three pixels.
-WEIGHT, BIAS, IMAGE = (
-    torch.tensor([4.0, 2.0, -3.0]),
-    torch.tensor([0.0, -2.0, 1.0]),
-    torch.tensor([1.0, 1.0, 0.0]),
+from vlmbook.chapters.ch04b.experiments import (
+    GRID,
+    decode_grid,
+    decode_means,
+    decode_spreads,
+    log_normal_on_grid,
+    toy_bound,
+    toy_posterior,
 )
-GRID, STEP = torch.linspace(-20, 20, 8001, dtype=torch.float64), 0.005
-
-
-def log_p_of_toy(z, x=IMAGE):
-    """(…), (3,) -> (…): log p(x | z) of that model in nats."""
-    logits = z[..., None] * WEIGHT + BIAS
-    return (x * F.logsigmoid(logits) + (1 - x) * F.logsigmoid(-logits)).sum(-1)
-
-
-def bound_of_toy(mu, sigma, x=IMAGE):
-    """float, float -> log p(x), the ELBO of q = N(mu, sigma²), and KL(q || p(z | x)): sums over a grid of
-    z.
-    """
-    mu, logvar = torch.tensor([[float(mu)], [2 * math.log(sigma)]], dtype=torch.float64)
-    joint = log_p_of_toy(GRID, x) + log_normal(GRID[:, None], torch.zeros(1), torch.zeros(1))
-    log_p = joint.logsumexp(0) + math.log(STEP)
-    log_q = log_normal(GRID[:, None], mu, logvar)
-    q = log_q.exp() * STEP
-    elbo = (q * log_p_of_toy(GRID, x)).sum() - kl_to_standard_normal(mu[None], logvar[None])[0]
-    gap = (q * (log_q - joint + log_p)).sum()
-    return log_p.item(), elbo.item(), gap.item()
 
 
 def draw_bound(figure, mu=0.0, sigma=1.0):
     """Prior, true posterior and q over z; beside them the ELBO under log p(x)."""
     curves, bars = figure.subplots(1, 2, width_ratios=(2, 1))
-    prior = log_normal(GRID[:, None], torch.zeros(1), torch.zeros(1))
-    posterior = (log_p_of_toy(GRID) + prior).softmax(0) / STEP
-    q = log_normal(GRID[:, None], torch.tensor([mu]), torch.tensor([2 * math.log(sigma)])).exp()
-    curves.plot(GRID, prior.exp(), color=plot.GREY, linewidth=4, label="prior p(z)")
-    curves.plot(GRID, posterior, color=plot.BLUE, label="posterior p(z | x)")
+    prior, q = log_normal_on_grid(0.0, 1.0).exp(), log_normal_on_grid(mu, sigma).exp()
+    curves.plot(GRID, prior, color=plot.GREY, linewidth=4, label="prior p(z)")
+    curves.plot(GRID, toy_posterior(), color=plot.BLUE, label="posterior p(z | x)")
     curves.plot(GRID, q, color=plot.ORANGE, linestyle="--", label="q(z)")
     curves.set(xlim=(-4, 4), ylim=(0, 1.35), xlabel="z", ylabel="density")
     curves.legend(loc="upper left")
-    log_p, elbo, gap = bound_of_toy(mu, sigma)
+    log_p, elbo, gap = toy_bound(mu, sigma)
     low = min(-6.0, elbo * 1.25)
     bars.bar([0, 1], [log_p - low, elbo - low], bottom=low, color=[plot.BLUE, plot.ORANGE], width=0.6)
     bars.set(
@@ -75,7 +54,7 @@ def draw_gradients(figure, sizes, variances):
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
-# name: (place, colour); the boxes of the mended diagram.
+# The boxes of the corrected diagram, by name: their positions.
 NODES = {
     "x": (0, 0),
     "Enc": (0.85, 0),
@@ -103,30 +82,32 @@ PRINTED = ["x", "E", "μ, σ²", "D", "x'"]
 
 
 def draw_diagrams(figure):
-    """Above the book's chain, below the mended graph: random parts orange, losses green."""
+    """Above the book's chain, below the corrected graph: random parts orange, losses green."""
     axes = figure.subplots()
     chain = {name: (1.6 * i, 2) for i, name in enumerate(PRINTED)}
     for before, after in pairwise(PRINTED):
-        _arrow(axes, chain[before], chain[after], before, after)
+        _draw_arrow(axes, chain[before], chain[after], before, after)
     for before, after in EDGES:
-        _arrow(axes, NODES[before], NODES[after], before, after)
-    for name, place in [*chain.items(), *NODES.items()]:
-        random, loss = name in ("ε", "z") or (name == "x'" and place[1] == 0), name in ("KL", "−log p(x | z)")
-        colour = plot.ORANGE if random else plot.GREEN if loss else plot.BLUE
-        axes.text(
-            *place,
-            name,
-            ha="center",
-            va="center",
-            bbox=dict(boxstyle="round", facecolor="white", edgecolor=colour, linewidth=1.5),
-        )
+        _draw_arrow(axes, NODES[before], NODES[after], before, after)
+    for name, position in chain.items():
+        _draw_box(axes, name, position, plot.BLUE)
+    colours = dict.fromkeys(("ε", "z", "x'"), plot.ORANGE) | dict.fromkeys(
+        ("KL", "−log p(x | z)"), plot.GREEN
+    )
+    for name, position in NODES.items():
+        _draw_box(axes, name, position, colours.get(name, plot.BLUE))
     axes.text(-0.75, 2, "printed", ha="right", va="center")
-    axes.text(-0.75, 0, "mended", ha="right", va="center")
+    axes.text(-0.75, 0, "corrected", ha="right", va="center")
     axes.set(xlim=(-1.7, 6.8), ylim=(-0.5, 2.5))
     axes.axis("off")
 
 
-def _arrow(axes, start, end, before, after):
+def _draw_box(axes, name, position, colour):
+    box = {"boxstyle": "round", "facecolor": "white", "edgecolor": colour, "linewidth": 1.5}
+    axes.text(*position, name, ha="center", va="center", bbox=box)
+
+
+def _draw_arrow(axes, start, end, before, after):
     """From the edge of one box to that of the other; boxes are as wide as their names."""
     room = [8 + 3.2 * len(name) if start[1] == end[1] else 14 for name in (before, after)]
     axes.annotate(
@@ -177,43 +158,33 @@ def side_by_side(images, gap=1):
 
 
 def draw_plane(figure, net, codes, labels, side=9, reach=2.2):
-    """A VAE of two latents, (n, 2), (n,): where the images lie, each as its label; what the plane decodes
-    to.
+    """A VAE of two latent numbers, (n, 2), (n,): the code of each image, as its label; the image decoded from
+    each z.
     """
-    places, grid = figure.subplots(1, 2)
-    _scatter(places, codes, labels)
-    axis = torch.linspace(-reach, reach, side)
-    z = torch.cartesian_prod(axis.flip(0), axis).flip(1)  # rows from above, z1 to the right
-    decoded = decoded_means(net, z)
-    height, width = decoded.shape[2:]
-    tiles = F.pad(decoded, (0, 1, 0, 1), value=1.0)[:, 0].view(side, side, height + 1, width + 1)
-    sheet = tiles.permute(0, 2, 1, 3).reshape(side * (height + 1), side * (width + 1))[:-1, :-1]
+    left, right = figure.subplots(1, 2)
+    _scatter(left, codes, labels)
+    tiles = F.pad(decode_grid(net, side, reach), (0, 1, 0, 1), value=1.0)  # a white line between
+    sheet = rearrange(tiles, "r c 1 h w -> (r h) (c w)")[:-1, :-1]
     edge = reach * side / (side - 1)
-    grid.imshow(sheet.numpy(), cmap="gray", vmin=0, vmax=1, extent=(-edge, edge, -edge, edge))
-    grid.set(xlabel="$z_1$", ylabel="$z_2$", title="what each place decodes to")
+    right.imshow(sheet.numpy(), cmap="gray", vmin=0, vmax=1, extent=(-edge, edge, -edge, edge))
+    right.set(xlabel="$z_1$", ylabel="$z_2$", title="images decoded from each z")
 
 
 def draw_pad(figure, net, codes, labels, z1=0.0, z2=0.0):
-    """Where images lie on the plane and a cross at (z1, z2); what is decoded there, and how sure each pixel
-    is.
-    """
-    places, decoded, spread = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
-    _scatter(places, codes, labels)
-    places.plot([z1], [z2], "+", color="black", markersize=16, markeredgewidth=3)
-    with torch.no_grad():
-        logits = net.decode(torch.tensor([[z1, z2]], dtype=torch.float32))
-    mean = mean_image(logits)
-    values = torch.linspace(0, 1, logits.shape[1])
-    second = torch.einsum("blchw,l->bchw", logits.softmax(1), values.square())
-    plot.image(decoded, mean[0], "mean of each pixel")
-    plot.image(spread, 2 * (second - mean.square()).clamp(min=0).sqrt()[0], "its spread, doubled")
-    distance, nearest = (codes - torch.tensor([z1, z2])).norm(dim=1).min(0)
-    decoded.set_xlabel(f"nearest image: {labels[nearest].item()}")
-    spread.set_xlabel(f"{distance.item():.2f} away")
+    """The codes of the images and a cross at (z1, z2); the image decoded there, the spread of its pixels."""
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
+    _scatter(left, codes, labels)
+    left.plot([z1], [z2], "+", color="black", markersize=16, markeredgewidth=3)
+    z = torch.tensor([[z1, z2]], dtype=torch.float32)
+    plot.image(middle, decode_means(net, z)[0], "mean of each pixel")
+    plot.image(right, 2 * decode_spreads(net, z)[0], "its spread, doubled")
+    distance, nearest = (codes - z).norm(dim=1).min(0)
+    middle.set_xlabel(f"nearest image: {labels[nearest].item()}")
+    right.set_xlabel(f"distance {distance.item():.2f}")
 
 
 def _scatter(axes, codes, labels):
-    """Each image's mean code, written as its label."""
+    """The mean code of each image, written as its label."""
     colours = [
         "#000000",
         "#E69F00",
@@ -235,18 +206,12 @@ def _scatter(axes, codes, labels):
         aspect="equal",
         xlabel="$z_1$",
         ylabel="$z_2$",
-        title="where the images lie",
+        title="codes of the images",
     )
 
 
-@torch.no_grad()
-def decoded_means(net, z):
-    """VAE, (n, Z) -> (n, C, H, W): the mean image at each z."""
-    return mean_image(net.decode(z))
-
-
 def draw_trade(figure, sweep):
-    """{beta: (seeds, 3 or more): fit and KL in bits a pixel, active latents, …}: the price of each beta."""
+    """{beta: (seeds, 3 or more): fit and KL in bits a pixel, active latents, …}: both terms for each beta."""
     plane, active = figure.subplots(1, 2, width_ratios=(1.6, 1))
     middle = torch.stack([each.mean(0) for each in sweep.values()]).numpy()
     spread = torch.stack([each.std(0) for each in sweep.values()]).numpy()
@@ -272,14 +237,13 @@ def draw_trade(figure, sweep):
 
 def draw_beta(figure, images, shown, beta=1):
     """(n, 1, H, W), {beta: (reconstructions, images from the prior)}: both for one beta, mean images."""
-    again, new = shown[beta]
-    draw_rows(figure, {"held out": images, f"again, β = {beta:g}": again, f"new, β = {beta:g}": new})
+    reconstructed, new = shown[beta]
+    rows = {"held out": images, f"reconstructed, β = {beta:g}": reconstructed, f"new, β = {beta:g}": new}
+    draw_rows(figure, rows)
 
 
 def draw_foreign(figure, examples, bits, known):
-    """{name: (n, 1, H, W)}, {name: (n,) bits a pixel}, one of the names: a few images and the scores of
-    all.
-    """
+    """{name: (n, 1, H, W)}, {name: (n,) bits a pixel}, one of the names: a few images, the scores of all."""
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.5))
     names = list(examples)
     few = {name: images[:: max(1, len(images) // 4)][:4] for name, images in examples.items()}
@@ -289,15 +253,8 @@ def draw_foreign(figure, examples, bits, known):
     left.set(yticks=np.arange(len(names)) * height + height / 2 - 1, yticklabels=names)
     left.tick_params(length=0)
     for row, name in enumerate(names):
-        values = bits[name]
-        colour = plot.BLUE if name == known else plot.ORANGE
-        right.plot(
-            values,
-            np.full(len(values), row) + np.linspace(-0.25, 0.25, len(values)),
-            ".",
-            color=colour,
-            markersize=3,
-        )
+        heights = row + np.linspace(-0.25, 0.25, len(bits[name]))  # dots of equal bits stand apart
+        right.plot(bits[name], heights, ".", color=plot.BLUE if name == known else plot.ORANGE, markersize=3)
     right.axvspan(*np.quantile(bits[known], (0.05, 0.95)), color=plot.BLUE, alpha=0.15)
     right.set(
         yticks=range(len(names)),
