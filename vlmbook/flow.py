@@ -396,7 +396,8 @@ def _require_widths(widths, size):
 
 
 def _require_points(x, name):
-    require_tensor(x, name, "… B" if getattr(x, "ndim", 0) < 2 else _axes(x, "B"))
+    require_tensor(x, name, "…")
+    require_tensor(x, name, _axes(x, "B"))
     if x.ndim < 2:
         raise ValueError(f"{name} wants at least two axes (B, …), got {tuple(x.shape)}")
 

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from vlmbook.validation import (
+    describe,
     require_choice,
     require_number,
     require_same_kind,
@@ -114,12 +115,11 @@ class UNet(nn.Module):
             raise ValueError(f"maps wants {self.depth + 1} tensors, one a level, got {len(maps)}")
         for level, (stage, each) in enumerate(zip(self.encoder, maps, strict=True)):
             channels = stage[0].out_channels
-            require_tensor(each, f"maps[{level}]", "B C H W", C=channels, B=len(maps[0]), empty="B")
+            require_tensor(each, f"maps[{level}]", "B C H W", C=channels, empty="B")
             require_same_kind(each, f"maps[{level}]", self.head.weight)
         for level, (upper, lower) in enumerate(pairwise(maps)):
-            half = tuple(-(-side // 2) for side in upper.shape[2:])
-            if tuple(lower.shape[2:]) != half:
-                raise ValueError(f"maps[{level + 1}] wants the size {half}, got {tuple(lower.shape[2:])}")
+            height, width = (-(-side // 2) for side in upper.shape[2:])
+            require_tensor(lower, f"maps[{level + 1}]", "B C H W", B=len(upper), H=height, W=width, empty="B")
 
 
 class DoubleConv(nn.Sequential):
@@ -168,8 +168,8 @@ def predict_tiled(model: UNet, image: torch.Tensor, *, tile: int, overlap: int) 
             "normalises each window by itself"
         )
     require_tensor(image, "image", "B C H W", C=model.encoder[0][0].in_channels)
-    if image.dtype != model.head.weight.dtype:
-        raise TypeError(f"image wants the model's dtype, {model.head.weight.dtype}, got {image.dtype}")
+    if image.dtype != model.head.weight.dtype or image.is_meta:
+        raise TypeError(f"image wants the model's dtype, {model.head.weight.dtype}, got {describe(image)}")
     tile = require_whole(tile, "tile")
     overlap = require_whole(overlap, "overlap", least=model.receptive_radius())
 

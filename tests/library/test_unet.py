@@ -698,7 +698,7 @@ def test_maps_that_the_encoder_did_not_give_are_refused():
     assert refused(NET.decode, torch.stack([X, X])).startswith("maps wants a list of tensors")
     assert refused(NET.decode, [maps[0], maps[2], maps[1]]).startswith("maps[1] wants the shape")
     larger = [maps[0], maps[1], F.interpolate(maps[2], scale_factor=3)]
-    assert refused(NET.decode, larger) == "maps[2] wants the size (2, 2), got (6, 6)"
+    assert refused(NET.decode, larger).startswith("maps[2] wants the shape (2, C, 2, 2), got ")
 
 
 @pytest.mark.parametrize("loss", [cross_entropy_loss, dice_loss])
