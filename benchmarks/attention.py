@@ -1,6 +1,6 @@
 """Median time of an attention step at 1,024 tokens over `nn.MultiheadAttention`'s, with and without the
-weights; of a forward pass of ViT-B/16 over torchvision's; and the memory of a pass with and without the
-weights.
+attention weights; of a forward pass of ViT-B/16 over torchvision's; and the memory of a pass with and without
+the attention weights.
 
 Each pass for memory is a process of its own, whose peak counts all of it: Python, PyTorch, the tokens.
 """
@@ -32,7 +32,7 @@ def main():
     )
     arguments = arguments.parse_args()
     if arguments.way:
-        return one_pass(arguments.way)
+        return run_pass(arguments.way)
     print(
         f"torch {torch.__version__}, torchvision {torchvision.__version__}, {device()}, "
         f"{torch.get_num_threads()} threads, {arguments.repeats} interleaved repeats"
@@ -41,16 +41,16 @@ def main():
     sys.stdout.flush()  # before the rest: a process starts with its parent's peak
     for way in PASSES:
         subprocess.run([sys.executable, __file__, "--pass", way], check=True)
-    ratios = {
-        f"attention, weights={weights}": attention(weights, arguments.repeats) for weights in (False, True)
-    }
-    ratios["ViT-B/16 forward"] = vit(arguments.repeats)
+    ratios = {}
+    for need_weights in (False, True):
+        ratios[f"attention, need_weights={need_weights}"] = time_attention(need_weights, arguments.repeats)
+    ratios["ViT-B/16 forward"] = time_vit(arguments.repeats)
     for name, ratio in ratios.items():
         print(f"{name}, ours over theirs: {ratio:.3f} (bar: at most {BAR})")
     sys.exit(max(ratios.values()) > BAR)
 
 
-def attention(weights, repeats):
+def time_attention(need_weights, repeats):
     """Time a step of both layers in turn, from the same parameters -> float: ours over PyTorch's."""
     torch.manual_seed(0)
     x = torch.randn(BATCH, TOKENS, WIDTH, device=device(), requires_grad=True)
@@ -58,22 +58,24 @@ def attention(weights, repeats):
     theirs = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True).to(device())
     theirs.load_state_dict(ours.state_dict())
     ways = {
-        "MultiHeadAttention": lambda: ours(x, weights=True) if weights else (ours(x), None),
-        "nn.MultiheadAttention": lambda: theirs(x, x, x, need_weights=weights, average_attn_weights=False),
+        "MultiHeadAttention": lambda: ours(x, need_weights=True) if need_weights else (ours(x), None),
+        "nn.MultiheadAttention": lambda: theirs(
+            x, x, x, need_weights=need_weights, average_attn_weights=False
+        ),
     }
     found = [way() for way in ways.values()]
     assert_close(*found, rtol=1e-4, atol=1e-5)
-    return ratio(
+    return time_in_turn(
         {
-            name: stepper(way, [x, *net.parameters()])
+            name: make_step(way, [x, *net.parameters()])
             for (name, way), net in zip(ways.items(), (ours, theirs), strict=True)
         },
-        f"x {tuple(x.shape)}, {HEADS} heads, weights={weights}, forward and backward",
+        f"x {tuple(x.shape)}, {HEADS} heads, need_weights={need_weights}, forward and backward",
         repeats,
     )
 
 
-def stepper(way, leaves):
+def make_step(way, leaves):
     def step():
         y, _ = way()
         torch.autograd.grad(y.sum(), leaves)
@@ -82,8 +84,8 @@ def stepper(way, leaves):
 
 
 @torch.no_grad()
-def vit(repeats):
-    """Time a forward pass of both in turn, from the same weights -> float: ours over torchvision's."""
+def time_vit(repeats):
+    """Time a forward pass of both in turn, from the same parameters -> float: ours over torchvision's."""
     torch.manual_seed(0)
     theirs = torchvision.models.vit_b_16().eval()
     nn.init.normal_(theirs.heads.head.weight, std=0.1)  # it starts at zero
@@ -91,14 +93,14 @@ def vit(repeats):
     ours.load_state_dict(theirs.state_dict())
     ours, theirs, x = ours.to(device()), theirs.to(device()), torch.rand(2, 3, 224, 224, device=device())
     assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-4)
-    return ratio(
+    return time_in_turn(
         {"vit_b_16": lambda: ours(x), "torchvision's": lambda: theirs(x)},
         f"ViT-B/16, x {tuple(x.shape)}, forward, without gradients",
         repeats,
     )
 
 
-def ratio(ways, what, repeats):
+def time_in_turn(ways, what, repeats):
     """{name: function} of two -> float: the median time of the first over the second's, both printed."""
     seconds = {name: [] for name in ways}
     for repeat in range(repeats + 2):
@@ -116,22 +118,26 @@ def ratio(ways, what, repeats):
 
 
 def now():
-    """-> seconds, when all that was asked of the device is done."""
+    """-> seconds, after the device has finished."""
     if device().type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
-def one_step(weights):
-    layer, x = MultiHeadAttention(WIDTH, HEADS), torch.randn(1, MANY, WIDTH)
-    y = layer(x, weights=True)[0] if weights else layer(x)
+def run_step(need_weights):
+    layer = MultiHeadAttention(WIDTH, HEADS)
+    x = torch.randn(1, MANY, WIDTH)
+    if need_weights:
+        y, _ = layer(x, need_weights=True)
+    else:
+        y = layer(x)
     y.sum().backward()
 
 
-PASSES = {"nothing": lambda: None, "fused": lambda: one_step(False), "with weights": lambda: one_step(True)}
+PASSES = {"nothing": lambda: None, "fused": lambda: run_step(False), "with weights": lambda: run_step(True)}
 
 
-def one_pass(way):
+def run_pass(way):
     """Name of a pass -> None: print the peak memory of this process."""
     PASSES[way]()
     print(f"  {way}: peak {peak_memory()['ram'] / 2**30:.2f} GiB")

@@ -1,140 +1,155 @@
-"""Training a student on what a teacher says [Hinton, Vinyals & Dean 2015, arXiv:1503.02531] [chapter 5c].
+"""Training a student on the predictions of a teacher [Hinton, Vinyals & Dean 2015, arXiv:1503.02531] [chapter
+5c].
 
 Logits are floating tensors (B, K, …), the classes in axis 1 as in `F.cross_entropy`; labels are int64 (B, …)
-in 0 … K − 1, or UNKNOWN where nobody said. A teacher is anything that gives logits: a network, an ensemble's
-mean, the logarithm of a forest's probabilities. No gradient ever reaches it.
+in 0 … K − 1, or UNKNOWN where there is no label. Any logits can be a teacher's: those of a network, the mean
+of an ensemble's, the logarithm of a forest's probabilities. No gradient reaches the teacher.
 """
 
-import math
-from numbers import Integral, Real
+from collections.abc import Callable
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vlmbook.training import fit
+from vlmbook.training import History, fit
+from vlmbook.validation import require_callable, require_number, require_tensor, require_type, require_whole
 
 UNKNOWN = -100  # PyTorch's own mark for a label that does not count
 
 
-def soft_labels(logits, temperature):
+def soft_labels(logits: torch.Tensor, temperature: float) -> torch.Tensor:
     """(B, K, …) -> (B, K, …): p_i = exp(z_i / T) / Σ_j exp(z_j / T), which sum to 1 over axis 1 [eq. 1].
 
-    Raises TypeError for logits that are no floating tensor, ValueError for fewer than two axes and for a
-    temperature that is not above 0.
+    Raises TypeError or ValueError for other logits and for a temperature that is not above 0.
     """
-    _check_logits(logits)
-    _check_number("temperature", temperature, "above 0", lambda t: 0 < t < math.inf)
-    return (_wide(logits) / temperature).softmax(1)
+    _require_logits(logits, "logits")
+    temperature = require_number(temperature, "temperature", above=0)
+    return (_at_least_float32(logits) / temperature).softmax(1)
 
 
-def soft_loss(student_logits, teacher_logits, *, temperature):
+def soft_loss(
+    student_logits: torch.Tensor, teacher_logits: torch.Tensor, *, temperature: float
+) -> torch.Tensor:
     """(B, K, …), (B, K, …) -> scalar: T² KL(p_T ‖ p_S) in nats, both at temperature T, the mean over all but
     axis 1.
 
-    The factor T² keeps the gradient's size as T grows [§2]. A class that the teacher excludes (−inf) counts
-    0. In float32 the value loses its digits from T of about 1,000 on. Raises TypeError or ValueError for
-    logits that are no floating tensors of one shape, and for T not above 0.
+    The factor T² keeps the size of the gradient as T grows [§2]. A class that the teacher excludes (logit −∞)
+    counts 0. In float32 the value loses its digits from T of about 1,000 on. Raises TypeError or ValueError
+    for other logits, for two shapes, and for a temperature that is not above 0.
     """
-    _check_both(_check_logits, student_logits, teacher_logits, "logits")
-    _check_same(student_logits, teacher_logits, "logits")
+    _require_logits(student_logits, "student_logits")
+    _require_alike(teacher_logits, "teacher_logits", student_logits)
+    temperature = require_number(temperature, "temperature", above=0)
     p = soft_labels(teacher_logits.detach(), temperature)
-    log_q = (_wide(student_logits) / temperature).log_softmax(1)
-    log_q = log_q.masked_fill(p == 0, 0)  # 0 · log 0 counts 0, also where the student agrees
+    log_q = (_at_least_float32(student_logits) / temperature).log_softmax(1)
+    log_q = log_q.masked_fill(p == 0, 0)  # 0 · log 0 counts 0, also where the student excludes the class
     return temperature**2 * F.kl_div(log_q, p.to(log_q), reduction="none").sum(1).mean()
 
 
-def distillation_loss(student_logits, teacher_logits, labels, *, temperature, alpha):
-    """(B, K, …), (B, K, …), (B, …) -> scalar: (1 − α) CE(y, p_S) + α T² KL(p_T^(T) ‖ p_S^(T)) in nats [§2].
+def distillation_loss(
+    student_logits: torch.Tensor,
+    teacher_logits: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    temperature: float,
+    alpha: float,
+) -> torch.Tensor:
+    """(B, K, …), (B, K, …), (B, …) -> scalar: (1 − α) CE(y, p_S) + α T² KL(p_T ‖ p_S) in nats, the first at
+    temperature 1, the second at T [§2].
 
-    The cross-entropy is the mean over the labels that are known, 0 where none is; the soft term is that of
-    `soft_loss`. Raises TypeError or ValueError as `soft_loss` does, for labels that are not int64 of the
-    right shape and range, and for alpha outside [0, 1].
+    The cross-entropy is the mean over the known labels, 0 where no label is known; the second term is
+    `soft_loss`. Raises TypeError or ValueError as `soft_loss` does, for labels that are not int64 or outside
+    their range, and for alpha outside [0, 1].
     """
-    _check_number("alpha", alpha, "from 0 to 1", lambda a: 0 <= a <= 1)
     soft = soft_loss(student_logits, teacher_logits, temperature=temperature)
-    _check_labels(labels, student_logits)
-    hard = F.cross_entropy(_wide(student_logits), labels, ignore_index=UNKNOWN, reduction="sum")
-    return (1 - alpha) * hard / (labels != UNKNOWN).sum().clamp(min=1) + alpha * soft
+    _require_labels(labels, student_logits)
+    alpha = require_number(alpha, "alpha", least=0, most=1)
+    known = (labels != UNKNOWN).sum().clamp(min=1)
+    logits = _at_least_float32(student_logits)
+    hard = F.cross_entropy(logits, labels, ignore_index=UNKNOWN, reduction="sum") / known
+    return (1 - alpha) * hard + alpha * soft
 
 
-def fitnets_loss(student_map, teacher_map, regressor):
+def fitnets_loss(
+    student_map: torch.Tensor,
+    teacher_map: torch.Tensor,
+    regressor: Callable[[torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
     """(B, C, h, w), (B, D, H, W) -> scalar: ½ (u − r(v))², the mean over all values [Romero et al. 2014, eq.
     3].
 
-    v is the student's map, u the teacher's, the hint; `regressor` r makes v as large as u, and learns with
-    the student. (The paper sums over a map; the mean makes the weight of the term the same for maps of any
-    size.) Raises TypeError or ValueError for maps that are no floating tensors (B, C, H, W), and where r(v)
-    does not fit u.
+    v is the student's feature map, u the teacher's, called the hint; the regressor r maps v to the shape of
+    u, and learns with the student. (The paper sums over a map; with the mean, one loss weight fits maps of
+    any size.) Raises TypeError or ValueError for other feature maps, and where r(v) has not the shape of u.
     """
-    _check_both(_check_maps, student_map, teacher_map, "maps")
-    fitted = regressor(student_map)
-    if fitted.shape != teacher_map.shape:
-        raise ValueError(
-            f"the regressor is to make {tuple(teacher_map.shape)}, the teacher's, of the student's "
-            f"{tuple(student_map.shape)}, got {tuple(fitted.shape)}"
-        )
-    return (_wide(fitted) - _wide(teacher_map.detach())).square().mean() / 2
+    require_tensor(student_map, "student_map", "B C H W")
+    require_tensor(teacher_map, "teacher_map", "B D H W", device=student_map.device)
+    require_callable(regressor, "regressor", "a module")
+    fitted = _require_alike(regressor(student_map), "regressor(student_map)", teacher_map)
+    return (_at_least_float32(fitted) - _at_least_float32(teacher_map.detach())).square().mean() / 2
 
 
-def attention_map(features):
+def attention_map(features: torch.Tensor) -> torch.Tensor:
     """(B, C, H, W) -> (B, H, W): Σ_c A_c², scaled to length 1 for each image [Zagoruyko & Komodakis 2016,
     §3.1].
 
-    Raises TypeError or ValueError for what is no floating tensor of four axes.
+    Raises TypeError or ValueError for other feature maps.
     """
-    _check_maps(features)
-    features = _wide(features)
+    require_tensor(features, "features", "B C H W")
+    features = _at_least_float32(features)
     scale = features.abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(features.dtype).tiny)
-    energy = (features / scale).square().sum(1)  # squares neither overflow nor vanish
+    energy = (features / scale).square().sum(1)  # scaled, so that squares neither overflow nor vanish
     return F.normalize(energy.flatten(1)).view_as(energy)
 
 
-def attention_transfer_loss(student_map, teacher_map):
+def attention_transfer_loss(student_map: torch.Tensor, teacher_map: torch.Tensor) -> torch.Tensor:
     """(B, C, H, W), (B, D, H, W) -> scalar: ½ ‖Q_S − Q_T‖² of the attention maps Q, the mean over the batch.
 
-    Channels may differ, places may not. For several layers, add up. [Zagoruyko & Komodakis 2016, eq. 2, with
-    the norm squared.] Raises TypeError or ValueError for what are no floating tensors (B, C, H, W) of the
-    same B, H and W.
+    Channels may differ, heights and widths may not. The losses of several layers are added. [Zagoruyko &
+    Komodakis 2016, eq. 2, with the norm squared.] Raises TypeError or ValueError for other feature maps.
     """
-    _check_both(_check_maps, student_map, teacher_map, "maps")
-    seen, wanted = attention_map(student_map), attention_map(teacher_map.detach())
-    _check_same(seen, wanted, "attention maps")
-    return (seen - wanted).square().sum((1, 2)).mean() / 2
+    require_tensor(student_map, "student_map", "B C H W")
+    sizes = dict(zip("BCHW", student_map.shape, strict=True))
+    require_tensor(teacher_map, "teacher_map", "B D H W", device=student_map.device, **sizes)
+    apart = attention_map(student_map) - attention_map(teacher_map.detach())
+    return apart.square().sum((1, 2)).mean() / 2
 
 
 @torch.no_grad()
-def logits_of(model, images, *, batch_size=500):
-    """A module, (N, …) -> (N, K): what it says of each image, in evaluation mode, on the device of the
-    images.
+def predict_logits(model: nn.Module, images: torch.Tensor, *, batch_size: int = 500) -> torch.Tensor:
+    """(N, …) -> (N, K): the model's logits, in evaluation mode, on the device of the images.
 
-    A teacher that never changes need speak only once: these are data for `distil`. Raises TypeError for what
-    is no module or no tensor, ValueError for no images and for a batch size that is not whole or below 1.
+    A teacher that no longer changes predicts once: its logits are data for `distill`. Each module is put back
+    into the mode that it was in. Raises TypeError or ValueError for anything but a module and images.
     """
-    if not isinstance(model, nn.Module) or not isinstance(images, torch.Tensor):
-        raise TypeError(
-            "logits_of wants a torch.nn.Module and a torch.Tensor of images, got "
-            f"{type(model).__name__} and {type(images).__name__}"
-        )
-    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
-        raise ValueError(f"logits_of wants a whole batch_size of at least 1, got {batch_size!r}")
-    if not len(images):
-        raise ValueError("logits_of wants at least one image, got none")
-    parameter = next(model.parameters(), images)
-    modes = [(module, module.training) for module in model.modules()]
+    require_type(model, "model", nn.Module, "a torch.nn.Module")
+    require_tensor(images, "images", _open_axes("N", images), kind="any")
+    batch_size = require_whole(batch_size, "batch_size")
+    device = next(model.parameters(), images).device
+    modes = {module: module.training for module in model.modules()}
     try:
         model.eval()
-        return torch.cat([model(x.to(parameter.device)).to(images.device) for x in images.split(batch_size)])
+        return torch.cat([model(x.to(device)).to(images.device) for x in images.split(batch_size)])
     finally:
-        for module, mode in modes:
-            module.training = mode
+        for module, training in modes.items():
+            module.training = training
 
 
-def distil(student, images, labels, teacher_logits, *, temperature, alpha, **settings):
+def distill(
+    student: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    teacher_logits: torch.Tensor,
+    *,
+    temperature: float,
+    alpha: float,
+    **settings,
+) -> History:
     """A module, (N, …), (N,), (N, K) -> History: train the student in place by `distillation_loss`.
 
     `settings` are those of `vlmbook.training.fit`: epochs, batch_size, lr, … Raises what `distillation_loss`
-    and `fit` do.
+    and `fit` raise.
     """
 
     def loss(model, x, y, z):
@@ -143,97 +158,70 @@ def distil(student, images, labels, teacher_logits, *, temperature, alpha, **set
     return fit(student, (images, labels, teacher_logits), loss_fn=loss, **settings)
 
 
-def born_again(make, images, labels, *, generations, temperature, alpha, **settings):
-    """make() -> module; (N, …), (N,) -> list of modules: each learned from the one before [Furlanello et al.
-    2018].
+def train_born_again(
+    make_model: Callable[[], nn.Module],
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    generations: int,
+    temperature: float,
+    alpha: float,
+    **settings,
+) -> list[nn.Module]:
+    """make_model() -> module; (N, …), (N,) -> list of modules, each distilled from the one before [Furlanello
+    et al. 2018].
 
-    That is self-distillation: all have the same architecture. The first learns from the labels alone. They
-    come back in evaluation mode. Raises ValueError for fewer than one generation and for a module that comes
-    twice, and what `distil` raises.
+    This is self-distillation: all have one architecture. The first learns from the labels alone. They come
+    back in evaluation mode. Raises ValueError for fewer than one generation and for a module that comes
+    twice, and what `distill` raises.
     """
-    if isinstance(generations, bool) or not isinstance(generations, Integral) or generations < 1:
-        raise ValueError(f"born_again wants a whole number of generations from 1 on, got {generations!r}")
-    _check_number("alpha", alpha, "from 0 to 1", lambda a: 0 <= a <= 1)
+    require_callable(make_model, "make_model")
+    generations = require_whole(generations, "generations")
+    alpha = require_number(alpha, "alpha", least=0, most=1)
     models = []
-    for _ in range(generations):
-        model = make()
-        if any(model is one for one in models):
-            raise ValueError("born_again wants make() to give a new module each time, got the same one again")
-        teacher = models[-1] if models else model  # its own word, which alpha = 0 silences
-        distil(
-            model,
+    for generation in range(generations):
+        student = make_model()
+        if any(student is model for model in models):
+            raise ValueError("make_model wants to return a new module each time, got the same one again")
+        teacher = models[-1] if models else student  # of no effect on the first, whose alpha is 0
+        distill(
+            student,
             images,
             labels,
-            logits_of(teacher, images),
+            predict_logits(teacher, images),
             temperature=temperature,
-            alpha=alpha if models else 0,
+            alpha=alpha if generation > 0 else 0,
             **settings,
         )
-        models.append(model.eval())
+        models.append(student.eval())
     return models
 
 
-# --- what comes in ------------------------------------------------------------------------------------------
+# --- dtypes and arguments -----------------------------------------------------------------------------------
 
 
-def _wide(x):
-    """Half precision -> float32: at a high temperature a difference of probabilities is small."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+def _at_least_float32(x):
+    """Any floating dtype -> float32 or wider: at a high temperature probabilities differ by little."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _check_axes(x, name, axes, enough):
-    if not isinstance(x, torch.Tensor):
-        raise TypeError(f"{name} are to be a torch.Tensor {axes}, got {type(x).__name__}")
-    if not x.is_floating_point():
-        raise TypeError(f"{name} are to have a floating dtype, got {x.dtype}")
-    if not enough(x.ndim) or 0 in x.shape:
-        raise ValueError(f"{name} are to be {axes} and not empty, got the shape {tuple(x.shape)}")
+def _open_axes(axes, x):
+    """str, tensor -> str: these axes, then any further ones that x has."""
+    further = x.ndim - len(axes.split()) if isinstance(x, torch.Tensor) else 0
+    return axes + " …" * further
 
 
-def _check_logits(x, name="logits"):
-    _check_axes(x, name, "(B, K, …)", lambda axes: axes >= 2)
+def _require_logits(x, name):
+    require_tensor(x, name, _open_axes("B K", x))
 
 
-def _check_maps(x, name="features"):
-    _check_axes(x, name, "(B, C, H, W)", lambda axes: axes == 4)
+def _require_alike(x, name, other):
+    """A floating tensor of the shape and on the device of `other`; the dtypes may differ."""
+    return require_tensor(x, name, " ".join(map(str, other.shape)), device=other.device)
 
 
-def _check_both(check, student, teacher, what):
-    check(student, f"the student's {what}")
-    check(teacher, f"the teacher's {what}")
-    if student.device != teacher.device:
-        raise ValueError(
-            f"the {what} of student and teacher are to be on one device, got {student.device} and "
-            f"{teacher.device}"
-        )
-
-
-def _check_same(student, teacher, what):
-    if student.shape != teacher.shape:
-        raise ValueError(
-            f"the {what} of student and teacher are to have one shape, got {tuple(student.shape)} and "
-            f"{tuple(teacher.shape)}"
-        )
-
-
-def _check_labels(labels, logits):
-    wanted = tuple(logits.shape[:1] + logits.shape[2:])
-    if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64:
-        got = labels.dtype if isinstance(labels, torch.Tensor) else type(labels).__name__
-        raise TypeError(f"labels are to be an int64 tensor {wanted}, got {got}")
-    if labels.shape != wanted or labels.device != logits.device:
-        raise ValueError(
-            f"labels are to be {wanted} on {logits.device} for these logits, got {tuple(labels.shape)} on "
-            f"{labels.device}"
-        )
-    known = labels[labels != UNKNOWN]
-    if known.numel() and not 0 <= known.min() <= known.max() < logits.shape[1]:
-        raise ValueError(
-            f"labels are to be from 0 to {logits.shape[1] - 1}, or {UNKNOWN} where unknown, got from "
-            f"{known.min()} to {known.max()}"
-        )
-
-
-def _check_number(name, value, wanted, fine):
-    if isinstance(value, bool) or not isinstance(value, Real) or not fine(value):
-        raise ValueError(f"{name} wants a number {wanted}, got {value!r}")
+def _require_labels(labels, logits):
+    name = f"labels ({UNKNOWN} where unknown)"
+    shape = " ".join(map(str, logits.shape[:1] + logits.shape[2:]))
+    values = {"least": 0, "most": logits.shape[1] - 1, "ignore": UNKNOWN}
+    require_tensor(labels, name, shape, kind="int64", device=logits.device, **values)

@@ -23,7 +23,7 @@ from torch.testing import assert_close
 from vlmbook import data, plot, runtime
 from vlmbook.notebook import interact, records
 from vlmbook.notebook.exercises import check, hint, solution
-from vlmbook.chapters.ch05b import figures as drawings
+from vlmbook.chapters.ch05b import experiments, figures as drawings
 
 runtime.seed_everything(0)
 torch.set_num_threads(1)                     # networks this small gain little from more threads
@@ -114,11 +114,11 @@ interact.live(drawings.draw_similarity, photo=["coffee", "astronaut", "cat", "ro
 
 # %%
 for d in (16, 256, 4096):
-    q, k = torch.randn(1000, d), torch.randn(100, d)         # a thousand queries, a hundred keys
-    (v, top), (w, even) = ((s.var(), s.softmax(-1).amax(-1).mean()) for s in
-                            (q @ k.T, q @ k.T / d**0.5))
-    print(f"d = {d}: variance {v:.0f}, scaled {w:.2f}; largest weight {top:.2f}, scaled {even:.2f}")
-    assert 0.9 * d < v < 1.1 * d and 0.9 < w < 1.1 and even < 0.15 and top > 0.4
+    scores = torch.randn(1000, d) @ torch.randn(d, 100)      # a thousand queries, a hundred keys
+    for name, s in (("plain", scores), ("scaled", scores / d**0.5)):
+        top = s.softmax(-1).amax(-1).mean()
+        print(f"d = {d}, {name}: variance {s.var():.2f}, largest weight {top:.2f}")
+        assert (top < 0.15 and 0.9 < s.var() < 1.1) if name == "scaled" else top > 0.4
 
 # %% [markdown]
 # Without the root a query takes nearly all from one key, from the start, and chance decides from which. Is that harmful? The slope of a weight in its own
@@ -149,11 +149,11 @@ W, b = (p.chunk(3) for p in (layer.in_proj_weight, layer.in_proj_bias))      # o
 each = [[attend(*(x[i] @ W[n][4 * h:4 * h + 4].T + b[n][4 * h:4 * h + 4] for n in range(3)))
          for h in range(3)] for i in range(2)]
 y = torch.stack([layer.out_proj(torch.cat([o for o, _ in heads], dim=1)) for heads in each])
-found, weights = layer(x, weights=True)
-assert_close(found, y)
-assert_close((found, weights), theirs(x, x, x, average_attn_weights=False))
+ours, attention_weights = layer(x, need_weights=True)
+assert_close(ours, y)
+assert_close((ours, attention_weights), theirs(x, x, x, average_attn_weights=False))
 assert_close(layer(x), y)                                    # fused: the weights are never held
-print("weights", tuple(weights.shape), "output", tuple(y.shape))
+print("weights", tuple(attention_weights.shape), "output", tuple(y.shape))
 
 # %% [markdown]
 # ### Order
@@ -161,10 +161,10 @@ print("weights", tuple(weights.shape), "output", tuple(y.shape))
 # Nowhere in the formula does the place of a token appear. Give the tokens in another order: what comes out?
 
 # %%
-order = torch.randperm(7)
+x, positions, order = torch.randn(2, 7, 12), torch.randn(7, 12), torch.randperm(7)
 assert_close(layer(x[:, order]), layer(x)[:, order])
-placed = x + torch.randn(7, 12)                              # a vector for each place
-change = (layer(x[:, order] + placed - x) - layer(placed)[:, order]).abs().max().item()
+change = layer(x[:, order] + positions) - layer(x + positions)[:, order]
+change = change.abs().max().item()
 print(f"with positions the answers differ by up to {change:.2f}")
 assert change > 0.1
 
@@ -180,7 +180,7 @@ assert change > 0.1
 # %%
 from vlmbook.attention import VisionTransformer, rollout, vit_b_16
 
-conv, x = nn.Conv2d(3, 32, 16, stride=16), drawings.resized("astronaut")[None]
+conv, x = nn.Conv2d(3, 32, 16, stride=16), experiments.resize_photo("astronaut")[None]
 E, bias = conv.weight.flatten(1), conv.bias
 assert_close(to_patches(x, 16) @ E.T + bias, conv(x).flatten(2).mT, rtol=1e-4, atol=1e-4)
 print(tuple(x.shape), "->", tuple(conv(x).shape), "->", tuple(to_patches(x, 16).shape))
@@ -208,12 +208,14 @@ def vit_by_hand(net, x, patch):              # (B, C, H, W) -> (B, num_classes)
     return net.heads(net.encoder.ln(z)[:, 0])
 
 
-net = drawings.loud(VisionTransformer(8, 2, 10, 1, width=32, depth=2, heads=4))
+net = VisionTransformer(8, 2, 10, 1, width=32, depth=2, heads=4)
+net = experiments.randomize_parameters(net)       # else all logits would be 0
 ways = vit_by_hand(net, images[:5], 2), net(images[:5])
 assert_close(*ways)
 assert_close(*(torch.autograd.grad(y.square().sum(), list(net.parameters())) for y in ways),
              rtol=1e-3, atol=1e-2)
-print("16 patches and the class token:", *(tuple(w.shape) for w in net.attention(images[:5])))
+shapes = [tuple(each.shape) for each in net.attention_weights(images[:5])]
+print("16 patches and the class token:", *shapes)
 
 # %% [markdown]
 # The same class at the size of the paper is `vit_b_16()`. Its names are torchvision's, so it takes torchvision's weights, trained or, as here, random. How many weights
@@ -227,12 +229,13 @@ nn.init.normal_(theirs.heads.head.weight, std=0.1)           # at zero, all logi
 with torch.device("meta"):
     ours = vit_b_16().eval()                                 # shapes only, then theirs' tensors
 ours.load_state_dict(theirs.state_dict(), assign=True)
-x = F.interpolate(drawings.resized("cat")[None], (224, 224))
+x = F.interpolate(experiments.resize_photo("cat")[None], (224, 224))
 with torch.no_grad():
     assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
-count, places = sum(p.numel() for p in ours.parameters()), ours.encoder.pos_embedding.shape[1]
-print(f"{count / 1e6:.1f} M weights, {places} tokens")
-assert 86.5e6 < count < 86.6e6 and places == (224 // 16) ** 2 + 1 == 197
+count = sum(p.numel() for p in ours.parameters())
+vit_tokens = ours.encoder.pos_embedding.shape[1]
+print(f"{count / 1e6:.1f} M weights, {vit_tokens} tokens")
+assert 86.5e6 < count < 86.6e6 and vit_tokens == (224 // 16) ** 2 + 1 == 197
 del ours, theirs
 
 # %% [markdown]
@@ -251,9 +254,9 @@ seconds, memory = {name: [] for name in ways}, {name: [] for name in ways}
 for n in tokens:
     qkv = [torch.randn(1, 2, n, 64, requires_grad=True) for _ in range(3)]
     for name, way in ways.items():
-        step = lambda: way(*qkv).sum().backward()
-        seconds[name].append(min(repeat(step, number=1, repeat=4)))
-        memory[name].append(drawings.kept(way, *qkv))
+        times = repeat(lambda: way(*qkv).sum().backward(), number=1, repeat=4)
+        seconds[name].append(min(times))
+        memory[name].append(experiments.count_saved_bytes(way, *qkv))
 drawings.draw_cost(plt.figure(figsize=(7, 2.5)), tokens, seconds, memory)
 for name in ways:
     a, b = memory[name][-1] / memory[name][-2], seconds[name][-1] / seconds[name][-3]
@@ -291,7 +294,7 @@ theirs.load_state_dict(squeeze.state_dict())
 assert_close(squeeze(x), s[:, :, None, None] * x)
 assert_close(squeeze(x), theirs(x))
 assert_close(spatial(x), m * x)
-print("gates", tuple(squeeze.weights(x).shape), "and", tuple(spatial.weights(x).shape))
+print("gates", tuple(squeeze.gate(x).shape), "and", tuple(spatial.gate(x).shape))
 
 # %% [markdown]
 # ## 3 Book check
@@ -321,7 +324,7 @@ assert (across.sum(1) - 1).abs().max() > 0.1 and (across @ v - along @ v).abs().
 
 # %%
 x = torch.randn(1, 7, 12)
-q, k, _ = (part[0, 0] for part in layer.split(x))            # the first head
+q, k, _ = (part[0, 0] for part in layer.split_heads(x))      # the first head
 similar, scores = x[0] @ x[0].T, q @ k.T
 gaps = [(s - s.T).abs().max().item() for s in (similar, scores)]
 print("|S − Sᵀ| up to {:.1f} for tokens, {:.1f} for queries and keys".format(*gaps))
@@ -335,11 +338,11 @@ assert gaps[0] < 1e-5 and gaps[1] > 0.3
 
 # %%
 with torch.device("meta"):
-    d = vit_b_16().encoder.layers[0].self_attention.split(torch.empty(1, 197, 768))[0].shape[-1]
-scores = (torch.randn(10_000, d) * torch.randn(10_000, d)).sum(1)
-ours, theirs = ((scores / n**0.5).var().item() for n in (d, 768))
-print(f"d_k = {d}; variance {ours:.2f}, divided by √768 {theirs:.2f}")
-assert d == 64 and 0.9 < ours < 1.1 and theirs < 0.1
+    layers = vit_b_16().encoder.layers
+    d = layers[0].self_attention.split_heads(torch.empty(1, 197, 768)).shape[-1]
+variance = (torch.randn(10_000, d) * torch.randn(10_000, d)).sum(1).var().item()
+print(f"d_k = {d}; variance {variance / d:.2f}, divided by √768 {variance / 768:.2f}")
+assert d == 64 and 0.9 < variance / d < 1.1 and variance / 768 < 0.1
 
 # %% [markdown]
 # **I22 · what is it?** §2.2: 注意力机制能够提高…注意力, attention raises attention. Say instead what it does: it takes a weighted mean, whose weights depend on
@@ -348,7 +351,7 @@ assert d == 64 and 0.9 < ours < 1.1 and theirs < 0.1
 # %%
 slide, two = nn.Conv1d(12, 12, 3, padding=1), torch.randn(2, 7, 12)
 mixing = [torch.autograd.functional.jacobian(lambda x: slide(x.mT).mT, x) for x in two]
-apart = [(a - b).abs().max().item() for a, b in (mixing, layer(two, weights=True)[1])]
+apart = [(a - b).abs().max().item() for a, b in (mixing, layer(two, need_weights=True)[1])]
 print("between two inputs: convolution {:.2f}, attention {:.2f}".format(*apart))
 assert apart[0] < 1e-6 and apart[1] > 0.05
 
@@ -358,11 +361,12 @@ assert apart[0] < 1e-6 and apart[1] > 0.05
 # below ResNets of its size [Dosovitskiy et al. 2020], unless it is strongly regularised [Touvron et al. 2020]. Section 4 asks the same of 150 and of 1,437 digits.
 
 # %%
-tokens = {side: (side // 16) ** 2 for side in (224, 448, 1024)}
-for side, n in tokens.items():
-    print(f"{side:4} pixels: {n:4} tokens, {(n / 196) ** 2:6.1f} times the pairs of 224;",
+patches_of = {side: (side // 16) ** 2 for side in (224, 448, 1024)}
+for side, n in patches_of.items():
+    print(f"{side:4} pixels: {n:4} patches, {(n / 196) ** 2:6.1f} times the pairs of 224;",
           f"weights of all heads and blocks {144 * (n + 1) ** 2 * 4 / 1e9:.2f} GB")
-assert tokens[224] == places - 1 and 436 < (tokens[1024] / tokens[224]) ** 2 < 438
+assert patches_of[224] == vit_tokens - 1
+assert 436 < (patches_of[1024] / patches_of[224]) ** 2 < 438
 
 # %% [markdown]
 # **I23 · few samples.** 小样本学习 is said to train a high-performing model on limited data. What the term means is narrower: after training on *other* classes, tell apart $N$ new ones from $K$
@@ -372,33 +376,37 @@ assert tokens[224] == places - 1 and 436 < (tokens[1024] / tokens[224]) ** 2 < 4
 # %%
 from vlmbook.training import fit
 
-def train(net, x, y, seed=0, epochs=10, lr=1e-2, **settings):
+def train(net, x, y, seed=0, epochs=10, lr=1e-2, progress=False):
     history = fit(net, (x, y), loss_fn=lambda net, x, y: F.cross_entropy(net(x), y), batch_size=50,
                   lr=lr, seed=seed, epochs=epochs, warmup=20, weight_decay=0.05, clip=1.0,
-                  **{"progress": False} | settings)
+                  progress=progress)
     net.losses = history.losses
     return net.cpu().eval().requires_grad_(False)
 
-def episode(features, labels, shots, queries=10):            # -> share of queries named rightly
-    drawn = [(labels == c).nonzero()[:, 0] for c in labels.unique()]
-    drawn = torch.stack([of[torch.randperm(len(of))[:shots + queries]] for of in drawn])
+def episode(features, labels, shots, queries=10):            # -> accuracy on the queries
+    members = [(labels == c).nonzero()[:, 0] for c in labels.unique()]
+    drawn = torch.stack([each[torch.randperm(len(each))[:shots + queries]] for each in members])
     support, asked = drawn[:, :shots], drawn[:, shots:].flatten()
     assert not set(support.flatten().tolist()) & set(asked.tolist())
-    named = torch.cdist(features[asked], features[support].mean(1)).argmin(1)
-    return (named == torch.arange(len(drawn)).repeat_interleave(queries)).float().mean()
+    predicted = torch.cdist(features[asked], features[support].mean(1)).argmin(1)
+    return (predicted == torch.arange(len(drawn)).repeat_interleave(queries)).float().mean()
 
 
 # %%
-digit_vit = lambda: VisionTransformer(8, 2, 10, 1, width=32, depth=2, heads=4)
+def digit_vit():
+    return VisionTransformer(8, 2, 10, 1, width=32, depth=2, heads=4)
+
+runtime.seed_everything(0)
 old, new, shots = labels < 5, test_labels >= 5, {}
-nets = {"ViT": train(digit_vit(), images[old], labels[old]),
-        "untrained ViT": digit_vit().eval().requires_grad_(False)}
-kinds = {name: net.features(test_images[new]) for name, net in nets.items()}
-kinds |= {"pixels": test_images[new].flatten(1)}
-for name, x in kinds.items():
+trained, untrained = train(digit_vit(), images[old], labels[old]), digit_vit().eval()
+with torch.no_grad():
+    features = {"ViT": trained.features(test_images[new]),
+                "untrained ViT": untrained.features(test_images[new]),
+                "pixels": test_images[new].flatten(1)}
+for name, each in features.items():
     for k in (1, 5):
-        found = [episode(x, test_labels[new], k) for _ in range(100)]
-        shots[f"{name} {k}-shot"] = torch.stack(found).mean().item()
+        episodes = [episode(each, test_labels[new], k) for _ in range(100)]
+        shots[f"{name} {k}-shot"] = torch.stack(episodes).mean().item()
 print("5-way:", *(f"{name} {share:.0%} " for name, share in shots.items()))
 assert shots["pixels 5-shot"] > shots["pixels 1-shot"] + 0.1 and shots["ViT 5-shot"] > 0.25
 assert shots["pixels 5-shot"] > shots["ViT 5-shot"] + 0.1
@@ -416,13 +424,14 @@ assert shots["ViT 5-shot"] < shots["untrained ViT 5-shot"] + 0.15
 # the best of three for the ViT, and as good as any but for noise for the CNN, on a validation part. Three seeds each. Guess the errors.
 
 # %%
+def conv_block(ins, outs):
+    return nn.Sequential(nn.Conv2d(ins, outs, 3, padding=1), nn.BatchNorm2d(outs), nn.ReLU())
+
 def digit_cnn(width=20):
-    def layer(ins, outs):
-        return nn.Conv2d(ins, outs, 3, padding=1), nn.BatchNorm2d(outs), nn.ReLU()
     return nn.Sequential(
-        *layer(1, width), *layer(width, width), nn.MaxPool2d(2), *layer(width, 2 * width),
-        *layer(2 * width, 2 * width), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-        nn.Linear(2 * width, 10))
+        conv_block(1, width), conv_block(width, width), nn.MaxPool2d(2),
+        conv_block(width, 2 * width), conv_block(2 * width, 2 * width),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2 * width, 10))
 
 counts = [sum(p.numel() for p in net().parameters()) for net in (digit_vit, digit_cnn)]
 print("weights: ViT {:,}, CNN {:,}".format(*counts))
@@ -430,25 +439,25 @@ assert abs(counts[0] / counts[1] - 1) < 0.03
 
 
 # %%
-def right(net, x, y):                        # -> share read rightly
+def accuracy(net, x, y):
     return (net(x).argmax(1) == y).float().mean()
 
 def trials(make, n, images=images, test_images=test_images):           # -> (3,), a seed each
-    found, steps = [], runtime.pick(quick=200, full=2000)
-    some = data.split(images, labels, share=(n - 0.5) / 1437)[1] if n < 1437 else (images, labels)
+    accuracies, steps = [], runtime.pick(quick=200, full=2000)
+    some = data.hold_out(images, labels, share=(n-0.5) / 1437)[1] if n < 1437 else (images, labels)
     for seed in range(3):
         runtime.seed_everything(seed)
         net = train(make(), *some, seed=seed, epochs=round(steps * 50 / n))
-        found.append(right(net, test_images, test_labels))
-    return torch.stack(found)
+        accuracies.append(accuracy(net, test_images, test_labels))
+    return torch.stack(accuracies)
 
 makers = {"ViT": digit_vit, "CNN": digit_cnn}
-shares = {n: {name: trials(make, n) for name, make in makers.items()}
-          for n in runtime.pick(quick=(150, 1437), full=(150, 300, 700, 1437))}
-drawings.draw_learners(plt.figure(figsize=(7, 1.7)), shares)
-gap = {n: (of["CNN"].mean() - of["ViT"].mean()).item() for n, of in shares.items()}
-for n, of in shares.items():
-    print(f"{n:5} images:", *(f"{k} {s.mean():.1%} ± {s.std():.1%} " for k, s in of.items()))
+by_size = {n: {name: trials(make, n) for name, make in makers.items()}
+           for n in runtime.pick(quick=(150, 1437), full=(150, 300, 700, 1437))}
+drawings.draw_error_rates(plt.figure(figsize=(7, 1.7)), by_size)
+gap = {n: (of["CNN"].mean() - of["ViT"].mean()).item() for n, of in by_size.items()}
+for n, of in by_size.items():
+    print(f"{n:5} images:", *(f"{k} {a.mean():.1%} ± {a.std():.1%} " for k, a in of.items()))
 assert gap[150] > gap[1437] + 0.02 and gap[1437] > 0.01
 
 # %% [markdown]
@@ -464,8 +473,9 @@ assert gap[150] > gap[1437] + 0.02 and gap[1437] > 0.01
 
 # %%
 copies = runtime.pick(quick=4, full=30)
-scenes = torch.cat([drawings.hide(images, (0, 168), seed)[0] for seed in range(copies)])
-test_scenes, cells = drawings.hide(test_images, (168, 256), seed=99)     # rows of the photos
+scenes = [experiments.hide_digits(images, (0, 168), seed)[0] for seed in range(copies)]
+scenes = torch.cat(scenes)
+test_scenes, cells = experiments.hide_digits(test_images, (168, 256), seed=99)     # rows of photos
 plot.gallery(test_scenes[:8]);
 
 
@@ -476,24 +486,24 @@ plot.gallery(test_scenes[:8]);
 class GatedCNN(nn.Module):
     def __init__(self):
         super().__init__()
-        part = lambda i, o: (nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o), nn.ReLU())
-        self.below = nn.Sequential(*part(1, 16), *part(16, 16), nn.MaxPool2d(2))
-        self.gate = SpatialAttention(7)
-        self.above = nn.Sequential(*part(16, 32), nn.MaxPool2d(2), *part(32, 64))
+        self.below = nn.Sequential(conv_block(1, 16), conv_block(16, 16), nn.MaxPool2d(2))
+        self.attention = SpatialAttention(7)
+        self.above = nn.Sequential(conv_block(16, 32), nn.MaxPool2d(2), conv_block(32, 64))
         self.head = nn.Linear(64, 10)
 
     def forward(self, x):
-        return self.head(self.above(self.gate(self.below(x))).mean((2, 3)))
+        x = self.above(self.attention(self.below(x)))
+        return self.head(x.mean((2, 3)))
 
 
 runtime.seed_everything(0)
 vit = VisionTransformer(24, 4, 10, 1, width=48, depth=3, heads=4)
 train(vit, scenes, labels.repeat(copies), epochs=3, lr=3e-3, progress=True)
 gated = train(GatedCNN(), scenes[:2874], labels.repeat(2), epochs=2)
-read = {name: right(net, test_scenes, test_labels).item() for name, net in
-        (("ViT", vit), ("gated CNN", gated))}
-print("read rightly:", *(f"{name} {share:.1%} " for name, share in read.items()))
-assert read["ViT"] > 0.65 and read["gated CNN"] > 0.85
+hidden = {"ViT": accuracy(vit, test_scenes, test_labels).item(),
+          "gated CNN": accuracy(gated, test_scenes, test_labels).item()}
+print("accuracy:", *(f"{name} {share:.1%} " for name, share in hidden.items()))
+assert hidden["ViT"] > 0.65 and hidden["gated CNN"] > 0.85
 drawings.draw_losses(plt.figure(figsize=(7, 1.8)), {"ViT": vit.losses, "gated CNN": gated.losses})
 
 
@@ -505,18 +515,18 @@ drawings.draw_losses(plt.figure(figsize=(7, 1.8)), {"ViT": vit.losses, "gated CN
 # $$R=\tfrac12(A_L+I)\cdots\tfrac12(A_2+I)\,\tfrac12(A_1+I)$$
 
 # %%
-def rollout_by_hand(weights):                # list of (B, h, N, N) -> (B, N, N)
-    passed = torch.eye(37)
-    for A in weights:
-        passed = (A.mean(1) + torch.eye(37)) / 2 @ passed
-    return passed
+def rollout_by_hand(blocks):                 # list of (B, h, N, N) -> (B, N, N)
+    R = torch.eye(37)
+    for A in blocks:
+        R = (A.mean(1) + torch.eye(37)) / 2 @ R
+    return R
 
 
-weights = vit.attention(test_scenes)
-assert_close(rollout_by_hand(weights), rollout(weights))
-looks = {"first block": weights[0].mean(1), "last block": weights[-1].mean(1),
-         "rollout": rollout(weights)}
-looks = {name: A[:, 0, 1:].view(-1, 6, 6) for name, A in looks.items()}   # of the class
+blocks = vit.attention_weights(test_scenes)
+assert_close(rollout_by_hand(blocks), rollout(blocks))
+class_maps = {"first block": blocks[0].mean(1), "last block": blocks[-1].mean(1),
+              "rollout": rollout(blocks)}
+class_maps = {name: A[:, 0, 1:].view(-1, 6, 6) for name, A in class_maps.items()}
 
 
 # %% [markdown]
@@ -535,16 +545,15 @@ def occlusion(net, x, patch=4):              # (B, 1, 24, 24) -> (B, 6, 6): fall
     return torch.cat(falls, dim=1).view(-1, 6, 6)
 
 
-gates = gated.gate.weights(gated.below(test_scenes))[:, 0]
-missed = occlusion(vit, test_scenes[:200]).clamp(min=0)
-shown = {"ViT: first block": looks["first block"], "ViT: last block": looks["last block"],
-         "ViT: rollout": looks["rollout"], "ViT: occlusion": missed, "CNN: gate": gates}
+maps = {f"ViT: {name}": each for name, each in class_maps.items()}
+maps["ViT: occlusion"] = occlusion(vit, test_scenes[:200]).clamp(min=0)
+maps["CNN: gate"] = gated.attention.gate(gated.below(test_scenes))[:, 0]
 figure = plt.figure(figsize=(7, 5.3))
-drawings.draw_looks(figure, test_scenes[:7], cells[:7], {k: m[:7] for k, m in shown.items()})
+drawings.draw_maps(figure, test_scenes[:7], cells[:7], {k: m[:7] for k, m in maps.items()})
 records.picture("ch05b", figure)
-found = {name: drawings.inside(maps, cells) for name, maps in shown.items()}
-print("in the frame:", *(f"{name} {share:.0%} " for name, share in found.items()))
-first, last, rolled, missing, gate = found.values()
+in_cell = {name: experiments.measure_share_in_cell(m, cells) for name, m in maps.items()}
+print("in the frame:", *(f"{name} {share:.0%} " for name, share in in_cell.items()))
+first, last, rolled, missing, gate = in_cell.values()
 assert first > 0.6 and last < min(rolled, first - 0.25) and rolled < first
 assert missing > rolled + 0.2
 assert gate > 1.5 / 9
@@ -565,11 +574,11 @@ assert gate > 1.5 / 9
 def with_equal_weights(net, x, number):      # of the class token, in that block
     z = net.embed(x) + net.encoder.pos_embedding
     for i, block in enumerate(net.encoder.layers):
-        y, layer = block.ln_1(z), block.self_attention
-        q, k, v = layer.split(y)
+        y, heads = block.ln_1(z), block.self_attention
+        q, k, v = heads.split_heads(y)
         if i == number:
             q = torch.cat([0 * q[:, :, :1], q[:, :, 1:]], dim=2)              # all scores 0
-        z = z + layer.join(attention(q, k, v)[0])
+        z = z + heads.merge_heads(attention(q, k, v)[0])
         z = z + block.mlp(block.ln_2(z))
     return net.heads(net.encoder.ln(z)[:, 0])
 
@@ -589,9 +598,9 @@ assert stay[0] < 0.4 and stay[2] > 0.85
 # finds the digit?
 
 # %%
-some = [each[:100] for each in weights]
-interact.live(partial(drawings.draw_heads, images=test_scenes[:100], weights=some), image=(0, 19),
-              block=(0, 2), head=(0, 3), query=(0, 36), figsize=(7, 3.0))
+draw = partial(drawings.draw_heads, images=test_scenes[:100],
+               attention_weights=[each[:100] for each in blocks])
+interact.live(draw, image=(0, 19), block=(0, 2), head=(0, 3), query=(0, 36), figsize=(7, 3.0))
 
 
 # %% [markdown]
@@ -603,29 +612,31 @@ interact.live(partial(drawings.draw_heads, images=test_scenes[:100], weights=som
 # same network. And the CNN?
 
 # %%
-def unplaced():
+def vit_without_positions():
     net = digit_vit()
     nn.init.zeros_(net.encoder.pos_embedding).requires_grad_(False)
     return net
+
 order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
-shuffled = partial(drawings.shuffled, order=order, patch=2)
-net = drawings.loud(digit_vit())
-before, places = net(test_images), net.encoder.pos_embedding
-places.data = torch.cat([places[:, :1], places[:, 1:][:, order]], dim=1).data
-assert_close(net(shuffled(test_images)), before, rtol=1e-3, atol=1e-3)
-broken = {"ViT": shares[1437]["ViT"], "ViT without positions": trials(unplaced, 1437),
-          "CNN": shares[1437]["CNN"],
-          "CNN, shuffled": trials(digit_cnn, 1437, shuffled(images), shuffled(test_images))}
-drawings.draw_learners(plt.figure(figsize=(7, 1.9)), {1437: broken})
-means = {name: share.mean().item() for name, share in broken.items()}
-print(*(f"{name} {share:.1%}" for name, share in means.items()), sep=", ")
+shuffle = partial(experiments.shuffle_patches, order=order, patch_size=2)
+net = experiments.randomize_parameters(digit_vit())
+before, embedding = net(test_images), net.encoder.pos_embedding
+embedding.data = torch.cat([embedding[:, :1], embedding[:, 1:][:, order]], dim=1).data
+assert_close(net(shuffle(test_images)), before, rtol=1e-3, atol=1e-3)
+broken = {"ViT": by_size[1437]["ViT"],
+          "ViT without positions": trials(vit_without_positions, 1437),
+          "CNN": by_size[1437]["CNN"],
+          "CNN, shuffled": trials(digit_cnn, 1437, shuffle(images), shuffle(test_images))}
+drawings.draw_error_rates(plt.figure(figsize=(7, 1.9)), {1437: broken})
+means = {name: each.mean().item() for name, each in broken.items()}
+print(*(f"{name} {mean:.1%}" for name, mean in means.items()), sep=", ")
 assert 0.3 < means["ViT without positions"] < means["ViT"] - 0.1
 assert -0.01 < means["CNN"] - means["CNN, shuffled"] < 0.1
-figures = {f"{n} images": {name: share.tolist() for name, share in of.items()}
-           for n, of in shares.items()}
-records.record("ch05b", seed=list(range(3)), read_rightly=figures, hidden_digits=read,
-               in_the_frame=found, answers_that_stay=stay, few_shots=shots,
-               positions={name: share.tolist() for name, share in broken.items()});
+records.record("ch05b", seed=[0, 1, 2], few_shots=shots, accuracy_on_hidden_digits=hidden,
+               share_in_the_frame=in_cell, positions={k: a.tolist() for k, a in broken.items()},
+               unchanged_predictions={f"block {i + 1}": share for i, share in enumerate(stay)},
+               accuracy={f"{n} images": {k: a.tolist() for k, a in of.items()}
+                         for n, of in by_size.items()});
 
 # %% [markdown]
 # From the bag about half of the digits are still read, where chance is one in ten; place is worth the rest. Shuffling costs the CNN little: the patches stay whole, the order is the same in every

@@ -18,14 +18,13 @@ from functools import partial
 
 import matplotlib.pyplot as plt
 import torch
-from matplotlib.figure import Figure
 from torch.nn import functional as F
 from torch.testing import assert_close
 
 from vlmbook import data, plot, runtime
 from vlmbook.notebook import interact, records
 from vlmbook.notebook.exercises import check, hint, solution
-from vlmbook.chapters.ch05c import figures as drawings
+from vlmbook.chapters.ch05c import experiments, figures as drawings
 
 runtime.seed_everything(0)
 torch.set_num_threads(1)                     # networks this small gain little from more threads
@@ -80,9 +79,9 @@ def cost(net):                               # -> parameters, operations for an 
 costs = {"teacher": cost(resnet20(in_channels=1)), "student": cost(small())}
 for name, (parameters, operations) in costs.items():
     print(f"{name}: {parameters:,} parameters, {operations / 1e6:.2f} M operations an image")
-ratios = [large / little for large, little in zip(*costs.values())]
-print("ratios:", *(f"{ratio:.0f}" for ratio in ratios))
-assert all(45 < ratio < 65 for ratio in ratios)
+cost_ratios = [large / little for large, little in zip(*costs.values())]
+print("ratios:", *(f"{ratio:.0f}" for ratio in cost_ratios))
+assert all(45 < ratio < 65 for ratio in cost_ratios)
 
 # %% [markdown]
 # Now the teacher learns, from all labels, with the loop of the package. How many of the held-out images does it name rightly? A line to beat is
@@ -90,7 +89,7 @@ assert all(45 < ratio < 65 for ratio in ratios)
 
 # %%
 from sklearn.linear_model import LogisticRegression
-from vlmbook.distillation import logits_of
+from vlmbook.distillation import predict_logits
 from vlmbook.training import fit
 
 settings = {"batch_size": 64, "warmup": 10, "weight_decay": 0.01,
@@ -102,23 +101,28 @@ def learn(net, of, loss, steps, seed=0, lr=2e-2, progress=False):
     net.eval()
     return history.losses
 
-by_labels = lambda net, x, y: F.cross_entropy(net(x), y)
-right = lambda said, truth: (said.argmax(1) == truth).float().mean().item()
-def regression(x, y):                        # -> share of the validation images, of the test images
+def by_labels(net, x, y):
+    return F.cross_entropy(net(x), y)
+
+def accuracy(logits, labels):
+    return (logits.argmax(1) == labels).float().mean().item()
+
+def regression(x, y):                        # -> accuracy on the validation part, on the test part
     pixels = LogisticRegression(max_iter=1000).fit(x.flatten(1)[:5000], y[:5000])
     return [pixels.score(x.flatten(1), y) for x, y in
             ((valid_images, valid_labels), (test_images, test_labels))]
 
 
 # %%
+runtime.seed_everything(0)
 teacher = resnet20(in_channels=1)
 curve = learn(teacher, (images, labels), by_labels, lr=1e-2, progress=True,
               steps=runtime.pick(quick=200, full=40 if alone else 6000))
-said = [logits_of(teacher, x) for x in (images, valid_images, test_images)]
-logits, valid_logits, test_logits = said
+logits, valid_logits, test_logits = (predict_logits(teacher, x) for x in
+                                     (images, valid_images, test_images))
 
 # %%
-of_teacher, of_pixels = right(valid_logits, valid_labels), regression(images, labels)[0]
+of_teacher, of_pixels = accuracy(valid_logits, valid_labels), regression(images, labels)[0]
 print(f"validation: teacher {of_teacher:.1%}, softmax regression {of_pixels:.1%}")
 assert of_teacher > of_pixels + 0.01 or alone
 _, axes = plt.subplots(figsize=(7, 1.7))
@@ -136,7 +140,7 @@ from vlmbook.distillation import soft_labels
 
 p = soft_labels(valid_logits, 1)
 doubtful = p.amax(1).argsort()[:8]
-drawings.draw_doubtful(plt.figure(figsize=(7, 2.2)), valid_images[doubtful], p[doubtful])
+drawings.draw_uncertain(plt.figure(figsize=(7, 2.2)), valid_images[doubtful], p[doubtful])
 
 
 # %% [markdown]
@@ -169,10 +173,10 @@ interact.live(partial(drawings.draw_temperature, images=valid_images[:20],
 # classes are to one another.
 
 # %%
-doubted, near = drawings.doubts(logits, labels, 4), drawings.nearness(images, labels)
-drawings.draw_doubts(plt.figure(figsize=(7, 3.3)), {
-    "teacher's doubts, T = 4": doubted, "nearness of mean images": near})
-alike = drawings.rank_correlation(doubted, near)
+matrices = {"teacher, T = 4": experiments.measure_confusions(logits, labels, 4),
+            "similarity of mean images": experiments.measure_similarities(images, labels)}
+drawings.draw_confusions(plt.figure(figsize=(7, 3.3)), matrices)
+alike = experiments.correlate_ranks(*matrices.values())
 print(f"rank correlation over all pairs of classes {alike:.2f}")
 assert 0.2 < alike < 0.8 or not digits
 
@@ -244,12 +248,12 @@ def gradient(z_S, z_T, T):                   # of the soft loss for all logits o
 
 
 apart = soft_labels(z_S, 3) - soft_labels(z_T, 3)
-middle = lambda z: z - z.mean(1, keepdim=True)
+centred = [z - z.mean(1, keepdim=True) for z in (z_S, z_T)]
 assert_close(gradient(z_S, z_T, 3), 3**2 / 3 * apart / len(z_S))
-assert_close(gradient(z_S, z_T, 1000), (middle(z_S) - middle(z_T)) / 4 / len(z_S),
+assert_close(gradient(z_S, z_T, 1000), (centred[0] - centred[1]) / 4 / len(z_S),
              rtol=0.01, atol=1e-4)
 
-untrained, temperatures = logits_of(small(), images), [1, 2, 4, 8, 16, 32, 64]
+untrained, temperatures = predict_logits(small(), images), [1, 2, 4, 8, 16, 32, 64]
 norms = torch.stack([gradient(untrained, logits, T).norm() for T in temperatures])
 hard = torch.func.grad(F.cross_entropy)(untrained, labels).norm().item()
 powers = torch.tensor(temperatures) ** 2
@@ -325,7 +329,7 @@ assert right_one.abs().max() > 0.01 and not F.cross_entropy(h_T, y).requires_gra
 # **M04 · the temperature.** The section does not mention one. How much of the teacher's doubts is left at $T=1$? And does a factor $T^2$ make up for it?
 
 # %%
-softness = {T: drawings.entropy(soft_labels(logits, T)).mean().item() for T in (1, 2, 4, 8)}
+softness = {T: experiments.entropy(soft_labels(logits, T)).mean().item() for T in (1, 2, 4, 8)}
 print("mean entropy in nats:", *(f"T = {T}: {nats:.3f} " for T, nats in softness.items()))
 for T, with_it, without in zip(temperatures, norms, norms / powers):
     print(f"T = {T:2}: gradient with T² {with_it:.3f}, without {without:.5f}")
@@ -350,9 +354,9 @@ def readable(formula):
         return False
 
 
-said, taught = r"\mathrm{Teacher}(\mathrm{x}) = ", r"\mathrm{Student}(\mathrm{x}) = "
-assert not readable(said + r"\mathrm{h}_T \\ " + taught + r"\mathrm{h}_S")
-assert readable(said + "z_T") and readable(taught + "z_S")
+upper, lower = r"\mathrm{Teacher}(\mathrm{x}) = ", r"\mathrm{Student}(\mathrm{x}) = "
+assert not readable(upper + r"\mathrm{h}_T \\ " + lower + r"\mathrm{h}_S")
+assert readable(upper + "z_T") and readable(lower + "z_S")
 once, twice = (soft_labels(h, 1) for h in (logits, logits.softmax(1)))
 print(f"largest probability {once.amax(1).mean():.2f}, of softmax twice {twice.amax(1).max():.2f}")
 assert twice.amax() < math.e / (math.e + 9) + 1e-6 < 0.24
@@ -373,19 +377,22 @@ def log_p(model, x):                         # any classifier's logits; −inf i
     return torch.from_numpy(model.predict_proba(x.flatten(1).numpy())).float().log()
 
 
-words = {"ResNet-20": logits}
+def by_teacher(net, x, z):
+    return soft_loss(net(x), z, temperature=1)
+
+teachers = {"ResNet-20": logits}
 for model in (RandomForestClassifier(100, random_state=0), KNeighborsClassifier(5)):
     model.fit(images[:10_000].flatten(1), labels[:10_000])
-    words[type(model).__name__] = log_p(model, images)
-by_word = lambda net, x, z: soft_loss(net(x), z, temperature=1)
-steps, plans, rightly = runtime.pick(quick=120, full=20 if alone else 2000), set(), []
-for name, word in words.items():
+    teachers[type(model).__name__] = log_p(model, images)
+steps, shapes, lowest = runtime.pick(quick=120, full=20 if alone else 2000), set(), 1.0
+for name, z in teachers.items():
     student = small()
-    learn(student, (images, word), by_word, steps)
-    plans.add(str({key: p.shape for key, p in student.state_dict().items()}))
-    rightly.append(right(logits_of(student, valid_images), valid_labels))
-    print(f"taught by {name}: {rightly[-1]:.1%} of the validation images right")
-assert len(plans) == 1 and (min(rightly) > 0.9 or not digits)
+    learn(student, (images, z), by_teacher, steps)
+    shapes.add(str({key: p.shape for key, p in student.state_dict().items()}))
+    share = accuracy(predict_logits(student, valid_images), valid_labels)
+    lowest = min(lowest, share)
+    print(f"taught by {name}: {share:.1%} of the validation images right")
+assert len(shapes) == 1 and (lowest > 0.9 or not digits)
 
 # %% [markdown]
 # Nothing but its numbers: the same parts with the same shapes, whoever taught it, and all three students learned. The word of a neighbour vote, in which most classes get probability 0, will do as well.
@@ -394,7 +401,7 @@ assert len(plans) == 1 and (min(rightly) > 0.9 or not digits)
 #
 # Now the question of the chapter. One student, trained in five ways, for about as many steps. First on the hundred labelled images: by labels alone; by
 # labels that are smoothed (标签平滑), one tenth of each spread evenly over all classes [Szegedy et al. 2015]; by labels and teacher. Then on all images, of
-# which the teacher says something where there is no label: its soft word, or only the class that it names, as if it were a label.
+# which the teacher says something where there is no label: its soft labels, or only the class that it names, as a pseudo-label (伪标签).
 #
 # Temperature 4 and $\alpha=0.9$ are customary values and not the best: on the validation part 8 did a little better, and 2 less well. In each of five seeds all students
 # start from the same weights. Order the five before you look.
@@ -402,45 +409,48 @@ assert len(plans) == 1 and (min(rightly) > 0.9 or not digits)
 # %%
 known = torch.full_like(labels, UNKNOWN)
 known[few] = labels[few]
-smoothed = lambda net, x, y: F.cross_entropy(net(x), y, label_smoothing=0.1)
+def by_smoothed(net, x, y):
+    return F.cross_entropy(net(x), y, label_smoothing=0.1)
+
 def by_both(net, x, y, z):
     return distillation_loss(net(x), z, y, temperature=4, alpha=0.9)
 
 
 x, y = images[few], labels[few]
-ways = {"labels alone": ((x, y), by_labels), "label smoothing": ((x, y), smoothed),
+ways = {"labels alone": ((x, y), by_labels), "label smoothing": ((x, y), by_smoothed),
         "distilled": ((x, y, logits[few]), by_both),
-        "hard word, all images": ((images, logits.argmax(1)), by_labels),
+        "pseudo-labels, all images": ((images, logits.argmax(1)), by_labels),
         "distilled, all images": ((images, known, logits), by_both)}
 def students(of, loss, seeds=5, make=small): # -> trained networks, a seed each
-    found = []
+    nets = []
     for seed in range(seeds):
         runtime.seed_everything(seed)
-        found.append(make())
-        learn(found[-1], of, loss, steps, seed)
-    return found
-
+        nets.append(make())
+        learn(nets[-1], of, loss, steps, seed)
+    return nets
 
 trained = {name: students(*way) for name, way in ways.items()}
-score = lambda nets: [right(logits_of(net, test_images), test_labels) for net in nets]
-scores = {name: score(nets) for name, nets in trained.items()}
 
 # %%
-few_pixels, teachers_share = regression(x, y)[1], right(test_logits, test_labels)
-drawings.draw_students(figure := plt.figure(figsize=(7, 2.6)), scores, {
-    "teacher": teachers_share, "softmax regression, labels": few_pixels})
-records.picture("ch05c", figure)
+def score(nets):                             # -> list: accuracy on the test part, one a seed
+    return [accuracy(predict_logits(net, test_images), test_labels) for net in nets]
+
 def gain(a, b):                              # -> mean and std over seeds of a - b, seed by seed
     apart = torch.tensor(a) - torch.tensor(b)
     return apart.mean().item(), apart.std().item()
 
-
+scores = {name: score(nets) for name, nets in trained.items()}
+few_pixels, teachers_share = regression(x, y)[1], accuracy(test_logits, test_labels)
+figure = plt.figure(figsize=(7, 2.6))
+drawings.draw_accuracies(figure, scores, {
+    "teacher": teachers_share, "softmax regression, labels": few_pixels})
+records.picture("ch05c", figure)
 for name, shares in scores.items():
     more, spread = gain(shares, scores["labels alone"])
-    print(f"{name:22} {torch.tensor(shares).mean():.1%}, over labels alone {100 * more:+.1f} "
+    print(f"{name:25} {torch.tensor(shares).mean():.1%}, over labels alone {100 * more:+.1f} "
           f"± {100 * spread:.1f} points")
 over_labels = {name: gain(shares, scores["labels alone"])[0] for name, shares in scores.items()}
-softer = gain(scores["distilled, all images"], scores["hard word, all images"])[0]
+softer = gain(scores["distilled, all images"], scores["pseudo-labels, all images"])[0]
 if digits:
     assert 0.01 < over_labels["distilled"] < 0.09 and abs(over_labels["label smoothing"]) < 0.03
     assert over_labels["distilled"] > over_labels["label smoothing"]
@@ -449,8 +459,8 @@ if digits:
 
 # %% [markdown]
 # On the same hundred images the teacher's word is worth several points; smoothing, which softens without knowing anything, is worth no more than the seeds differ. So it is
-# what the teacher knows that helps, not the softness as such. But the larger step is another: the teacher also speaks of images that have no label, and there its hard
-# word does as well as the soft one. Where the teacher is nearly always right and images are many, a class for each is enough.
+# what the teacher knows that helps, not the softness as such. But the larger step is another: the teacher also speaks of images that have no label, and there its
+# pseudo-labels do as well as its soft labels. Where the teacher is nearly always right and images are many, a class for each is enough.
 #
 # And look at the grey line. From the same hundred labels a softmax regression on the pixels does better than our student, by labels alone and distilled on few images. A weak
 # baseline makes any method shine.
@@ -475,12 +485,12 @@ print("right on test images, parameters, M operations, ms an image: alone, of 10
 for name, (net, shares) in table.items():
     numbers = costs["teacher" if net is big else "student"]
     shares = torch.tensor(shares)
-    print(f"{name:31}{shares.mean():6.1%} ± {shares.std(0, correction=len(shares) > 1):.1%}"
+    print(f"{name:35}{shares.mean():6.1%} ± {shares.std(0, correction=len(shares) > 1):.1%}"
           f"{numbers[0]:9,}{numbers[1] / 1e6:7.2f}{latency[net][0]:7.2f}{latency[net][1]:7.3f}")
 faster = [slow / quick for slow, quick in zip(latency[big], latency[little])]
-print(f"{ratios[0]:.0f} times smaller, {ratios[1]:.0f} times fewer operations, "
+print(f"{cost_ratios[0]:.0f} times smaller, {cost_ratios[1]:.0f} times fewer operations, "
       f"{faster[0]:.1f} and {faster[1]:.1f} times faster")
-assert all(1.5 < each < ratios[1] / 2 for each in faster)
+assert all(1.5 < times < cost_ratios[1] for times in faster)
 
 # %% [markdown]
 # All five students cost the same: how a network was trained does not show in what it costs. And operations are not time, alone or in a batch: the small network is faster, but by less than its count of operations
@@ -492,17 +502,17 @@ assert all(1.5 < each < ratios[1] / 2 for each in faster)
 # ten labels are *wrong*, like the one shown. Which end of the curve is higher, and why? What becomes of it when all labels are right?
 
 # %%
-weigh = partial(drawings.draw_alpha, images=x[::each // 10], labels=y[::each // 10],
-                logits=logits[few][::each // 10], held_out=valid_images[:1000],
-                truth=valid_labels[:1000])
-interact.live(weigh, alpha=(0.0, 1.0, 0.1), temperature=(1.0, 10.0, 0.5), wrong=(0.0, 0.8, 0.1),
-              figsize=(7, 2.4))
+hundred = few[::len(few) // 100]                             # images, in both profiles
+task = {"images": images[hundred], "labels": labels[hundred], "logits": logits[hundred],
+        "test_images": valid_images[:1000], "test_labels": valid_labels[:1000]}
+interact.live(partial(drawings.draw_alpha, **task), alpha=(0.0, 1.0, 0.1),
+              temperature=(1.0, 10.0, 0.5), wrong=(0.0, 0.8, 0.1), figsize=(7, 2.4))
 
 # %%
 ends = {}
 for wrong in (0.0, 0.4):
-    weigh(figure := Figure(), wrong=wrong)
-    ends[wrong] = [figure.axes[2].lines[0].get_ydata()[place] for place in (0, 5, 10)]
+    _, shares = experiments.measure_accuracy_by_alpha(**task, temperature=2.0, wrong=wrong)
+    ends[wrong] = shares[[0, 5, 10]].tolist()
     print(f"{wrong:.0%} wrong labels: α = 0, 0.5, 1:", *(f"{share:.1%}" for share in ends[wrong]))
 assert (abs(ends[0][2] - ends[0][0]) < 0.05 < ends[0.4][1] - ends[0.4][0] - 0.1) or not digits
 
@@ -516,14 +526,15 @@ assert (abs(ends[0][2] - ends[0][0]) < 0.05 < ends[0.4][1] - ends[0.4][0] - 0.1)
 # seeds. Which of the five will be nearest?
 
 # %%
-of = lambda net: drawings.doubts(logits_of(net, valid_images), valid_labels, 4)
-found = {name: [of(net) for net in nets] for name, nets in trained.items()}
-agree = drawings.draw_agreement(plt.figure(figsize=(7, 2.5)), of(teacher), found)
+of_students = {name: [predict_logits(net, valid_images) for net in nets]
+               for name, nets in trained.items()}
+confusions, agree = experiments.compare_confusions(valid_logits, of_students, valid_labels)
+drawings.draw_agreement(plt.figure(figsize=(7, 2.5)), confusions, agree)
 print(*(f"{name} {torch.tensor(each).mean():.2f}" for name, each in agree.items()), sep="; ")
-assert gain(agree["distilled"], agree["hard word, all images"])[0] > 0.1 or not digits
+assert gain(agree["distilled"], agree["pseudo-labels, all images"])[0] > 0.1 or not digits
 
 # %% [markdown]
-# The soft word hands the doubts on, even on a hundred images, with far fewer right answers. The hard word does so only a little, with as many right answers as the soft one. That is what softness is worth
+# The soft labels hand the doubts on, even on a hundred images, with far fewer right answers. The pseudo-labels do so only a little, with as many right answers as the soft labels. That is what softness is worth
 # where the teacher is nearly always right: not more answers, but the teacher's second thoughts.
 #
 # Where do they look? Two more ways on the same hundred images: labels, with a term for the teacher's maps, either attention or hints. The weights were chosen among
@@ -538,12 +549,12 @@ def with_regressor():
     net.regressor = nn.Conv2d(8, 32, 1)      # learns too, and is thrown away
     return net
 
-def by_maps(net, x, y, *wanted, kind):
-    _, *seen, last = net.features(x)
+def by_maps(net, x, y, *teacher_maps, kind):
+    _, *own_maps, last = net.features(x)
     label = F.cross_entropy(net.fc(last.mean((2, 3))), y)
     if kind == "attention":
-        return label + 10 * sum(map(attention_transfer_loss, seen, wanted))
-    return label + 10 * fitnets_loss(seen[-1], wanted[-1], net.regressor)
+        return label + 10 * sum(map(attention_transfer_loss, own_maps, teacher_maps))
+    return label + 10 * fitnets_loss(own_maps[-1], teacher_maps[-1], net.regressor)
 
 
 inner = {}
@@ -552,7 +563,7 @@ for kind, make in (("attention", small), ("hint", with_regressor)):
     scores[kind] = score(inner[kind])
     over_labels[kind], spread = gain(scores[kind], scores["labels alone"])
     print(f"{kind}: over labels alone {100 * over_labels[kind]:+.1f} ± {100 * spread:.1f} points")
-much = over_labels["hard word, all images"]
+much = over_labels["pseudo-labels, all images"]
 assert all(-0.05 < over_labels[kind] < much / 2 for kind in inner) or not digits
 
 # %% [markdown]
@@ -563,11 +574,11 @@ assert all(-0.05 < over_labels[kind] < much / 2 for kind in inner) or not digits
 with torch.no_grad():
     nets = {"teacher": teacher.cpu(), "labels alone": trained["labels alone"][0].cpu(),
             "attention": inner["attention"][0].cpu()}
-    looks = {name: attention_map(net.features(test_images[:400])[2]) for name, net in nets.items()}
+    inside = {name: attention_map(net.features(test_images[:400])[2]) for name, net in nets.items()}
 drawings.draw_attention(plt.figure(figsize=(7, 3.2)), test_images[:8],
-                        {name: each[:8] for name, each in looks.items()})
-apart = {name: (looks["teacher"] - each).square().sum((1, 2)).mean().item() / 2
-         for name, each in looks.items()}
+                        {name: each[:8] for name, each in inside.items()})
+apart = {name: (inside["teacher"] - each).square().sum((1, 2)).mean().item() / 2
+         for name, each in inside.items()}
 print("distance to the teacher's map:", *(f"{name} {far:.3f} " for name, far in apart.items()))
 assert apart["attention"] < 0.5 * apart["labels alone"] or not digits
 
@@ -585,29 +596,30 @@ assert apart["attention"] < 0.5 * apart["labels alone"] or not digits
 # generations, all from the hundred images, five times. Which of the three will help?
 
 # %%
-from vlmbook.distillation import born_again
-
-word_is_label = torch.equal(logits.argmax(1), labels)                 # then that row is this one
-everything = (scores["hard word, all images"] if word_is_label else
+from vlmbook.distillation import train_born_again
+same_labels = torch.equal(logits.argmax(1), labels)          # then that row is this one
+everything = (scores["pseudo-labels, all images"] if same_labels else
               score(students((images, labels), by_labels)))
-poor, helped, lines = logits_of(trained["labels alone"][0], images), {}, []
-for name, word, seeds in (("all labels", logits, 5), ("a worse teacher", poor, 3)):
-    shares = score(students((images, labels, word), by_both, seeds))
-    helped[name], spread = gain(shares, everything[:seeds])
-    print(f"{name}: {100 * helped[name]:+.1f} ± {100 * spread:.1f} points over labels alone")
+poor, gains, generations = predict_logits(trained["labels alone"][0], images), {}, []
+for name, z, seeds in (("all labels", logits, 5), ("a worse teacher", poor, 3)):
+    shares = score(students((images, labels, z), by_both, seeds))
+    gains[name], spread = gain(shares, everything[:seeds])
+    print(f"{name}: {100 * gains[name]:+.1f} ± {100 * spread:.1f} points over labels alone")
 epochs = max(1, round(steps / math.ceil(len(x) / 64)))
 for seed in range(5):
     runtime.seed_everything(seed)
-    lines.append(score(born_again(small, x, y, generations=3, temperature=4, alpha=0.9, lr=2e-2,
-                                  epochs=epochs, seed=seed, progress=False, **settings)))
-for number, shares in enumerate(zip(*lines), 1):
+    nets = train_born_again(small, x, y, generations=3, temperature=4, alpha=0.9, lr=2e-2,
+                            epochs=epochs, seed=seed, progress=False, **settings)
+    generations.append(score(nets))
+for number, shares in enumerate(zip(*generations), 1):
     print(f"generation {number}: {torch.tensor(shares).mean():.1%} of the test images right")
-helped["third generation"], spread = gain([line[2] for line in lines], [line[0] for line in lines])
+first, _, third = zip(*generations)
+gains["third generation"], spread = gain(third, first)
 print(f"all labels {sum(everything) / 5:.1%}, the teacher {teachers_share:.1%}")
-print(f"the third over the first: {100 * helped['third generation']:+.1f} ± {100 * spread:.1f}")
+print(f"the third over the first: {100 * gains['third generation']:+.1f} ± {100 * spread:.1f}")
 if digits:
-    assert abs(helped["all labels"]) < 0.015 and helped["a worse teacher"] < -0.03
-    assert abs(helped["third generation"]) < 0.1 and spread > 0.01
+    assert abs(gains["all labels"]) < 0.015 and gains["a worse teacher"] < -0.03
+    assert abs(gains["third generation"]) < 0.1 and spread > 0.01
     assert sum(everything) / 5 < teachers_share - 0.002
 
 # %% [markdown]
@@ -623,12 +635,11 @@ if digits:
 # logits: an ensemble (集成). Each is wrong somewhere else. Then let one student learn the ensemble's word on all images. Nobody has seen one more label. How far will it get?
 
 # %%
-voices = {name: [logits_of(net, x) for net in trained["labels alone"]]
-          for name, x in (("to learn", images), ("to test", test_images))}
-committee = {name: torch.stack(each).mean(0) for name, each in voices.items()}
+committee = {name: torch.stack([predict_logits(net, x) for net in trained["labels alone"]]).mean(0)
+             for name, x in (("to learn", images), ("to test", test_images))}
 scores["committee's student"] = score(students((images, known, committee["to learn"]), by_both))
 single, heirs = (torch.tensor(scores[name]) for name in ("labels alone", "committee's student"))
-of_committee = right(committee["to test"], test_labels)
+of_committee = accuracy(committee["to test"], test_labels)
 print(f"one {single.mean():.1%} ± {single.std():.1%}, committee of five {of_committee:.1%}, "
       f"its student {heirs.mean():.1%} ± {heirs.std():.1%}")
 assert (heirs.mean() > single.mean() + 0.05 and heirs.mean() > of_committee - 0.04) or not digits
@@ -638,9 +649,9 @@ assert (heirs.mean() > single.mean() + 0.05 and heirs.mean() > of_committee - 0.
 # images that nobody labelled carry the committee's word. Chapter 7 compresses by other means.
 
 # %%
-lines = {"teacher": teachers_share, "regression": few_pixels, "committee": of_committee}
-records.record("ch05c", seed=list(range(5)), right=scores, lines=lines, over_labels=over_labels,
-               helped=helped, doubts_like_the_teachers=agree, entropy_at_temperature=softness,
+baselines = {"teacher": teachers_share, "regression": few_pixels, "committee": of_committee}
+records.record("ch05c", seed=[0, 1, 2, 3, 4], accuracy=scores, baselines=baselines, gains=gains,
+               over_labels=over_labels, agreement=agree, entropy_at_temperature=softness,
                parameters={name: p for name, (p, _) in costs.items()},
                operations={name: n for name, (_, n) in costs.items()},
                ms_alone={"teacher": latency[big][0], "student": latency[little][0]});

@@ -1,6 +1,6 @@
 """Attention against loops, PyTorch's kernel and layer, and torchvision's transformer, in values and
-gradients; then what any right one has: rows that sum to 1, no order of its own, and an image that it can
-learn."""
+gradients; then properties of every correct one: rows that sum to 1, no order of its own, and a batch that it
+can learn."""
 
 import math
 from copy import deepcopy
@@ -25,7 +25,6 @@ from vlmbook.attention import (
     SqueezeExcitation,
     VisionTransformer,
     attention,
-    attention_loops,
     rollout,
     to_patches,
     vit_b_16,
@@ -50,7 +49,7 @@ def randn(*shape, seed=0):
     return torch.randn(shape, generator=seeded(seed), dtype=torch.float64)
 
 
-def loud(net, seed=0):
+def randomize(net, seed=0):
     """The module in float64 with weights so large that each matters, LayerNorms that are not the identity."""
     net, generator = net.double(), seeded(seed)
     with torch.no_grad():
@@ -70,7 +69,21 @@ def small(
     net = VisionTransformer(
         image_size, patch, num_classes, in_channels, width=width, depth=depth, heads=heads, **sizes
     )
-    return loud(net, seed)
+    return randomize(net, seed)
+
+
+def attention_loops(q, k, v):
+    """(N, d), (M, d), (M, e) -> (N, e), (N, M): the slow twin of `attention`, one query and one key after the
+    other.
+    """
+    outputs, attention_weights = [], []
+    for query in q:
+        scores = torch.stack([query @ key for key in k]) / q.shape[1] ** 0.5
+        powers = (scores - scores.max()).exp()  # exp of a large score would overflow
+        alpha = powers / powers.sum()
+        outputs.append(sum(share * value for share, value in zip(alpha, v, strict=True)))
+        attention_weights.append(alpha)
+    return torch.stack(outputs), torch.stack(attention_weights)
 
 
 def values_and_gradients(run, leaves):
@@ -128,14 +141,14 @@ def pytorchs(ours):
 @given(**shapes)
 def test_heads_are_pytorchs_layer_with_and_without_weights(batch, n, heads, size, seed):
     ours, x = (
-        loud(MultiHeadAttention(heads * size, heads), seed),
+        randomize(MultiHeadAttention(heads * size, heads), seed),
         randn(batch, n, heads * size).requires_grad_(),
     )
     theirs = pytorchs(ours)
     mine, its = [x, *ours.parameters()], [x, *theirs.parameters()]
     assert [name for name, _ in ours.named_parameters()] == [name for name, _ in theirs.named_parameters()]
     assert_close(
-        values_and_gradients(lambda: ours(x, weights=True), mine),
+        values_and_gradients(lambda: ours(x, need_weights=True), mine),
         values_and_gradients(lambda: theirs(x, x, x, average_attn_weights=False), its),
         **EXACT,
     )
@@ -147,37 +160,37 @@ def test_heads_are_pytorchs_layer_with_and_without_weights(batch, n, heads, size
 
 
 def test_heads_are_loops_over_slices_of_the_width():
-    layer, x = loud(MultiHeadAttention(6, 3)), randn(1, 5, 6)
+    layer, x = randomize(MultiHeadAttention(6, 3)), randn(1, 5, 6)
     q, k, v = (
         x[0] @ w.T + b
         for w, b in zip(layer.in_proj_weight.split(6), layer.in_proj_bias.split(6), strict=True)
     )
     each = [attention_loops(*(part[:, 2 * h : 2 * h + 2] for part in (q, k, v))) for h in range(3)]
-    y, weights = layer(x, weights=True)
+    y, weights = layer(x, need_weights=True)
     joined = torch.cat([y for y, _ in each], dim=1) @ layer.out_proj.weight.T + layer.out_proj.bias
     assert_close(y[0], joined, **EXACT)
     assert_close(weights[0], torch.stack([alpha for _, alpha in each]), **EXACT)
 
 
 class Largest(TorchDispatchMode):
-    """The largest tensor that anything inside made, in numbers."""
+    """The number of elements of the largest tensor that is allocated inside."""
 
     numel = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        made = function(*args, **kwargs or {})
-        for tensor in made if isinstance(made, (tuple, list)) else (made,):
+        result = function(*args, **kwargs or {})
+        for tensor in result if isinstance(result, (tuple, list)) else (result,):
             self.numel = max(self.numel, tensor.numel() if isinstance(tensor, torch.Tensor) else 0)
-        return made
+        return result
 
 
-def test_without_weights_no_matrix_of_all_pairs_is_made():
+def test_without_attention_weights_no_matrix_of_all_pairs_is_allocated():
     layer, x = MultiHeadAttention(8, 2), torch.randn(1, 200, 8)
     sizes = {}
-    for weights in (False, True):
+    for need_weights in (False, True):
         with Largest() as largest:
-            layer(x, weights=weights)
-        sizes[weights] = largest.numel
+            layer(x, need_weights=need_weights)
+        sizes[need_weights] = largest.numel
     assert sizes[True] == 2 * 200**2 and sizes[False] == 200 * 3 * 8
 
 
@@ -185,7 +198,7 @@ def test_without_weights_no_matrix_of_all_pairs_is_made():
 def test_squeeze_excitation_is_torchvisions_and_its_formula(seed):
     ours = SqueezeExcitation(8, 4)
     theirs = torchvision.ops.SqueezeExcitation(8, 2).double()
-    theirs.load_state_dict(loud(ours, seed).state_dict())
+    theirs.load_state_dict(randomize(ours, seed).state_dict())
     x = randn(3, 8, 5, 4, seed=seed).requires_grad_()
     assert_close(
         values_and_gradients(lambda: ours(x), [x, *ours.parameters()]),
@@ -196,12 +209,12 @@ def test_squeeze_excitation_is_torchvisions_and_its_formula(seed):
         squeezed = torch.stack([x[b, c].sum() / 20 for c in range(8)])
         hidden = (ours.fc1.weight[:, :, 0, 0] @ squeezed + ours.fc1.bias).clamp(min=0)
         excited = 1 / (1 + (-(ours.fc2.weight[:, :, 0, 0] @ hidden + ours.fc2.bias)).exp())
-        assert_close(ours.weights(x)[b, :, 0, 0], excited, **EXACT)
+        assert_close(ours.gate(x)[b, :, 0, 0], excited, **EXACT)
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 7])
 def test_spatial_attention_is_its_loop(kernel):
-    layer, x = loud(SpatialAttention(kernel)), randn(2, 3, 6, 5).requires_grad_()
+    layer, x = randomize(SpatialAttention(kernel)), randn(2, 3, 6, 5).requires_grad_()
 
     def by_hand():
         reach, rows = kernel // 2, []
@@ -218,15 +231,15 @@ def test_spatial_attention_is_its_loop(kernel):
     assert_close(
         values_and_gradients(lambda: layer(x), leaves), values_and_gradients(by_hand, leaves), **EXACT
     )
-    assert_close(layer(x), x * layer.weights(x))
-    assert layer.weights(x).shape == (2, 1, 6, 5)
+    assert_close(layer(x), x * layer.gate(x))
+    assert layer.gate(x).shape == (2, 1, 6, 5)
 
 
 # Oracle: PyTorch's encoder layer, torchvision's transformer, and the formulas.
 
 
 def test_encoder_block_is_pytorchs_layer():
-    block, x = loud(EncoderBlock(12, 3, 20)), randn(2, 5, 12).requires_grad_()
+    block, x = randomize(EncoderBlock(12, 3, 20)), randn(2, 5, 12).requires_grad_()
     layer = nn.TransformerEncoderLayer(
         12,
         3,
@@ -256,7 +269,9 @@ def test_encoder_block_is_pytorchs_layer():
     )
     normed = layer.norm1(x)
     assert_close(
-        block.weights(x), layer.self_attn(normed, normed, normed, average_attn_weights=False)[1], **EXACT
+        block.attention_weights(x),
+        layer.self_attn(normed, normed, normed, average_attn_weights=False)[1],
+        **EXACT,
     )
 
 
@@ -343,7 +358,7 @@ def test_vision_transformer_is_its_formulas_on_oblong_images(image_size, patch, 
         values_and_gradients(lambda: composed(net, x)[0], leaves),
         **EXACT,
     )
-    assert_close(net.attention(x), composed(net, x)[1], **EXACT)
+    assert_close(net.attention_weights(x), composed(net, x)[1], **EXACT)
     assert_close(net(x), net.heads(net.features(x)), **EXACT)
 
 
@@ -351,16 +366,13 @@ def test_vit_b_16_loads_torchvisions_weights_and_gives_its_logits():
     torch.manual_seed(0)
     theirs, ours = torchvision.models.vit_b_16().eval(), vit_b_16().eval()
     with torch.no_grad():
-        for p in (
-            theirs.heads.head.weight,
-            theirs.class_token,
-        ):  # zero when it is made: nothing would be compared
+        for p in (theirs.heads.head.weight, theirs.class_token):  # both start at zero
             p.normal_(std=0.1)
         ours.load_state_dict(theirs.state_dict())
         x = torch.rand(2, 3, 224, 224)
-        wanted = theirs(x)
-        assert wanted.std() > 0.5
-        assert_close(ours(x), wanted, rtol=1e-5, atol=1e-5)
+        expected = theirs(x)
+        assert expected.std() > 0.5
+        assert_close(ours(x), expected, rtol=1e-5, atol=1e-5)
     assert ours.encoder.pos_embedding.shape == (1, 197, 768)
     theirs.load_state_dict(ours.state_dict())
 
@@ -379,8 +391,8 @@ def test_number_of_parameters_is_the_formulas(sizes):
     with torch.device("meta"):
         net = VisionTransformer(side, patch, num_classes, channels, width=width, depth=depth, heads=2)
     embedded = width * (channels * patch**2 + 1) + width + width * ((side // patch) ** 2 + 1)
-    wanted = embedded + depth * (12 * width**2 + 13 * width) + 2 * width + num_classes * (width + 1)
-    assert sum(p.numel() for p in net.parameters()) == wanted
+    expected = embedded + depth * (12 * width**2 + 13 * width) + 2 * width + num_classes * (width + 1)
+    assert sum(p.numel() for p in net.parameters()) == expected
 
 
 def test_vit_b_16_on_another_task():
@@ -393,11 +405,11 @@ def test_vit_b_16_on_another_task():
 def test_sizes_layer_by_layer():
     net, x = small((6, 4), 2, width=12, heads=3, mlp_width=20), randn(2, 2, 6, 4)
     assert net.embed(x).shape == (2, 7, 12) and net.features(x).shape == (2, 12) and net(x).shape == (2, 3)
-    assert [tuple(each.shape) for each in net.attention(x)] == [(2, 3, 7, 7)] * 2
+    assert [tuple(each.shape) for each in net.attention_weights(x)] == [(2, 3, 7, 7)] * 2
     assert net.encoder.layers[0].mlp[0].out_features == 20
-    assert [tuple(part.shape) for part in net.encoder.layers[0].self_attention.split(randn(2, 7, 12))] == [
-        (2, 3, 7, 4)
-    ] * 3
+    assert [
+        tuple(part.shape) for part in net.encoder.layers[0].self_attention.split_heads(randn(2, 7, 12))
+    ] == [(2, 3, 7, 4)] * 3
     assert SqueezeExcitation(32).fc1.out_channels == 2
 
 
@@ -421,9 +433,9 @@ def test_patches_are_windows_and_the_strided_convolution(shape, patch):
 
 @settings(max_examples=25, deadline=None)
 @given(**shapes)
-def test_each_query_shares_out_one_whole(batch, n, heads, size, seed):
-    _, weights = loud(MultiHeadAttention(heads * size, heads), seed)(
-        randn(batch, n, heads * size), weights=True
+def test_the_attention_weights_of_a_query_sum_to_1(batch, n, heads, size, seed):
+    _, weights = randomize(MultiHeadAttention(heads * size, heads), seed)(
+        randn(batch, n, heads * size), need_weights=True
     )
     assert (weights >= 0).all() and weights.shape == (batch, heads, n, n)
     assert_close(weights.sum(-1), torch.ones(batch, heads, n, dtype=torch.float64), **EXACT)
@@ -432,19 +444,21 @@ def test_each_query_shares_out_one_whole(batch, n, heads, size, seed):
 @settings(max_examples=25, deadline=None)
 @given(**shapes)
 def test_attention_has_no_order_of_its_own(batch, n, heads, size, seed):
-    block, x = loud(EncoderBlock(heads * size, heads, 3), seed), randn(batch, n, heads * size, seed=seed)
+    block, x = randomize(EncoderBlock(heads * size, heads, 3), seed), randn(batch, n, heads * size, seed=seed)
     order = torch.randperm(n, generator=seeded(seed))
     assert_close(block(x[:, order]), block(x)[:, order], **EXACT)
-    assert_close(block.weights(x[:, order]), block.weights(x)[:, :, order][..., order], **EXACT)
+    assert_close(
+        block.attention_weights(x[:, order]), block.attention_weights(x)[:, :, order][..., order], **EXACT
+    )
 
 
 def test_positions_alone_tell_the_transformer_of_the_order():
     net, x = small((4, 4), 2), randn(2, 2, 4, 4)
-    turned = x.roll(2, dims=-1)  # whole patches change places
-    assert (net(turned) - net(x)).abs().max() > 1e-2
+    rolled = x.roll(2, dims=-1)  # whole patches change positions
+    assert (net(rolled) - net(x)).abs().max() > 1e-2
     with torch.no_grad():
         net.encoder.pos_embedding[:, 1:] = net.encoder.pos_embedding[:, 1:2]
-    assert_close(net(turned), net(x), **EXACT)
+    assert_close(net(rolled), net(x), **EXACT)
 
 
 def test_shifted_scores_leave_the_weights():
@@ -461,7 +475,7 @@ def test_large_scores_stay_finite():
 
 def test_gates_lie_between_none_and_all():
     x = randn(2, 16, 6, 6)
-    channel, spatial = loud(SqueezeExcitation(16, 4)).weights(x), loud(SpatialAttention()).weights(x)
+    channel, spatial = randomize(SqueezeExcitation(16, 4)).gate(x), randomize(SpatialAttention()).gate(x)
     assert channel.shape == (2, 16, 1, 1) and spatial.shape == (2, 1, 6, 6)
     for gate in (channel, spatial):
         assert 0 < gate.min() and gate.max() < 1 and gate.std() > 0.05
@@ -507,7 +521,7 @@ def test_every_parameter_gets_a_gradient():
     assert bias.grad[8:16].abs().max() < 1e-10
 
 
-def test_what_is_made_anew_starts_as_in_torchvision():
+def test_parameters_start_as_in_torchvision():
     torch.manual_seed(0)
     ours, theirs = vit_b_16(), torchvision.models.vit_b_16()
     for name, p in theirs.named_parameters():
@@ -518,106 +532,129 @@ def test_what_is_made_anew_starts_as_in_torchvision():
             assert_close(mine, p, rtol=0, atol=1e-4)
 
 
-# Bad input.
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: MultiHeadAttention(10, 3), "3 heads do not divide the width 10"),
-        (lambda: MultiHeadAttention(8, 0), "whole heads of at least 1, got 0"),
-        (lambda: SqueezeExcitation(8), "at most its 8 channels, got 16"),
-        (lambda: SqueezeExcitation(8, 0), "whole reduction of at least 1"),
-        (lambda: SpatialAttention(4), "odd kernel, which has a middle, got 4"),
-        (lambda: small((6, 5)), "patch 2 does not divide 6×5"),
-        (lambda: small(8, True), "VisionTransformer wants a whole patch of at least 1, got True"),
-        (lambda: small(8, 2, width=9), "2 heads do not divide the width 9"),
-        (lambda: small(8, 2, 0), "whole num_classes of at least 1"),
-        (lambda: small(8, 2, depth=0), "whole depth of at least 1"),
-        (lambda: small((0, 8)), "whole height of at least 1"),
-        (lambda: small(8, 2, mlp_width=0), "whole mlp_width"),
-        (lambda: small()(randn(1, 2, 4, 6)), "made for images of 6×4 pixels, got 4×6"),
-        (lambda: small()(randn(1, 3, 6, 4)), "wants 2 channels, got 3"),
-        (lambda: small()(randn(2, 6, 4)), "four axes"),
-        (
-            lambda: MultiHeadAttention(4, 2)(torch.randn(2, 3, 5)),
-            r"wants tokens \(B, N, 4\), got the shape \(2, 3, 5\)",
-        ),
-        (lambda: MultiHeadAttention(4, 2)(torch.randn(3, 4)), r"tokens \(B, N, 4\)"),
-        (lambda: MultiHeadAttention(4, 2)(torch.randn(2, 0, 4)), r"tokens \(B, N, 4\)"),
-        (lambda: attention(randn(3, 2), randn(4, 3), randn(4, 2)), r"got \(3, 2\), \(4, 3\) and \(4, 2\)"),
-        (lambda: attention(randn(3, 2), randn(4, 2), randn(5, 2)), "M of at least 1"),
-        (lambda: attention(randn(3, 2), randn(0, 2), randn(0, 2)), "M of at least 1"),
-        (lambda: attention(randn(1, 3, 2), randn(2, 4, 2), randn(2, 4, 2)), "attention wants"),
-        (lambda: attention(randn(3), randn(4, 2), randn(4, 2)), "q with at least two axes"),
-        (lambda: to_patches(randn(1, 1, 4, 6), 4), "patch 4 does not divide 4×6"),
-        (lambda: to_patches(randn(1, 1, 4, 6), 2.0), "whole number of pixels of at least 1, got 2.0"),
-        (lambda: small().encoder(randn(2, 1, 8)), "has 7 places, got 1 tokens"),
-        (lambda: rollout([randn(0, 2, 3, 3)]), "list of"),
-        (lambda: to_patches(randn(4, 6), 2), "four axes"),
-        (lambda: rollout([]), r"got the shapes \[\]"),
-        (lambda: rollout([randn(1, 2, 3, 3), randn(1, 2, 4, 4)]), "one for each block"),
-        (lambda: rollout([randn(2, 3, 3)]), r"list of \(B, h, N, N\)"),
-        (lambda: rollout([randn(1, 2, 3, 4)]), r"list of \(B, h, N, N\)"),
-        (lambda: SpatialAttention()(torch.randn(4, 4)), "four axes"),
-    ],
-)
-def test_what_does_not_fit_is_named(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: attention([1.0], randn(1, 1), randn(1, 1)), "q as a floating tensor, got list"),
-        (
-            lambda: attention(randn(1, 1), torch.ones(1, 1).long(), randn(1, 1)),
-            "k as a floating tensor, got torch.int64",
-        ),
-        (lambda: MultiHeadAttention(4, 2)([[1.0]]), r"torch.Tensor \(B, N, D\), got list"),
-        (
-            lambda: MultiHeadAttention(4, 2)(randn(1, 3, 4)),
-            "x is torch.float64 on cpu, but the model is torch.float32",
-        ),
-        (lambda: small()(torch.zeros(1, 2, 6, 4, dtype=torch.uint8)), "floating dtype, got torch.uint8"),
-        (lambda: SqueezeExcitation(8, 2)(randn(1, 8, 3, 3)), "the model is torch.float32"),
-        (lambda: SpatialAttention()(randn(1, 8, 3, 3)), "the model is torch.float32"),
-        (lambda: to_patches(torch.zeros(1, 1, 4, 4).long(), 2), "floating dtype"),
-    ],
-)
-def test_what_is_of_the_wrong_kind_is_named(make, message):
-    with pytest.raises(TypeError, match=message):
-        make()
-
-
-def test_autocast_makes_the_dtype_fit():
-    net, x = small().float(), torch.randn(2, 2, 6, 4)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert net(x).dtype == torch.bfloat16 and net.attention(x)[1].shape == (2, 2, 7, 7)
-
-
-def test_an_empty_batch_is_fine():
-    assert small()(randn(0, 2, 6, 4)).shape == (0, 3)
-
-
-def test_the_module_draws_nothing():
-    assert "matplotlib" not in vars(module)
+# Bad input: one sentence that names the argument.
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: attention(randn(3, 2), randn(4, 2).float(), randn(4, 2)), "one dtype and device"),
-        (lambda: rollout([[1.0]]), "floating tensors of one dtype, got list"),
-        (lambda: rollout([randn(1, 1, 2, 2), randn(1, 1, 2, 2).float()]), "one dtype, got torch"),
-        (lambda: rollout([torch.ones(1, 1, 2, 2).long()]), "floating tensors"),
-        (lambda: MultiHeadAttention(4, 2)(torch.randn(1, 3, 4), torch.randn(1, 3, 4)), "positional"),
+        (lambda: MultiHeadAttention(10, 3), "width wants to be a multiple of 3 heads, got 10"),
+        (lambda: MultiHeadAttention(8, 0), "heads wants a whole number from 1 to 65536, got 0"),
+        (
+            lambda: MultiHeadAttention(4, 2)(torch.randn(2, 3, 5)),
+            r"x wants the shape \(B, N, 4\), got \(2, 3, 5\)",
+        ),
+        (lambda: MultiHeadAttention(4, 2)(torch.randn(3, 4)), r"x wants the shape \(B, N, 4\), got \(3, 4\)"),
+        (lambda: MultiHeadAttention(4, 2)(torch.randn(2, 0, 4)), "x wants at least one element along N"),
+        (lambda: SqueezeExcitation(8), "reduction wants a whole number from 1 to 8, got 16"),
+        (lambda: SqueezeExcitation(8, 0), "reduction wants a whole number from 1 to 8, got 0"),
+        (lambda: SpatialAttention(4), "kernel_size wants an odd number, which has a middle, got 4"),
+        (lambda: SpatialAttention()(torch.randn(4, 4)), r"x wants the shape \(B, C, H, W\), got \(4, 4\)"),
+        (lambda: small((6, 5)), "patch_size wants to divide an image of 6×5, got 2"),
+        (lambda: small(8, 2, width=9), "width wants to be a multiple of 2 heads, got 9"),
+        (lambda: small(8, 2, 0), "num_classes wants a whole number"),
+        (lambda: small(8, 2, depth=0), "depth wants a whole number"),
+        (lambda: small((0, 8)), "image_size wants a whole number"),
+        (lambda: small((8, 8, 8)), "image_size wants one whole number or two"),
+        (lambda: small(8, 2, mlp_width=0), "mlp_width wants a whole number"),
+        (lambda: small()(randn(1, 2, 4, 6)), r"x wants the shape \(B, 2, 6, 4\), got \(1, 2, 4, 6\)"),
+        (lambda: small()(randn(1, 3, 6, 4)), r"x wants the shape \(B, 2, 6, 4\), got \(1, 3, 6, 4\)"),
+        (lambda: small()(randn(2, 6, 4)), r"x wants the shape \(B, 2, 6, 4\), got \(2, 6, 4\)"),
+        (lambda: small().encoder(randn(2, 1, 8)), r"x wants the shape \(B, 7, 8\), got \(2, 1, 8\)"),
+        (
+            lambda: attention(randn(3, 2), randn(4, 3), randn(4, 2)),
+            r"k wants the shape \(M, 2\), got \(4, 3\)",
+        ),
+        (
+            lambda: attention(randn(3, 2), randn(4, 2), randn(5, 2)),
+            r"v wants the shape \(4, e\), got \(5, 2\)",
+        ),
+        (lambda: attention(randn(3, 2), randn(0, 2), randn(0, 2)), "k wants at least one element along M"),
+        (
+            lambda: attention(randn(1, 3, 2), randn(2, 4, 2), randn(2, 4, 2)),
+            r"k wants the shape \(1, M, 2\), got \(2, 4, 2\)",
+        ),
+        (lambda: attention(randn(3), randn(4, 2), randn(4, 2)), r"q wants the shape \(…, N, d\), got \(3,\)"),
+        (lambda: to_patches(randn(1, 1, 4, 6), 4), "patch_size wants to divide an image of 4×6, got 4"),
+        (lambda: to_patches(randn(4, 6), 2), r"x wants the shape \(B, C, H, W\), got \(4, 6\)"),
+        (lambda: rollout([]), "attention_weights wants a list of tensors, one a block, got an empty one"),
+        (lambda: rollout([randn(2, 3, 3)]), r"attention_weights\[0\] wants the shape \(B, h, N, N\)"),
+        (lambda: rollout([randn(1, 2, 3, 4)]), r"attention_weights\[0\] wants the shape \(1, h, 4, 4\)"),
+        (
+            lambda: rollout([randn(1, 2, 3, 3), randn(1, 2, 4, 4)]),
+            r"attention_weights\[1\] wants the shape \(1, h, 3, 3\), got \(1, 2, 4, 4\)",
+        ),
     ],
 )
-def test_what_is_of_another_kind_is_named(call, message):
+def test_what_does_not_fit_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: attention([1.0], randn(1, 1), randn(1, 1)),
+            r"q wants a torch.Tensor \(…, N, d\), got \[1.0\]",
+        ),
+        (
+            lambda: attention(randn(1, 1), torch.ones(1, 1).long(), randn(1, 1)),
+            "k wants a floating dtype, got torch.int64",
+        ),
+        (
+            lambda: attention(randn(3, 2), randn(4, 2).float(), randn(4, 2)),
+            "k wants the kind of q, torch.float64 on cpu, got torch.float32",
+        ),
+        (lambda: MultiHeadAttention(4, 2)([[1.0]]), r"x wants a torch.Tensor \(B, N, 4\), got"),
+        (
+            lambda: MultiHeadAttention(4, 2)(randn(1, 3, 4)),
+            "x wants the kind of the model, torch.float32 on cpu, got torch.float64",
+        ),
+        (lambda: MultiHeadAttention(4, 2)(torch.randn(1, 3, 4), torch.randn(1, 3, 4)), "positional"),
+        (
+            lambda: small()(torch.zeros(1, 2, 6, 4, dtype=torch.uint8)),
+            "x wants a floating dtype, got torch.uint8",
+        ),
+        (lambda: small(8, True), "patch_size wants a whole number from 1 to 65536, got True"),
+        (lambda: SqueezeExcitation(8, 2)(randn(1, 8, 3, 3)), "x wants the kind of the model, torch.float32"),
+        (lambda: SpatialAttention()(randn(1, 8, 3, 3)), "x wants the kind of the model, torch.float32"),
+        (lambda: to_patches(torch.zeros(1, 1, 4, 4).long(), 2), "x wants a floating dtype"),
+        (
+            lambda: to_patches(randn(1, 1, 4, 6), 2.0),
+            "patch_size wants a whole number from 1 to 65536, got 2.0",
+        ),
+        (lambda: rollout(randn(1, 1, 2, 2)), "attention_weights wants a list of tensors, one a block, got a"),
+        (
+            lambda: rollout([[1.0]]),
+            r"attention_weights\[0\] wants a torch.Tensor \(B, h, N, N\), got \[1.0\]",
+        ),
+        (
+            lambda: rollout([randn(1, 1, 2, 2), randn(1, 1, 2, 2).float()]),
+            r"attention_weights\[1\] wants the kind of the first block, torch.float64",
+        ),
+        (lambda: rollout([torch.ones(1, 1, 2, 2).long()]), r"attention_weights\[0\] wants a floating dtype"),
+    ],
+)
+def test_what_is_of_the_wrong_kind_is_named(call, message):
     with pytest.raises(TypeError, match=message):
         call()
+
+
+def test_autocast_makes_the_dtype_fit():
+    net, x = small().float(), torch.randn(2, 2, 6, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert net(x).dtype == torch.bfloat16 and net.attention_weights(x)[1].shape == (2, 2, 7, 7)
+
+
+def test_an_empty_batch_is_fine():
+    net, x = small(), randn(0, 2, 6, 4)
+    assert net(x).shape == (0, 3)
+    assert rollout(net.attention_weights(x)).shape == (0, 7, 7)
+
+
+def test_the_module_draws_nothing():
+    assert "matplotlib" not in vars(module)
 
 
 def test_a_patch_may_be_a_numpy_number():

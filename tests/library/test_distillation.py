@@ -1,11 +1,12 @@
-"""The losses against loops and PyTorch's own; then what holds for any right one: a teacher without a
-gradient, a gradient that T² keeps alive, label smoothing as a special case; and a student that does learn
+"""The losses against loops and PyTorch's own; then properties of every correct one: a teacher without a
+gradient, a gradient whose size T² keeps, label smoothing as a special case; and a student that does learn
 from its teacher."""
 
 import inspect
 import math
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,13 +20,13 @@ from vlmbook.distillation import (
     UNKNOWN,
     attention_map,
     attention_transfer_loss,
-    born_again,
-    distil,
+    distill,
     distillation_loss,
     fitnets_loss,
-    logits_of,
+    predict_logits,
     soft_labels,
     soft_loss,
+    train_born_again,
 )
 from vlmbook.resnet import BasicBlock, ResNet
 
@@ -33,7 +34,7 @@ EXACT = {"rtol": 1e-10, "atol": 1e-10}
 shapes = {
     "batch": st.integers(1, 5),
     "classes": st.integers(1, 7),
-    "places": st.lists(st.integers(1, 3), max_size=2),
+    "further": st.lists(st.integers(1, 3), max_size=2),
     "temperature": st.sampled_from([0.3, 1, 2.5, 8, 30.0]),
     "seed": st.integers(0, 2**31),
 }
@@ -63,7 +64,7 @@ def softened_loops(z, temperature):
 
 
 def rows(logits):
-    """(B, K, …) -> (B · …, K): one row a place."""
+    """(B, K, …) -> (B · …, K): one row a position."""
     return logits.movedim(1, -1).flatten(0, -2)
 
 
@@ -80,8 +81,8 @@ def loss_loops(student, teacher, labels, temperature, alpha):
 
 @settings(max_examples=60, deadline=None)
 @given(**shapes)
-def test_soft_labels_are_those_of_the_loop(batch, classes, places, temperature, seed):
-    z = randn(batch, classes, *places, seed=seed)
+def test_soft_labels_are_those_of_the_loop(batch, classes, further, temperature, seed):
+    z = randn(batch, classes, *further, seed=seed)
     found = soft_labels(z, temperature)
     assert found.shape == z.shape
     for ours, each in zip(rows(found), rows(z), strict=True):
@@ -90,11 +91,11 @@ def test_soft_labels_are_those_of_the_loop(batch, classes, places, temperature, 
 
 @settings(max_examples=60, deadline=None)
 @given(**shapes, alpha=st.sampled_from([0, 0.25, 0.9, 1]), unknown=st.booleans())
-def test_the_loss_is_that_of_the_loop(batch, classes, places, temperature, seed, alpha, unknown):
-    student, teacher = (randn(batch, classes, *places, seed=seed + i) for i in range(2))
-    labels = randint(classes, batch, *places, seed=seed)
+def test_the_loss_is_that_of_the_loop(batch, classes, further, temperature, seed, alpha, unknown):
+    student, teacher = (randn(batch, classes, *further, seed=seed + i) for i in range(2))
+    labels = randint(classes, batch, *further, seed=seed)
     if unknown:
-        labels[randint(2, batch, *places, seed=seed + 1).bool()] = UNKNOWN
+        labels[randint(2, batch, *further, seed=seed + 1).bool()] = UNKNOWN
     found = distillation_loss(student, teacher, labels, temperature=temperature, alpha=alpha)
     assert found.shape == () and found.dtype == torch.float64
     assert_close(found.item(), loss_loops(student, teacher, labels, temperature, alpha), **EXACT)
@@ -107,9 +108,9 @@ def test_the_loss_is_that_of_the_loop(batch, classes, places, temperature, seed,
 
 @settings(max_examples=40, deadline=None)
 @given(**shapes)
-def test_values_and_gradients_are_those_of_pytorchs_losses(batch, classes, places, temperature, seed):
-    student, teacher = (randn(batch, classes, *places, seed=seed + i) for i in range(2))
-    labels, count = randint(classes, batch, *places, seed=seed), batch * math.prod(places)
+def test_values_and_gradients_are_those_of_pytorchs_losses(batch, classes, further, temperature, seed):
+    student, teacher = (randn(batch, classes, *further, seed=seed + i) for i in range(2))
+    labels, count = randint(classes, batch, *further, seed=seed), batch * math.prod(further)
 
     def theirs(z):
         soft = (
@@ -185,9 +186,9 @@ def test_no_gradient_reaches_the_teacher():
 
 @settings(max_examples=30, deadline=None)
 @given(**shapes)
-def test_the_soft_loss_is_zero_only_where_both_say_the_same(batch, classes, places, temperature, seed):
-    student, teacher = (randn(batch, classes, *places, seed=seed + i) for i in range(2))
-    shift = randn(batch, 1, *places, seed=seed + 2)
+def test_the_soft_loss_is_zero_only_where_both_say_the_same(batch, classes, further, temperature, seed):
+    student, teacher = (randn(batch, classes, *further, seed=seed + i) for i in range(2))
+    shift = randn(batch, 1, *further, seed=seed + 2)
     value, slope = values_and_gradients(
         lambda z: soft_loss(z, teacher, temperature=temperature), teacher + shift
     )
@@ -312,8 +313,8 @@ def test_attention_maps_are_those_of_a_loop():
 
 def test_attention_transfer_is_the_distance_of_the_maps():
     small, large = randn(2, 3, 4, 5), randn(2, 6, 4, 5, seed=1)
-    want = sum((attention_map(small)[b] - attention_map(large)[b]).norm() ** 2 / 2 for b in range(2)) / 2
-    assert_close(attention_transfer_loss(small, large), want, **EXACT)
+    expected = sum((attention_map(small)[b] - attention_map(large)[b]).norm() ** 2 / 2 for b in range(2)) / 2
+    assert_close(attention_transfer_loss(small, large), expected, **EXACT)
     assert (
         attention_transfer_loss(small, 3 * small.flip(1))
         < 1e-20
@@ -321,46 +322,45 @@ def test_attention_transfer_is_the_distance_of_the_maps():
     )
 
 
-# Teachers that speak once, students, generations.
+# A teacher that predicts once, students, generations.
 
 
 def net(width=4, channels=1):
     return ResNet(BasicBlock, (1, 1), 10, channels, width=width, small=True)
 
 
-def test_logits_of_speaks_in_evaluation_mode_and_leaves_all_as_it_was():
+def test_predict_logits_runs_in_evaluation_mode_and_puts_the_modes_back():
     torch.manual_seed(0)
     model, x = nn.Sequential(net(), nn.Dropout(0.5)), torch.rand(7, 1, 8, 8)
     model[0].bn1.eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = logits_of(model, x, batch_size=3)
+    found = predict_logits(model, x, batch_size=3)
     assert model.training and model[1].training and not model[0].bn1.training
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert found.shape == (7, 10) and not found.requires_grad
     assert_close(found, model.eval()(x).detach())
-    assert logits_of(nn.Flatten(), x).shape == (7, 64)  # without parameters, too
+    assert predict_logits(nn.Flatten(), x).shape == (7, 64)  # without parameters, too
 
 
-def test_logits_of_puts_the_modes_back_when_the_model_fails():
+def test_predict_logits_puts_the_modes_back_when_the_model_fails():
     model = net().train()
-    with pytest.raises(ValueError, match="1 channels"):
-        logits_of(model, torch.rand(2, 3, 8, 8))
+    with pytest.raises(ValueError, match=r"shape|channels"):
+        predict_logits(model, torch.rand(2, 3, 8, 8))
     assert model.training
 
 
-def test_one_batch_is_learned_from_the_teachers_word_alone():
+def test_one_batch_is_learned_from_the_teacher_alone():
     images = digits("train")[0][:32]
-    wanted = 4 * torch.randn(
-        32, 10, generator=torch.Generator().manual_seed(1)
-    )  # nothing that labels would say
+    generator = torch.Generator().manual_seed(1)
+    teacher_logits = 4 * torch.randn(32, 10, generator=generator)  # independent of the labels
     torch.manual_seed(0)
     student = net(8)
     labels = torch.full((32,), UNKNOWN)
-    history = distil(
+    history = distill(
         student,
         images,
         labels,
-        wanted,
+        teacher_logits,
         temperature=2,
         alpha=1,
         epochs=200,
@@ -369,24 +369,26 @@ def test_one_batch_is_learned_from_the_teachers_word_alone():
         progress=False,
     )
     assert history.losses[-1] < 0.05 * history.losses[0]
-    said = student.train()(images)  # as it was trained: this batch's own mean
-    assert (said.argmax(1) == wanted.argmax(1)).float().mean() > 0.95
-    assert (soft_labels(said, 2) - soft_labels(wanted, 2)).abs().mean() < 0.02
+    predicted = student.train()(images)  # as it was trained: this batch's own mean
+    assert (predicted.argmax(1) == teacher_logits.argmax(1)).float().mean() > 0.95
+    assert (soft_labels(predicted, 2) - soft_labels(teacher_logits, 2)).abs().mean() < 0.02
 
 
 def test_distil_hands_temperature_alpha_and_settings_on():
     images, labels = (part[:64] for part in digits("train"))
-    wanted = torch.randn(64, 10, generator=torch.Generator().manual_seed(1))
+    teacher_logits = torch.randn(64, 10, generator=torch.Generator().manual_seed(1))
     for temperature, alpha in ((1, 0.5), (4, 0.5), (4, 0.1)):
         torch.manual_seed(0)
         student = net().train()
-        want = distillation_loss(student(images), wanted, labels, temperature=temperature, alpha=alpha)
+        expected = distillation_loss(
+            student(images), teacher_logits, labels, temperature=temperature, alpha=alpha
+        )
         torch.manual_seed(0)
-        history = distil(
+        history = distill(
             net(),
             images,
             labels,
-            wanted,
+            teacher_logits,
             temperature=temperature,
             alpha=alpha,
             epochs=1,
@@ -394,24 +396,24 @@ def test_distil_hands_temperature_alpha_and_settings_on():
             lr=0.1,
             progress=False,
         )
-        assert history.losses == pytest.approx([want.item()], rel=1e-4)
+        assert history.losses == pytest.approx([expected.item()], rel=1e-4)
 
 
 def test_generations_learn_from_one_another():
     images, labels = (part[:200] for part in digits("train"))
     options = {"epochs": 6, "batch_size": 50, "lr": 0.02, "progress": False, "temperature": 2}
     torch.manual_seed(0)
-    first, second, third = born_again(net, images, labels, generations=3, alpha=1, **options)
+    first, second, third = train_born_again(net, images, labels, generations=3, alpha=1, **options)
     assert len({id(model) for model in (first, second, third)}) == 3 and not first.training
     names = [{name: p.shape for name, p in model.named_parameters()} for model in (first, second, third)]
     assert names[0] == names[1] == names[2]
-    said = [logits_of(model, images) for model in (first, second, third)]
-    torch.manual_seed(0)  # each generation by hand, from the word of the one before
+    logits = [predict_logits(model, images) for model in (first, second, third)]
+    torch.manual_seed(0)  # each generation by hand, from the logits of the one before
     for generation, model in enumerate((first, second, third)):
-        twin = net()
-        distil(twin, images, labels, said[max(generation - 1, 0)], alpha=min(generation, 1), **options)
-        assert_close(twin.state_dict(), model.state_dict())
-    assert not torch.equal(said[0], said[1])
+        student = net()
+        distill(student, images, labels, logits[max(generation - 1, 0)], alpha=min(generation, 1), **options)
+        assert_close(student.state_dict(), model.state_dict())
+    assert not torch.equal(logits[0], logits[1])
 
 
 def test_the_signature_is_that_of_the_book():
@@ -420,124 +422,146 @@ def test_the_signature_is_that_of_the_book():
     assert {p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY} == {"temperature", "alpha"}
 
 
-# Bad input: one error that says what came and what was wanted.
+# Bad input: one sentence that names the argument.
 
 
-Z, Y, M = torch.zeros(4, 5), torch.zeros(4, dtype=torch.int64), torch.ones(2, 3, 4, 4)
-NUMBERS = [
-    *(
-        (value, ValueError, f"temperature wants a number above 0, got {value!r}")
-        for value in (0, -1.0, math.nan, math.inf, True, "2", None)
-    )
-]
-ALPHAS = [
-    *(
-        (value, ValueError, f"alpha wants a number from 0 to 1, got {value!r}")
-        for value in (-0.1, 1.1, math.nan, True, "0.5", None)
-    )
-]
-
-
-def logits(whose):
-    return [
-        (Z.long(), TypeError, f"{whose} are to have a floating dtype, got torch.int64"),
-        (Z.tolist(), TypeError, rf"{whose} are to be a torch.Tensor \(B, K, …\), got list"),
-        (Z[0], ValueError, rf"{whose} are to be \(B, K, …\) and not empty, got the shape \(5,\)"),
-        (Z[:0], ValueError, rf"{whose} are to be \(B, K, …\) and not empty, got the shape \(0, 5\)"),
-        (Z[:, :0], ValueError, rf"{whose} are to be \(B, K, …\) and not empty, got the shape \(4, 0\)"),
-    ]
-
-
-def pairs(what, x, other, says):
-    return [
-        (other, ValueError, f"the {what} of student and teacher are to have one shape, got {says}"),
-        (x.to("meta"), ValueError, f"the {what} of student and teacher are to be on one device, got "),
-    ]
-
-
-def maps(whose):
-    return [
-        (M.long(), TypeError, f"{whose} are to have a floating dtype, got torch.int64"),
-        (M.numpy(), TypeError, rf"{whose} are to be a torch.Tensor \(B, C, H, W\), got ndarray"),
-        (M[0], ValueError, rf"{whose} are to be \(B, C, H, W\) and not empty, got the shape \(3, 4, 4\)"),
-        (M[:0], ValueError, rf"{whose} are to be \(B, C, H, W\) and not empty, got the shape \(0, 3, 4, 4\)"),
-    ]
-
-
-LABELS = [
-    (Y.float(), TypeError, r"labels are to be an int64 tensor \(4,\), got torch.float32"),
-    (Y.int(), TypeError, r"labels are to be an int64 tensor \(4,\), got torch.int32"),
-    ([0] * 4, TypeError, r"labels are to be an int64 tensor \(4,\), got list"),
-    (None, TypeError, r"labels are to be an int64 tensor \(4,\), got NoneType"),
-    (Y[:3], ValueError, r"labels are to be \(4,\) on cpu for these logits, got \(3,\) on cpu"),
-    (Y[:, None], ValueError, r"labels are to be \(4,\) on cpu for these logits, got \(4, 1\) on cpu"),
-    (Y.to("meta"), ValueError, r"labels are to be \(4,\) on cpu for these logits, got \(4,\) on meta"),
-    (Y + 5, ValueError, "labels are to be from 0 to 4, or -100 where unknown, got from 5 to 5"),
-    (Y - 1, ValueError, "labels are to be from 0 to 4, or -100 where unknown, got from -1 to -1"),
-]
+Z = torch.zeros(4, 5)
+Y = torch.zeros(4, dtype=torch.int64)
+M = torch.ones(2, 3, 4, 4)
 T = {"temperature": 2}
+
+
+def numbers(name, values, bounds):
+    """A number that is refused, and the sentence: TypeError for what is no number."""
+    wrong_type = (True, "2", None)
+    return [
+        (v, TypeError if v in wrong_type else ValueError, f"{name} wants a finite number {bounds}, got ")
+        for v in values
+    ]
+
+
+def logits(name):
+    return [
+        (Z.long(), TypeError, f"{name} wants a floating dtype, got torch.int64"),
+        (Z.tolist(), TypeError, rf"{name} wants a torch.Tensor \(.*\), got an object of type list"),
+        (Z[0], ValueError, rf"{name} wants the shape \(.*\), got \(5,\)"),
+        (Z[:0], ValueError, rf"{name} wants .*\(.*\), got \(0, 5\)"),
+        (Z[:, :0], ValueError, rf"{name} wants .*\(.*\), got \(4, 0\)"),
+    ]
+
+
+def maps(name):
+    return [
+        (M.long(), TypeError, f"{name} wants a floating dtype, got torch.int64"),
+        (M.numpy(), TypeError, rf"{name} wants a torch.Tensor \(., ., ., .\), got a NumPy ndarray"),
+        (M[0], ValueError, rf"{name} wants the shape \(.*\), got \(3, 4, 4\)"),
+        (M[:0], ValueError, rf"{name} wants .*\(.*\), got \(0, 3, 4, 4\)"),
+    ]
+
+
+TEMPERATURES = numbers("temperature", (0, -1.0, math.nan, math.inf, True, "2", None), "above 0")
+ALPHAS = numbers("alpha", (-0.1, 1.1, math.nan, True, "2", None), "from 0 to 1")
+LABELS = [
+    (Y.float(), TypeError, r"labels \(-100 where unknown\) wants torch.int64, got torch.float32"),
+    (Y.int(), TypeError, "wants torch.int64, got torch.int32"),
+    ([0] * 4, TypeError, r"wants a torch.Tensor \(4,\), got \[0, 0, 0, 0\]"),
+    (None, TypeError, r"wants a torch.Tensor \(4,\), got None"),
+    (Y[:3], ValueError, r"wants the shape \(4,\), got \(3,\)"),
+    (Y[:, None], ValueError, r"wants the shape \(4,\), got \(4, 1\)"),
+    (Y.to("meta"), ValueError, "wants to be on cpu, got meta"),
+    (Y + 5, ValueError, "wants values from 0 to 4, got from 5 to 5"),
+    (Y - 1, ValueError, "wants values from 0 to 4, got from -1 to -1"),
+]
 BAD = {
-    "soft_labels": [(lambda v: soft_labels(v, 2), logits("logits")), (lambda v: soft_labels(Z, v), NUMBERS)],
+    "soft_labels": [
+        (lambda v: soft_labels(v, 2), logits("logits")),
+        (lambda v: soft_labels(Z, v), TEMPERATURES),
+    ],
     "soft_loss": [
-        (
-            lambda v: soft_loss(v, Z, **T),
-            logits("the student's logits") + pairs("logits", Z, Z[:, :4], r"\(4, 4\) and \(4, 5\)"),
-        ),
+        (lambda v: soft_loss(v, Z, **T), logits("student_logits")),
         (
             lambda v: soft_loss(Z, v, **T),
-            logits("the teacher's logits") + pairs("logits", Z, Z[:3], r"\(4, 5\) and \(3, 5\)"),
+            [
+                *logits("teacher_logits"),
+                (Z[:3], ValueError, r"teacher_logits wants the shape \(4, 5\), got \(3, 5\)"),
+                (Z[:, :4], ValueError, r"teacher_logits wants the shape \(4, 5\), got \(4, 4\)"),
+                (Z.to("meta"), ValueError, "teacher_logits wants to be on cpu, got meta"),
+            ],
         ),
-        (lambda v: soft_loss(Z, Z, temperature=v), NUMBERS),
+        (lambda v: soft_loss(Z, Z, temperature=v), TEMPERATURES),
     ],
     "distillation_loss": [
-        (lambda v: distillation_loss(v, Z, Y, **T, alpha=0.5), logits("the student's logits")),
-        (lambda v: distillation_loss(Z, v, Y, **T, alpha=0.5), logits("the teacher's logits")),
+        (lambda v: distillation_loss(v, Z, Y, **T, alpha=0.5), logits("student_logits")),
+        (lambda v: distillation_loss(Z, v, Y, **T, alpha=0.5), logits("teacher_logits")),
         (lambda v: distillation_loss(Z, Z, v, **T, alpha=0.5), LABELS),
         (lambda v: distillation_loss(Z, Z, Y, **T, alpha=v), ALPHAS),
-        (lambda v: distillation_loss(Z, Z, Y, temperature=v, alpha=0.5), NUMBERS),
+        (lambda v: distillation_loss(Z, Z, Y, temperature=v, alpha=0.5), TEMPERATURES),
     ],
     "fitnets": [
-        (lambda v: fitnets_loss(v, M, nn.Identity()), maps("the student's maps")),
+        (lambda v: fitnets_loss(v, M, nn.Identity()), maps("student_map")),
         (
             lambda v: fitnets_loss(M, v, nn.Identity()),
             [
-                *maps("the teacher's maps"),
+                *maps("teacher_map"),
                 (
                     M[:, :2],
                     ValueError,
-                    r"the regressor is to make \(2, 2, 4, 4\), the teacher's, of the student's "
-                    r"\(2, 3, 4, 4\), got \(2, 3, 4, 4\)",
+                    r"regressor\(student_map\) wants the shape \(2, 2, 4, 4\), got \(2, 3, 4, 4\)",
                 ),
             ],
         ),
+        (lambda v: fitnets_loss(M, M, v), [(None, TypeError, "regressor wants a module, got None")]),
     ],
     "attention": [
         (attention_map, maps("features")),
-        (lambda v: attention_transfer_loss(v, M), maps("the student's maps")),
+        (lambda v: attention_transfer_loss(v, M), maps("student_map")),
         (
             lambda v: attention_transfer_loss(M, v),
-            maps("the teacher's maps")
-            + pairs("attention maps", M, M[:, :, :3], r"\(2, 4, 4\) and \(2, 3, 4\)")[:1]
-            + pairs("maps", M, M, "")[1:],
+            [
+                *maps("teacher_map"),
+                (M[:, :, :3], ValueError, r"teacher_map wants the shape \(2, D, 4, 4\), got \(2, 3, 3, 4\)"),
+                (M.to("meta"), ValueError, "teacher_map wants to be on cpu, got meta"),
+            ],
         ),
     ],
-    "logits_of": [
-        (lambda v: logits_of(nn.Flatten(), v), [(M[:0], ValueError, "at least one image, got none")])
-    ],
-    "born_again": [
+    "predict_logits": [
         (
-            lambda v: born_again(net, Z, Y, generations=v, **T, alpha=1),
+            lambda v: predict_logits(nn.Flatten(), v),
             [
-                (v, ValueError, f"whole number of generations from 1 on, got {v!r}")
-                for v in (0, -1, 1.5, True, None)
+                (M[:0], ValueError, "images wants at least one element along N"),
+                ([[1.0]], TypeError, r"images wants a torch.Tensor \(N,\), got"),
             ],
-        )
+        ),
+        (lambda v: predict_logits(v, M), [(len, TypeError, "model wants a torch.nn.Module, got")]),
+        (
+            lambda v: predict_logits(nn.Flatten(), M, batch_size=v),
+            [(0, ValueError, "batch_size wants a whole number of at least 1, got 0")],
+        ),
+    ],
+    "train_born_again": [
+        (
+            lambda v: train_born_again(net, Z, Y, generations=v, **T, alpha=1),
+            [
+                (v, error, f"generations wants a whole number of at least 1, got {v!r}")
+                for v, error in (
+                    (0, ValueError),
+                    (-1, ValueError),
+                    (1.5, TypeError),
+                    (True, TypeError),
+                    (None, TypeError),
+                )
+            ],
+        ),
+        (
+            lambda v: train_born_again(v, Z, Y, generations=1, **T, alpha=1),
+            [(3, TypeError, "make_model wants a function, got 3")],
+        ),
     ],
 }
 
 
 @pytest.mark.parametrize(
-    ("call", "value", "kind", "says"),
+    ("call", "value", "error", "message"),
     [
         pytest.param(call, *case, id=f"{name}-{i}-{j}")
         for name, calls in BAD.items()
@@ -545,18 +569,24 @@ BAD = {
         for j, case in enumerate(cases)
     ],
 )
-def test_bad_input_gives_one_clear_error(call, value, kind, says):
-    with pytest.raises(kind, match=says):
+def test_bad_input_gives_one_clear_error(call, value, error, message):
+    with pytest.raises(error, match=message):
         call(value)
 
 
-def test_a_temperature_is_no_tensor():
-    with pytest.raises(ValueError, match="above 0, got tensor"):
-        soft_labels(Z, torch.ones(()))
+@pytest.mark.parametrize("two", [np.float32(2), np.int64(2), torch.tensor(2), torch.tensor([2.0])])
+def test_a_temperature_may_be_a_numpy_or_torch_number(two):
+    student, teacher = randn(4, 5), randn(4, 5, seed=1)
+    assert torch.equal(soft_labels(student, two), soft_labels(student, 2))
+    assert torch.equal(
+        soft_loss(student, teacher, temperature=two), soft_loss(student, teacher, temperature=2)
+    )
 
 
 def test_unknown_labels_of_another_kind_of_mark_are_refused():
-    with pytest.raises(ValueError, match="-100 where unknown, got from -1 to 2"):
+    with pytest.raises(
+        ValueError, match=r"\(-100 where unknown\) wants values from 0 to 4, got from -1 to 2"
+    ):
         distillation_loss(Z, Z, torch.tensor([0, 2, -1, UNKNOWN]), temperature=1, alpha=0)
 
 
@@ -575,10 +605,10 @@ def test_an_attention_map_has_length_1_at_any_size(size):
     assert (attention_map(torch.zeros(1, 2, 3, 3)) == 0).all()
 
 
-def test_a_generation_wants_a_module_of_its_own():
+def test_each_generation_is_a_new_module():
     one = nn.Linear(4, 3)
     with pytest.raises(ValueError, match="new module each time"):
-        born_again(
+        train_born_again(
             lambda: one,
             torch.randn(6, 4),
             torch.arange(6) % 3,
@@ -590,22 +620,7 @@ def test_a_generation_wants_a_module_of_its_own():
             lr=0.01,
             progress=False,
         )
-    with pytest.raises(ValueError, match="alpha wants a number"):
-        born_again(lambda: one, torch.randn(6, 4), torch.arange(6) % 3, generations=1, temperature=1, alpha=2)
-
-
-@pytest.mark.parametrize(
-    ("call", "error", "says"),
-    [
-        (lambda: logits_of(len, torch.zeros(2, 3)), TypeError, "Module and a"),
-        (lambda: logits_of(nn.Linear(3, 2), [[1.0, 2.0, 3.0]]), TypeError, "and list"),
-        (
-            lambda: logits_of(nn.Linear(3, 2), torch.zeros(2, 3), batch_size=0),
-            ValueError,
-            "batch_size of at least 1",
-        ),
-    ],
-)
-def test_logits_of_wants_a_module_and_images(call, error, says):
-    with pytest.raises(error, match=says):
-        call()
+    with pytest.raises(ValueError, match="alpha wants a finite number"):
+        train_born_again(
+            lambda: one, torch.randn(6, 4), torch.arange(6) % 3, generations=1, temperature=1, alpha=2
+        )

@@ -1,4 +1,4 @@
-"""Chapter 5b: two or more wrong answers for each exercise, and what the message has to say about them."""
+"""Chapter 5b: two or more wrong answers for each exercise, and a part of the message that each gets."""
 
 import torch
 from torch.nn import functional as F
@@ -53,9 +53,9 @@ WRONG_ANSWERS = [
     ("ch05b.2", lambda n, d, heads: 2 * n * n * d, "projected as well"),
     ("ch05b.2", lambda n, d, heads: 4 * n * d * d + n * n * d, "twice"),
     ("ch05b.2", lambda n, d, heads: 4 * n * d * d + 2 * heads * n * n * d, "d/heads wide"),
-    ("ch05b.2", lambda n, d, heads: 4 * n * d * d // heads + 2 * n * n * d, "make all heads"),
-    ("ch05b.2", lambda n, d, heads: 4 * n * d * d + 2 * n * n * d + heads * n * n, r"√d too"),
-    ("ch05b.2", lambda n, d, heads: 8 * n * d * d + 4 * n * n * d, "additions"),
+    ("ch05b.2", lambda n, d, heads: 4 * n * d * d // heads + 2 * n * n * d, "of all heads"),
+    ("ch05b.2", lambda n, d, heads: 4 * n * d * d + 2 * n * n * d + heads * n * n, "√d was counted"),
+    ("ch05b.2", lambda n, d, heads: 8 * n * d * d + 4 * n * n * d, "Additions"),
     ("ch05b.2", lambda n, d, heads: 7, "Which six"),
     ("ch05b.2", lambda n, d, heads: print(end=""), "return"),
     ("ch05b.3", lambda q, k, v, there: scores(q, k).softmax(-1) @ v, "without effect"),
@@ -78,6 +78,11 @@ WRONG_ANSWERS = [
     ),
     ("ch05b.3", lambda q, k, v, there: (scores(q, k) - 30 * ~there[:, None]).softmax(-1) @ v, "still counts"),
     ("ch05b.3", lambda q, k, v, there: v * float("nan"), "shape"),
+    (
+        "ch05b.3",
+        lambda q, k, v, there: scores(q, k).masked_fill(~there, -torch.inf).softmax(-1) @ v,
+        r"an axis for the queries, there\[:, None\]",
+    ),
     (
         "ch05b.3",
         lambda q, k, v, there: scores(q, k).masked_fill(there[:, None], -torch.inf).softmax(-1) @ v,
@@ -112,7 +117,7 @@ WRONG_ANSWERS = [
     (
         "ch05b.5",
         lambda q, k, v: (phi(q) @ phi(k).T / (phi(q) @ phi(k).T).sum(1, keepdim=True)) @ v,
-        "is made",
+        "40 times 50",
     ),
     ("ch05b.5", lambda q, k, v: bend(q, k, v).relu(), "values are off"),
     ("ch05b.5", lambda q, k, v: print(end=""), "return"),

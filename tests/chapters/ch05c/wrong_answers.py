@@ -1,4 +1,4 @@
-"""Chapter 5c: two or more wrong answers for each exercise, and what the message has to say about them."""
+"""Chapter 5c: two or more wrong answers for each exercise, and a part of the message that each gets."""
 
 import math
 
