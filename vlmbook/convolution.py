@@ -1,11 +1,12 @@
 """Convolution, transposed convolution and pooling, each as its formula and as a fast function [chapter 3a].
 
 The functions mean what their namesakes in `torch.nn.functional` mean, for floating tensors (B, C, H, W) of
-any dtype and device, with autograd. Where a size is asked for, an int stands for a square and a pair for
-(height, width).
+any dtype and device, with autograd and under autocast. Sums are in at least float32, whatever the dtype of
+the images. Where a size is asked for, an int stands for a square and a pair for (height, width).
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import product
 
 import torch
@@ -91,6 +92,8 @@ def conv2d_loops(
     """
     plan = _require_convolution(x, weight, bias, stride, padding, dilation, groups)
     (sh, sw), (ph, pw), (dh, dw), (ho, wo) = plan
+    dtype = _output_dtype(x)
+    x, weight, bias = _widen(dtype, x, weight, bias)
     batch, _, height, width = x.shape
     outs, per_group, kh, kw = weight.shape
     y = x.new_zeros(batch, outs, ho, wo)
@@ -103,7 +106,7 @@ def conv2d_loops(
             if 0 <= row < height and 0 <= column < width:
                 total = total + weight[o, c, m, n] * x[b, first + c, row, column]
         y[b, o, i, j] = total
-    return y
+    return y.to(dtype)
 
 
 def conv2d(
@@ -126,17 +129,20 @@ def conv2d(
     stride, padding, dilation, (ho, wo) = _require_convolution(
         x, weight, bias, stride, padding, dilation, groups
     )
+    dtype = _output_dtype(x)
+    x, weight, bias = _widen(dtype, x, weight, bias)
     kernel = rearrange(weight, "(g o) c m n -> m n g o c", g=groups).contiguous()
     y = x.new_zeros(len(x) * groups, len(weight) // groups, ho * wo)
-    for m, n, window in _windows(_pad(x, padding), weight.shape[2:], stride, dilation, (ho, wo)):
-        # y + kernel @ pixels, in place. No name holds that copy of the pixels, so that the next copy finds
-        # its memory in the cache.
-        y = y.baddbmm_(
-            repeat(kernel[m, n], "g o c -> (b g) o c", b=len(x)),
-            rearrange(window, "b (g c) i j -> (b g) c (i j)", g=groups),
-        )
+    with _autocast_off(x):
+        for m, n, window in _windows(_pad(x, padding), weight.shape[2:], stride, dilation, (ho, wo)):
+            # y + kernel @ pixels, in place. No name holds that copy of the pixels, so that the next copy
+            # finds its memory in the cache.
+            y = y.baddbmm_(
+                repeat(kernel[m, n], "g o c -> (b g) o c", b=len(x)),
+                rearrange(window, "b (g c) i j -> (b g) c (i j)", g=groups),
+            )
     y = rearrange(y, "(b g) o (i j) -> b (g o) i j", g=groups, i=ho)
-    return y if bias is None else y + bias[:, None, None]
+    return _add_bias(y, bias).to(dtype)
 
 
 def conv_matrix(weight: Tensor, input_size: Size, *, stride: Size = 1, padding: Size = 0) -> Tensor:
@@ -174,16 +180,18 @@ def conv_transpose2d(
     """
     plan = _require_transposed(x, weight, bias, stride, padding, output_padding, dilation, groups)
     (sh, sw), (ph, pw), (dh, dw), (ho, wo) = plan
+    dtype = _output_dtype(x)
+    x, weight, bias = _widen(dtype, x, weight, bias)
     height, width = x.shape[2:]
     kernel = rearrange(weight, "(g c) o m n -> m n g o c", g=groups)
     pixels = rearrange(x, "b (g c) i j -> b g c (i j)", g=groups)
     y = x.new_zeros(len(x), weight.shape[1] * groups, ho + 2 * ph, wo + 2 * pw)
-    for m, n in product(range(weight.shape[2]), range(weight.shape[3])):
-        rows = slice(dh * m, dh * m + sh * (height - 1) + 1, sh)
-        columns = slice(dw * n, dw * n + sw * (width - 1) + 1, sw)
-        y[..., rows, columns] += rearrange(kernel[m, n] @ pixels, "b g o (i j) -> b (g o) i j", i=height)
-    y = y[..., ph : ph + ho, pw : pw + wo]
-    return y if bias is None else y + bias[:, None, None]
+    with _autocast_off(x):
+        for m, n in product(range(weight.shape[2]), range(weight.shape[3])):
+            rows = slice(dh * m, dh * m + sh * (height - 1) + 1, sh)
+            columns = slice(dw * n, dw * n + sw * (width - 1) + 1, sw)
+            y[..., rows, columns] += rearrange(kernel[m, n] @ pixels, "b g o (i j) -> b (g o) i j", i=height)
+    return _add_bias(y[..., ph : ph + ho, pw : pw + wo], bias).to(dtype)
 
 
 # --- pooling ------------------------------------------------------------------------------------------------
@@ -217,6 +225,8 @@ def avg_pool2d_loops(
     """
     kernel, (sh, sw), (ph, pw), (ho, wo) = _require_pooling(x, kernel_size, stride, padding)
     require_choice(count_include_pad, "count_include_pad", (True, False))
+    dtype = x.dtype
+    (x,) = _widen(dtype, x)
     batch, channels, height, width = x.shape
     y = x.new_zeros(batch, channels, ho, wo)
     for b, c, i, j in product(range(batch), range(channels), range(ho), range(wo)):
@@ -229,7 +239,7 @@ def avg_pool2d_loops(
                 total = total + x[b, c, row, column]
                 pixels += 1
         y[b, c, i, j] = total / (kernel[0] * kernel[1] if count_include_pad else pixels)
-    return y
+    return y.to(dtype)
 
 
 def avg_pool2d(
@@ -251,12 +261,13 @@ def avg_pool2d(
     def window_sums(images):
         return sum(window for _, _, window in _windows(_pad(images, padding), kernel, stride, (1, 1), size))
 
-    if count_include_pad:
-        return window_sums(x) / (kernel[0] * kernel[1])
-    return window_sums(x) / window_sums(torch.ones_like(x[:1, :1]))
+    dtype = x.dtype
+    (x,) = _widen(dtype, x)
+    pixels = kernel[0] * kernel[1] if count_include_pad else window_sums(torch.ones_like(x[:1, :1]))
+    return (window_sums(x) / pixels).to(dtype)
 
 
-# --- what they share: windows, and the checks of their arguments --------------------------------------------
+# --- what they share: windows, dtypes, and the checks of their arguments ------------------------------------
 
 
 def _windows(x, kernel, stride, dilation, size):
@@ -271,6 +282,33 @@ def _windows(x, kernel, stride, dilation, size):
 def _pad(x, padding, value=0.0):
     ph, pw = padding
     return F.pad(x, (pw, pw, ph, ph), value=value) if ph or pw else x
+
+
+def _add_bias(y, bias):
+    return y if bias is None else y + bias[:, None, None]
+
+
+def _output_dtype(x):
+    """The dtype of PyTorch's own convolution of x: autocast's where it is on, else that of x."""
+    if _autocasts(x) and x.dtype != torch.float64:
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype
+
+
+def _autocasts(x):
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
+def _widen(dtype, *tensors):
+    """-> the tensors, None among them, in a dtype in which sums of `dtype` keep its precision."""
+    wide = torch.promote_types(dtype, torch.float32)
+    return [None if tensor is None else tensor.to(wide) for tensor in tensors]
+
+
+def _autocast_off(x):
+    """Autocast would bring the factors of a product to half precision, and the sum with them."""
+    return torch.autocast(x.device.type, enabled=False) if _autocasts(x) else nullcontext()
 
 
 def _require_convolution(x, weight, bias, stride, padding, dilation, groups):

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from tests.support.no_float64 import RefuseFloat64
 from vlmbook.convolution import (
     avg_pool2d,
     avg_pool2d_loops,
@@ -241,14 +242,69 @@ def randn(*shapes, dtype=torch.float64):
     return [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes]
 
 
+HALF = (torch.float16, torch.bfloat16)
+
+
 @each
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float16, 4e-3), (torch.bfloat16, 3e-2)])
-def test_half_precision(ours, peer, shapes, arguments, options, dtype, tolerance):
+@pytest.mark.parametrize("dtype", HALF)
+def test_half_precision_rounds_once_at_the_end(ours, peer, shapes, arguments, options, dtype):
     tensors = randn(*shapes, dtype=dtype)
-    y = ours(*tensors, *arguments, **options)
-    exact = peer(*(t.double() for t in tensors), *arguments, **options)
-    assert y.dtype == dtype
-    assert_close(y.double(), exact, rtol=tolerance, atol=4 * tolerance)
+    mine = values_and_gradients(ours, tensors, arguments, options)
+    exact = values_and_gradients(peer, [t.double() for t in tensors], arguments, options)
+    step = torch.finfo(dtype).eps
+    assert {t.dtype for t in mine} == {dtype}
+    assert_close(mine[0].double(), exact[0], rtol=step, atol=1e-6)
+    assert_close([t.double() for t in mine[1:]], exact[1:], rtol=8 * step, atol=8 * step)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_sums_of_thousands_of_pixels_keep_the_precision_of_float32(dtype):
+    white = torch.ones(1, 1, 64, 64, dtype=dtype)
+    assert avg_pool2d(white, 64).item() == 1
+    assert avg_pool2d_loops(white, 64).item() == 1
+    assert conv2d(white, white / 4096).item() == 1
+    assert conv2d_loops(white, white / 4096).item() == 1
+    many = torch.ones(1, 3000, 2, 2, dtype=dtype)
+    assert (conv_transpose2d(many, many.view(3000, 1, 2, 2), padding=1) == 12_000).all()
+
+
+AUTOCAST = [ours for ours in EACH if ours[0] in (*CONV, *TRANSPOSED)]
+
+
+@pytest.mark.parametrize(
+    "ours, peer, shapes, arguments, options", AUTOCAST, ids=[f.__name__ for f, *_ in AUTOCAST]
+)
+@pytest.mark.parametrize("dtype", HALF)
+def test_under_autocast_dtypes_are_those_of_pytorch(ours, peer, shapes, arguments, options, dtype):
+    for original in (torch.float32, dtype, torch.float64):
+        tensors = randn(*shapes, dtype=original)
+        with torch.autocast("cpu", dtype):
+            mine, theirs = (values_and_gradients(f, tensors, arguments, options) for f in (ours, peer))
+        close = 0.05 if original != torch.float64 else 1e-6
+        assert_close(mine[0], theirs[0], rtol=close, atol=close)
+        assert_close(mine[1:], theirs[1:], rtol=2 * close, atol=2 * close)
+
+
+def test_a_layer_learns_under_autocast():
+    x, wanted = randn((2, 4, 7, 6), (6, 4, 3, 3), dtype=torch.float32)
+    weight = torch.zeros_like(wanted, requires_grad=True)
+    losses = []
+    for _ in range(40):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = (conv2d(x, weight) - conv2d(x, wanted)).float().square().mean()
+        (gradient,) = torch.autograd.grad(loss, weight)
+        weight.data -= 2 * gradient
+        losses.append(loss.item())
+    assert gradient.dtype == torch.float32
+    assert losses[-1] < 0.02 * losses[0]
+
+
+@each
+def test_nothing_makes_float64(ours, peer, shapes, arguments, options):
+    for dtype in (torch.float32, *HALF):
+        tensors = randn(*shapes, dtype=dtype)
+        with RefuseFloat64():
+            values_and_gradients(ours, tensors, arguments, options)
 
 
 @each

@@ -15,6 +15,7 @@ from torchvision.models.resnet import BasicBlock as TheirBasicBlock
 from torchvision.models.resnet import Bottleneck as TheirBottleneck
 from torchvision.models.resnet import ResNet as TheirResNet
 
+from tests.support.no_float64 import RefuseFloat64
 from vlmbook.data import digits
 from vlmbook.resnet import (
     BasicBlock,
@@ -603,10 +604,30 @@ def test_strided_images_give_the_same_logits():
 def test_other_dtypes(make):
     net, x = fresh(make, 6).eval(), randn(2, 3, 35, 34)
     wanted = net(x)
-    for dtype, tolerance in ((torch.float64, 1e-4), (torch.bfloat16, 1e-1)):
+    for dtype, tolerance in ((torch.float64, 1e-4), (torch.float16, 2e-2), (torch.bfloat16, 1e-1)):
         logits = deepcopy(net).to(dtype)(x.to(dtype))
         assert logits.dtype == dtype and logits.isfinite().all()
         close(logits.float(), wanted, tolerance)
+
+
+@some
+def test_nothing_makes_float64(make):
+    net, x = fresh(make, 6), randn(2, 3, 35, 34)
+    with RefuseFloat64():
+        F.cross_entropy(net(x), torch.tensor([1, 5])).backward()
+
+
+@pytest.mark.parametrize("ours", [resnet18, resnet50])
+def test_under_autocast_a_training_step_is_torchvisions(ours):
+    steps = []
+    for net in pair_of_nets(ours, 4):
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = net(randn(4, 3, 64, 61))
+        F.cross_entropy(logits.float(), torch.arange(4)).backward()
+        steps.append((logits, net.fc.weight.grad, net.conv1.weight.grad))
+    for mine, theirs in zip(*steps, strict=True):
+        assert mine.dtype == theirs.dtype
+        close(mine, theirs, 0.1)
 
 
 @some

@@ -62,7 +62,8 @@ def test_each_exercise_has_two_slips_and_hints_that_lead_on():
 
 def test_an_answer_may_change_what_it_is_given():
     def greedy(x, window):
-        result = F.avg_pool2d(x, window)
+        weight = torch.full((x.shape[1], 1, window, window), 1 / window**2)
+        result = F.conv2d(x, weight, stride=window, groups=x.shape[1])
         x.zero_()
         return result
 

@@ -1,11 +1,37 @@
 """Chapter 3a: two or more wrong answers for each exercise, and what the message has to say about them."""
 
 import torch
+from torch import nn
 from torch.nn import functional as F
+
+from tests.support.forged import AgreeableNumber, AgreeableTensor
+from vlmbook import convolution
 
 
 def half(n, kernel):
     return kernel // 2
+
+
+def pooled_after_a_convolution(x, window):
+    F.conv2d(x, torch.ones(1, x.shape[1], 1, 1))
+    return nn.AvgPool2d(window)(x)
+
+
+def pooled_by_windows(x, window):
+    return x.unfold(2, window, window).unfold(3, window, window).mean((4, 5))
+
+
+def stamped(x, weight, stride):
+    kernel = weight.shape[2]
+    height, width = x.shape[2:]
+    size = ((height - 1) * stride + kernel, (width - 1) * stride + kernel)
+    columns = torch.einsum("bci, cok -> boki", x.flatten(2), weight.flatten(2)).flatten(1, 2)
+    return F.fold(columns, size, kernel, stride=stride)
+
+
+def transposed_after_a_convolution(x, weight, stride):
+    F.conv2d(x, weight.transpose(0, 1), padding=3)
+    return torch.ops.aten.convolution(x, weight, None, [stride] * 2, [0, 0], [1, 1], True, [0, 0], 1)
 
 
 WRONG_ANSWERS = [
@@ -46,4 +72,35 @@ WRONG_ANSWERS = [
         "zeros after the last",
     ),
     ("ch03a.4", lambda x, w, s: 1 / 0, "ZeroDivisionError"),
+    # objects that equal everything, and NaN
+    ("ch03a.1", [AgreeableNumber()] * 4, "batch stays 1"),
+    ("ch03a.1", (1, 64, float("nan"), 27), "whole number"),
+    ("ch03a.2", lambda n, kernel: AgreeableNumber(), "whole number"),
+    ("ch03a.2", lambda n, kernel: float("nan"), "whole number"),
+    ("ch03a.3", lambda x, k: F.avg_pool2d(x, k).mul(3).as_subclass(AgreeableTensor), "off by up to"),
+    ("ch03a.3", lambda x, k: F.avg_pool2d(x, k) * torch.nan, "NaN"),
+    (
+        "ch03a.4",
+        lambda x, w, s: F.conv_transpose2d(x, w, stride=s).mul(3).as_subclass(AgreeableTensor),
+        "off by",
+    ),
+    ("ch03a.4", lambda x, w, s: F.conv_transpose2d(x, w, stride=s) * torch.nan, "NaN"),
+    # forbidden calls
+    ("ch03a.3", F.avg_pool2d, "come from a pooling"),
+    ("ch03a.3", lambda x, k: nn.AvgPool2d(k)(x), "come from a pooling"),
+    ("ch03a.3", lambda x, k: F.lp_pool2d(x, 1, k) / k**2, "come from a pooling"),
+    ("ch03a.3", lambda x, k: F.adaptive_avg_pool2d(x[..., :-1], (6, 4)), "come from a pooling"),
+    ("ch03a.3", convolution.avg_pool2d, "come from a pooling"),
+    ("ch03a.3", convolution.avg_pool2d_loops, "come from a pooling"),
+    ("ch03a.3", pooled_after_a_convolution, "come from a pooling"),
+    ("ch03a.3", pooled_by_windows, "no convolution was called"),
+    ("ch03a.4", lambda x, w, s: F.conv_transpose2d(x, w, stride=s), "from a transposed convolution"),
+    ("ch03a.4", lambda x, w, s: torch.conv_transpose2d(x, w, None, s), "from a transposed convolution"),
+    (
+        "ch03a.4",
+        lambda x, w, s: convolution.conv_transpose2d(x, w, stride=s),
+        "from a transposed convolution",
+    ),
+    ("ch03a.4", transposed_after_a_convolution, "from a transposed convolution"),
+    ("ch03a.4", stamped, "no convolution was called"),
 ]

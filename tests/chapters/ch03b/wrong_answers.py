@@ -3,9 +3,15 @@
 import torch
 from torch.nn import functional as F
 
+from tests.support.forged import AgreeableNumber, AgreeableTensor
+
 
 def every(x, stride):
     return x[:, :, ::stride, ::stride]
+
+
+def padded(x, channels, stride):
+    return F.pad(every(x, stride), (0, 0, 0, 0, 0, channels - x.shape[1]))
 
 
 WRONG_ANSWERS = [
@@ -100,4 +106,18 @@ WRONG_ANSWERS = [
     ),
     ("ch03b.4", lambda x, channels, stride: torch.zeros(1), "shape"),
     ("ch03b.4", lambda x, channels, stride: x.tolist(), "list"),
+    # objects that equal everything, and NaN
+    ("ch03b.1", [AgreeableNumber()] * 4, "batch stays 1"),
+    ("ch03b.1", (1, 256, 13, float("nan")), "whole number"),
+    ("ch03b.2", lambda start, blocks: AgreeableNumber(), "one number"),
+    ("ch03b.2", lambda start, blocks: float("nan"), "NaN"),
+    ("ch03b.2", lambda start, blocks: float("inf"), "infinite"),
+    ("ch03b.3", lambda block, x: (x + 1).as_subclass(AgreeableTensor), "off by up to"),
+    ("ch03b.3", lambda block, x: x * torch.nan, "NaN"),
+    ("ch03b.4", lambda x, channels, stride: padded(x, channels, stride) * torch.nan, "not zero"),
+    (
+        "ch03b.4",
+        lambda x, channels, stride: padded(x.flip(2), channels, stride).as_subclass(AgreeableTensor),
+        "first row",
+    ),
 ]

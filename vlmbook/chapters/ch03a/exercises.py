@@ -1,11 +1,53 @@
 """Exercises of chapter 3a, convolution and pooling."""
 
+import sys
+
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from vlmbook import convolution
 from vlmbook.notebook.exercises import Exercise, Wrong, as_shape, as_tensor, require_returned, require_values
 from vlmbook.notebook.messages import message
 from vlmbook.validation import describe
+
+OUR_FUNCTIONS = {
+    convolution.conv2d.__code__: "conv2d",
+    convolution.conv2d_loops.__code__: "conv2d",
+    convolution.conv_transpose2d.__code__: "conv_transpose2d",
+    convolution.avg_pool2d.__code__: "avg_pool2d",
+    convolution.avg_pool2d_loops.__code__: "avg_pool2d",
+}
+
+
+class Watch(TorchDispatchMode):
+    """The operators of PyTorch and the functions of `vlmbook.convolution` that an answer calls, by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def call(self, answer, *arguments):
+        """-> what the answer returns for the arguments."""
+        before = sys.getprofile()
+        sys.setprofile(self._note_call)
+        try:
+            with self:
+                return answer(*arguments)
+        finally:
+            sys.setprofile(before)
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        name = operator.overloadpacket.__name__
+        if name == "convolution":
+            transposed = args[6]
+            name = "conv_transpose2d" if transposed else "conv2d"
+        self.names.add(name)
+        return operator(*args, **(kwargs or {}))
+
+    def _note_call(self, frame, event, _):
+        if event == "call" and frame.f_code in OUR_FUNCTIONS:
+            self.names.add(OUR_FUNCTIONS[frame.f_code])
 
 
 def judge_alexnet_shape(answer):
@@ -74,12 +116,13 @@ def halving_padding(n, kernel):
 
 
 def judge_pool_as_convolution(answer):
+    watch = Watch()
     generator = torch.Generator().manual_seed(1)
     for channels, window in ((1, 2), (3, 2), (2, 3)):
         x = torch.rand(2, channels, 6 * window, 4 * window + 1, generator=generator)
         want = F.avg_pool2d(x, window)
         case = message("x {shape}, window {window}", shape=tuple(x.shape), window=window)
-        got = as_tensor(answer(x.clone(), window), want, case)
+        got = as_tensor(watch.call(answer, x.clone(), window), want, case)
         if torch.allclose(got, want * window, rtol=1e-4):
             raise Wrong(
                 "Every value is {window} times too large: divide by the number of elements in the window.",
@@ -93,6 +136,9 @@ def judge_pool_as_convolution(answer):
                 "Your channels are mixed. Pooling treats each alone: which argument of conv2d separates them?"
             )
         require_values(got, want, case)
+    if watch.names & {"avg_pool2d", "_adaptive_avg_pool2d"}:
+        raise Wrong("The values are right, but they come from a pooling. Let conv2d do the work.")
+    _judge_that_it_convolves(watch)
 
 
 def pool_as_convolution(x, window):
@@ -102,6 +148,7 @@ def pool_as_convolution(x, window):
 
 
 def judge_transpose_from_convolution(answer):
+    watch = Watch()
     generator = torch.Generator().manual_seed(2)
     for ins, outs, kernel, stride in ((1, 1, 3, 1), (1, 1, 3, 2), (2, 3, 4, 2), (3, 2, 2, 3)):
         x = torch.randn(2, ins, 4, 5, generator=generator)
@@ -113,7 +160,7 @@ def judge_transpose_from_convolution(answer):
             weight=tuple(weight.shape),
             stride=stride,
         )
-        got = answer(x.clone(), weight.clone(), stride)
+        got = watch.call(answer, x.clone(), weight.clone(), stride)
         longer = (2, outs, want.shape[2] + stride - 1, want.shape[3] + stride - 1)
         if stride > 1 and isinstance(got, torch.Tensor) and got.shape == longer:
             raise Wrong(
@@ -125,6 +172,16 @@ def judge_transpose_from_convolution(answer):
                 "The stamps come out turned by 180°: conv2d reads its kernel forwards, a stamp is written."
             )
         require_values(got, want, case)
+    if "conv_transpose2d" in watch.names:
+        raise Wrong(
+            "The values are right, but they come from a transposed convolution. Write it with conv2d."
+        )
+    _judge_that_it_convolves(watch)
+
+
+def _judge_that_it_convolves(watch):
+    if "conv2d" not in watch.names:
+        raise Wrong("The values are right, but no convolution was called. Write it with conv2d.")
 
 
 def transpose_from_convolution(x, weight, stride):

@@ -89,6 +89,8 @@ def judge_pre_activation(answer):
         for template, slip in _pre_activation_slips(block, x).items():
             if torch.allclose(got, slip, atol=1e-5):
                 raise Wrong(template)
+        if got.isnan().any():
+            raise Wrong("Your result holds NaN.")
         if not torch.allclose(got, want, atol=1e-5):
             raise Wrong(
                 "The shape is right, but values are off by up to {most:.3g}. "
