@@ -7,8 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vlmbook import pretrained
-from vlmbook.cli_classify_draft import classify
+from vlmbook import cli, pretrained
 from vlmbook.data import photo
 from vlmbook.efficientnet import class_names
 
@@ -45,7 +44,7 @@ def lines(out):
 @real
 def test_each_photograph_gets_its_three_likeliest_names(pictures, capsys):
     files = [pictures("cat.png", photo("cat")), pictures("cup of coffee.jpg", photo("coffee"))]
-    assert classify(files) == 0
+    assert cli.main(["classify", *files]) == 0
     out, err = capsys.readouterr()
     found = lines(out)
     assert err == "" and [file for file, _ in found] == files
@@ -63,7 +62,7 @@ def test_a_photograph_may_be_grey_transparent_or_a_strip(pictures, tmp_path, cap
     Image.fromarray((255 * photo("cat")).byte().permute(1, 2, 0).numpy()).convert("RGBA").save(
         tmp_path / "glass.png"
     )
-    assert classify([*files, str(tmp_path / "glass.png")]) == 0
+    assert cli.main(["classify", *files, str(tmp_path / "glass.png")]) == 0
     found = lines(capsys.readouterr().out)
     assert len(found) == 3 and found[0][1][0][0] == "tripod"
 
@@ -75,7 +74,7 @@ def test_a_bad_file_gets_a_sentence_and_the_others_go_on(pictures, tmp_path, cap
     cut = tmp_path / "cut.png"
     cut.write_bytes((tmp_path / "cat.png").read_bytes()[:5000])
     bad = [str(tmp_path / "nowhere.jpg"), str(tmp_path / "text.jpg"), str(cut), str(tmp_path)]
-    assert classify([*bad[:2], good, *bad[2:]]) == 1
+    assert cli.main(["classify", *bad[:2], good, *bad[2:]]) == 1
     out, err = capsys.readouterr()
     assert [file for file, _ in lines(out)] == [good]
     assert len(err.splitlines()) == len(bad)
@@ -90,17 +89,21 @@ def test_a_file_name_cannot_steer_the_terminal(pictures, capsys):
         good = pictures("a\x1b[2J\nb.png", photo("cat"))
     except OSError:
         pytest.skip("this file system has no such names")
-    assert classify([good, "no\x1b[2Jfile\n.png"]) == 1
+    assert cli.main(["classify", good, "no\x1b[2Jfile\n.png"]) == 1
     out, err = capsys.readouterr()
     assert "\x1b" not in out + err and len(out.splitlines()) == len(err.splitlines()) == 1
     assert r"a\x1b[2J\nb.png: " in out and r"no\x1b[2Jfile\n.png" in err
 
 
-def test_without_files_or_without_weights_it_is_2(monkeypatch, pictures, capsys):
-    assert classify([]) == 2
-    assert capsys.readouterr().err == "vlmbook classify wants at least one photograph, got none\n"
+def test_without_files_it_is_2(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["classify"])
+    assert ended.value.code == 2 and "FILE" in capsys.readouterr().err
+
+
+def test_without_weights_it_is_2(monkeypatch, pictures, capsys):
     missing = pretrained.EFFICIENTNET_LITE0._replace(package="vlmbook_no_such_package")
     monkeypatch.setattr(pretrained, "EFFICIENTNET_LITE0", missing)
-    assert classify([pictures("cat.png", photo("cat"))]) == 2
+    assert cli.main(["classify", pictures("cat.png", photo("cat"))]) == 2
     out, err = capsys.readouterr()
     assert out == "" and 'pip install "vlmbook[pretrained]"' in err and len(err.splitlines()) == 1

@@ -20,8 +20,8 @@ import pytest
 from nbformat.v4 import new_output
 
 from tests.support.small_books import make_chapter, make_notebook, read_notebook, use_book, write_notebook
-from vlmbook import chapters, cli
-from vlmbook.cli import console, doctor, grade, lab, run
+from vlmbook import chapters, cli, runtime
+from vlmbook.cli import console, doctor, lab, run
 from vlmbook.notebook.messages import MIME
 
 ROOT = Path(__file__).parents[2]
@@ -134,6 +134,10 @@ def test_help_answers_without_loading_anything_heavy():
         (["run", "ch01", "--output", "taken"], "a file is in its place"),
         (["run", "ch01", "--output", "taken/deeper"], "a file is in its place"),
         (["run", "ch01", "--output", "../book"], "is the book's own"),
+        (["run", "ch01", "--output", ""], "--output wants a folder, got ''"),
+        (["run", "ch01", "--profile", ""], "there is no profile ''"),
+        (["lab", "--dir", ""], "--dir wants a folder, got ''"),
+        (["lab", ""], "there is no chapter ''"),
         (["lab", "ch77"], "there is no chapter 'ch77'; there are ch01, ch02"),
         (["lab", "--dir", "taken"], "a file is in its place"),
         (["lab", "--dir", "../book"], "is the book's own"),
@@ -161,6 +165,11 @@ def test_a_wrong_profile_in_the_environment_is_a_mistake_too(book, capsys, monke
     monkeypatch.setenv("VLMBOOK_PROFILE", "fast")
     assert cli.main(["run"]) == 2
     assert capsys.readouterr().err == "vlmbook: VLMBOOK_PROFILE wants 'quick' or 'full', got 'fast'\n"
+
+
+def test_an_empty_profile_in_the_environment_counts_as_none(book, monkeypatch):
+    monkeypatch.setenv("VLMBOOK_PROFILE", "")
+    assert console.profile_or_mistake(None) == "quick"
 
 
 @pytest.mark.parametrize(
@@ -220,7 +229,7 @@ def test_run_executes_tables_records_and_never_overwrites(book, capsys):
     kept = contents(Path("out"))
     write_notebook(book / "ch00_new.ipynb", "1")
     assert cli.main(["run", "all", "--output", "out"]) == 2  # nothing of it starts, ch00 neither
-    assert "is there already and is not overwritten" in capsys.readouterr().err
+    assert "exists already and is not overwritten" in capsys.readouterr().err
     Path("out/ch01_features.quick.ipynb").unlink()
     assert cli.main(["run", "ch01", "--output", "out"]) == 2  # for the sake of its record
     assert contents(Path("out")) == {"ch01.quick.json": kept["ch01.quick.json"]}
@@ -285,6 +294,48 @@ def test_ctrl_c_stops_kernels_and_says_what_is_kept(book, start):
     assert "Traceback" not in out + err and "Task was destroyed" not in err
     assert [len(cell.outputs) for cell in read_notebook(kept[1]).cells] == [1, 0, 0]
     assert not Path("out/ch03a_convolution.quick.ipynb").exists()
+
+
+FOREVER = "import os, pathlib\npathlib.Path('pid').write_text(f'{os.getpid()}.')\nwhile True: pass"
+
+
+def read_pid(path):
+    """Path -> the number that a kernel has written there, None where it has not yet."""
+    return int(path.read_text()[:-1]) if path.exists() and path.read_text().endswith(".") else None
+
+
+@needs_sigint
+def test_sigterm_keeps_what_ctrl_c_keeps(book, start):
+    write_notebook(book / "ch01_features.ipynb", "print('so far')", FOREVER, "2")
+    process = start("run", "--output", "out")
+    pid = wait_for(lambda: read_pid(Path("out/pid")))
+    process.terminate()
+    assert process.wait(20) == 143
+    assert not alive(pid)
+    out, err = (text.decode() for text in start.said())
+    kept = Path("out/ch01_features.quick.ipynb")
+    assert out.endswith(f"Stopped by SIGTERM; no kernel is left. Kept, as far as it ran: {kept}\n")
+    assert "Traceback" not in out + err
+    assert [len(cell.outputs) for cell in read_notebook(kept).cells] == [1, 0, 0]
+
+
+@needs_sigint
+def test_two_runs_of_a_chapter_into_one_folder_do_not_meet(book, start, capsys):
+    write_notebook(book / "ch01_features.ipynb", "'quick'")
+    write_notebook(book / "ch02_foundations.ipynb", FOREVER)
+    process = start("run", "ch02", "--output", "out")
+    wait_for(lambda: read_pid(Path("out/pid")))
+    before = contents(Path("out"))
+    assert cli.main(["run", "ch01", "ch02", "--output", "out"]) == 2  # before its first chapter runs
+    out, err = capsys.readouterr()
+    assert (
+        out == "" and "ch02_foundations.quick.ipynb exists already and is not overwritten; choose " in err
+    )
+    assert contents(Path("out")) == before
+    assert cli.main(["run", "ch01", "--output", "out"]) == 0  # another chapter may run there at once
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    assert read_notebook("out/ch01_features.quick.ipynb").cells[0].outputs
 
 
 @needs_sigint
@@ -355,6 +406,65 @@ def test_an_edited_chapter_stays_and_the_newer_one_is_laid_beside_it_once(book, 
     newest = write_notebook(book / "ch01_features.ipynb", "'third'").read_bytes()
     assert lab.update_working_copy(work) == ["refreshed: ch01_features.ipynb"]
     assert contents(work)["ch01_features.ipynb"] == newest
+
+
+MINE = b"an edit of the reader's"
+
+
+def test_an_edit_saved_before_the_file_is_moved_aside_stays(book, work, monkeypatch):
+    newer = new_edition(book)
+
+    def rename(source, target, real=os.rename):
+        if Path(source).name == "ch01_features.ipynb":
+            Path(source).write_bytes(MINE)
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    [said] = lab.update_working_copy(work)
+    assert said.startswith("ch01_features.ipynb is yours and stays")
+    assert contents(work)["ch01_features.ipynb"] == MINE and newer in contents(work).values()
+    assert not (work / lab.ASIDE).exists() or not [*(work / lab.ASIDE).iterdir()]
+
+
+def test_an_edit_saved_before_the_newer_chapter_is_laid_stays(book, work, monkeypatch):
+    new_edition(book)
+
+    def create(path, content, real=lab.create):
+        if path.name == "ch01_features.ipynb":
+            path.write_bytes(MINE)
+        return real(path, content)
+
+    monkeypatch.setattr(lab, "create", create)
+    [said] = lab.update_working_copy(work)
+    assert said.startswith("ch01_features.ipynb is yours and stays")
+    assert contents(work)["ch01_features.ipynb"] == MINE
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows moves no file that is open")
+def test_an_edit_that_an_open_program_saves_late_comes_back(book, work):
+    newer = new_edition(book)
+    with (work / "ch01_features.ipynb").open("ab") as editor:
+        assert lab.update_working_copy(work) == ["refreshed: ch01_features.ipynb"]
+        editor.write(MINE)
+    [said] = lab.update_working_copy(work)
+    [rescued] = work.glob("ch01_features.edited-*.ipynb")
+    assert said == f"ch01_features.ipynb was edited while it was refreshed; your edit is in {rescued.name}"
+    assert rescued.read_bytes().endswith(MINE) and contents(work)["ch01_features.ipynb"] == newer
+    assert lab.update_working_copy(work) == [] and not (work / lab.ASIDE).exists()
+
+
+def test_a_link_of_the_readers_stays_a_link(book, work, tmp_path):
+    target = tmp_path / "elsewhere.ipynb"
+    (work / "ch01_features.ipynb").rename(target)
+    try:
+        (work / "ch01_features.ipynb").symlink_to(target)
+    except OSError:
+        pytest.skip("no right to make links")
+    before = target.read_bytes()
+    new_edition(book)
+    [said] = lab.update_working_copy(work)
+    assert said.startswith("ch01_features.ipynb is yours and stays")
+    assert (work / "ch01_features.ipynb").is_symlink() and target.read_bytes() == before
 
 
 def test_an_edit_of_the_newer_chapter_beside_stays_too(book, work):
@@ -546,6 +656,111 @@ def test_grade_goes_on_after_endless_loops_and_dead_kernels(light_exercises, cap
     assert cli.main(["grade", "blank.ipynb"]) == 0
 
 
+def vs_code(notebook):
+    """Neither counts nor outputs, no ids, and metadata of its own."""
+    for cell in notebook["cells"]:
+        for key in ("id", "execution_count", "outputs"):
+            cell.pop(key, None)
+        cell["metadata"] = {"vscode": {"languageId": "python"}}
+    notebook["metadata"] = {"language_info": {"name": "python"}, "orig_nbformat": 4}
+
+
+def pycharm(notebook):
+    """A kernel without a name to show, outputs on text cells, one string in place of a list of lines."""
+    notebook["metadata"] = {"kernelspec": {"name": "python3"}}
+    for cell in notebook["cells"]:
+        cell["outputs"] = []
+        cell["source"] = "".join(cell["source"])
+        cell.pop("id")
+
+
+def otter(notebook):
+    """Ids that are no ids, tags, cells without metadata, and older than its ids."""
+    notebook["nbformat_minor"] = 2
+    for number, cell in enumerate(notebook["cells"]):
+        cell["id"] = f"q{number}: not an id!"
+        cell["metadata"] = {"deletable": False, "editable": "no", "tags": "otter_ignore"}
+    notebook["cells"][0].pop("metadata")
+    notebook["metadata"]["otter"] = {"OK_FORMAT": True}
+
+
+def same_ids(notebook):
+    for cell in notebook["cells"]:
+        cell["id"] = "same"
+
+
+def format_3(notebook):
+    """As Jupyter wrote them in 2014."""
+    cells = notebook.pop("cells")
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            cell["input"] = cell.pop("source")
+            cell |= {"language": "python", "prompt_number": 3, "collapsed": False}
+            cell.pop("execution_count")
+        cell.pop("id")
+    cells.insert(0, {"cell_type": "heading", "level": 1, "source": "A title"})
+    notebook |= {"worksheets": [{"cells": cells}], "nbformat": 3, "nbformat_minor": 0}
+
+
+def skipped(notebook):
+    """Tags that would keep a cell from being run."""
+    for cell in notebook["cells"]:
+        cell["metadata"] = {"tags": ["skip-execution", "raises-exception"]}
+
+
+def without_version(notebook):
+    notebook.pop("nbformat")
+    notebook.pop("nbformat_minor")
+
+
+WRITERS = [vs_code, pycharm, otter, same_ids, format_3, skipped, without_version]
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16"]
+
+
+@pytest.mark.parametrize(
+    ("writer", "encoding"),
+    [*((writer, "utf-8") for writer in WRITERS), *((vs_code, encoding) for encoding in ENCODINGS[1:])],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_notebooks_are_graded_as_other_programs_write_them(
+    light_exercises, capsys, tmp_path, monkeypatch, writer, encoding
+):
+    monkeypatch.chdir(tmp_path)
+    cells = [
+        f"{light_exercises}  # 答案",
+        "# # A title",
+        "check('ch98z.1', lambda: 4)\nx = '\\n'",
+        "check('ch98z.2', ...)",
+    ]
+    content = json.loads(nbformat.writes(make_notebook(*cells)))
+    writer(content)
+    Path("anna.ipynb").write_text(json.dumps(content, ensure_ascii=False), encoding=encoding)
+    before = contents(Path())
+    assert cli.main(["grade", "anna.ipynb"]) == 1
+    out, err = capsys.readouterr()
+    assert words(out)[1] == ["anna.ipynb", "passed", "unanswered", "missing", "missing", "1 of 4"], err
+    assert contents(Path()) == before
+
+
+def test_a_right_answer_counts_whatever_the_cell_does_with_its_outputs(
+    light_exercises, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    clear = "from IPython.display import clear_output"
+    write_notebook(
+        "anna.ipynb",
+        light_exercises,
+        f"{clear}\ncheck('ch98z.1', lambda: 4)\nclear_output()",
+        "check('ch98z.2', lambda: 4)\nclear_output(wait=True)\nprint('cleared')",
+        "import ipywidgets\nwith ipywidgets.Output(): check('ch98z.3', lambda: 4)",
+        "check('ch98z.4', lambda: 4)\nraise ValueError('an error\x1b[2J in red')",
+    )
+    assert cli.main(["grade", "anna.ipynb"]) == 0
+    out = capsys.readouterr().out
+    assert words(out)[1][1:] == ["passed"] * 4 + ["4 of 4"]
+    assert r"anna.ipynb: cell 5: ValueError: an error\x1b[2J in red" in out and "\x1b" not in out
+
+
 def test_a_chapters_own_name_asks_for_its_exercises_where_all_checks_are_deleted(
     light_exercises, capsys, tmp_path
 ):
@@ -587,12 +802,12 @@ def test_what_cannot_be_graded_is_named_and_exits_2(capsys, tmp_path, content, s
 def test_grade_finds_files_by_a_pattern_where_the_console_does_not(tmp_path):
     for name in ("b.ipynb", "a.ipynb", "a1.ipynb", "a[1].ipynb"):
         (tmp_path / name).touch()
-    assert grade.expand_pattern(str(tmp_path / "[ab].ipynb")) == [
+    assert console.expand_pattern(str(tmp_path / "[ab].ipynb")) == [
         str(tmp_path / "a.ipynb"),
         str(tmp_path / "b.ipynb"),
     ]
-    assert grade.expand_pattern(str(tmp_path / "a[1].ipynb")) == [str(tmp_path / "a[1].ipynb")]
-    assert grade.expand_pattern("nowhere*.ipynb") == ["nowhere*.ipynb"]
+    assert console.expand_pattern(str(tmp_path / "a[1].ipynb")) == [str(tmp_path / "a[1].ipynb")]
+    assert console.expand_pattern("nowhere*.ipynb") == ["nowhere*.ipynb"]
 
 
 def test_grade_says_in_its_help_that_it_runs_the_students_code(capsys):
@@ -636,6 +851,14 @@ def test_doctor_leaves_nothing_in_a_data_folder_that_can_be_made(tmp_path, monke
     assert [*tmp_path.iterdir()] == []
     monkeypatch.setenv("VLMBOOK_DATA", str(tmp_path))
     assert doctor.try_data_folder() == f"{tmp_path}, writable" and [*tmp_path.iterdir()] == []
+
+
+def test_doctor_looks_at_the_folder_that_the_readers_use(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("VLMBOOK_DATA", "~/sets")
+    assert runtime.data_folder() == tmp_path / "sets"
+    assert doctor.try_data_folder() == f"{tmp_path / 'sets'}, can be made"
 
 
 def test_doctor_sees_a_kernel_that_dies_and_says_the_fix(capsys, tmp_path, monkeypatch):

@@ -100,7 +100,8 @@ EVERY = [(module, name) for module in modules() for name, _ in public_callables(
 
 
 @pytest.mark.parametrize(("module", "name"), EVERY, ids=[f"{module}.{name}" for module, name in EVERY])
-def test_it_answers_bad_input_with_a_sentence(module, name):
+def test_it_answers_bad_input_with_a_sentence(module, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # "text" is the name of a file, too
     make = good_calls(module).get(name)
     assert make, f"{module}.{name} has no good call in tests/support/good_calls"
     with warnings.catch_warnings():

@@ -149,3 +149,19 @@ def test_an_outcome_counts_though_the_cell_clears_its_output(tmp_path):
     nb = make_notebook(f"display({shown!r}, raw=True)\n{clear}")
     assert kernel.execute(nb, folder=tmp_path, keep_going=True).exercises == {"ch03a.1": "passed"}
     assert nb.cells[0].outputs == []
+
+
+def test_what_is_shown_in_an_output_widget_is_kept(tmp_path):
+    nb = make_notebook("import ipywidgets\nwith ipywidgets.Output(): print('within')\nprint('after')")
+    assert kernel.execute(nb, folder=tmp_path).error == ""
+    assert printed(nb.cells[0]) == "within\nafter\n"
+
+
+def test_a_message_that_cannot_be_read_is_a_reason_and_no_traceback(tmp_path):
+    send = (
+        "get_ipython().kernel.session.send(get_ipython().kernel.iopub_socket, 'display_data', {}, parent={})"
+    )
+    parent = "get_ipython().kernel.get_parent()"
+    nb = make_notebook(send.replace("parent={}", f"parent={parent}"), "2")
+    run = kernel.execute(nb, folder=tmp_path)
+    assert run.error.startswith("cell 1 of 2 sent what cannot be read (") and nb.cells[1].outputs == []

@@ -1,10 +1,11 @@
-"""The command `vlmbook`: run the chapters, open them in JupyterLab, grade exercises, examine this machine."""
+"""The command `vlmbook`: run the chapters, open them in JupyterLab, name photographs, grade exercises."""
 
 import argparse
 import sys
 
 # What is heavy (torch, Jupyter) is imported where it is used, so that `vlmbook --help` answers at once.
-from vlmbook.cli.console import MISUSED, Mistake, ending_on_sigterm, stop_code
+from vlmbook.cli.classify import classify_photographs
+from vlmbook.cli.console import MISUSED, Mistake, ending_on_sigterm, escape_controls, stop_code
 from vlmbook.cli.doctor import examine
 from vlmbook.cli.grade import grade_files
 from vlmbook.cli.lab import open_lab
@@ -26,10 +27,10 @@ def main(argv: list[str] | None = None) -> int:
         with ending_on_sigterm():
             return args.command(args)
     except Mistake as mistake:
-        print(f"vlmbook: {mistake}", file=sys.stderr)
+        print(f"vlmbook: {escape_controls(str(mistake))}", file=sys.stderr)
         return MISUSED
     except OSError as error:  # a full disk, a folder without the right to write
-        print(f"vlmbook: {error}", file=sys.stderr)
+        print(f"vlmbook: {escape_controls(str(error))}", file=sys.stderr)
         return MISUSED
     except KeyboardInterrupt as stop:
         print("vlmbook: stopped", file=sys.stderr)
@@ -41,6 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     add_run(commands)
     add_lab(commands)
+    add_classify(commands)
     add_grade(commands)
     add_doctor(commands)
     return top
@@ -74,6 +76,16 @@ def add_lab(commands) -> None:
     one.add_argument("chapter", nargs="?", metavar="CHAPTER", help="open this one")
     one.add_argument("--dir", default="vlmbook-work", help="the working copy (default: vlmbook-work)")
     one.set_defaults(command=open_lab)
+
+
+def add_classify(commands) -> None:
+    one = commands.add_parser(
+        "classify",
+        help="name what photographs show, with a network that was trained on ImageNet",
+        epilog="Exit code 0: all were read, 1: some were not, 2: the weights are missing.",
+    )
+    one.add_argument("files", nargs="+", metavar="FILE", help="a photograph")
+    one.set_defaults(command=classify_photographs)
 
 
 def add_grade(commands) -> None:

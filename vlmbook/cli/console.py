@@ -2,12 +2,14 @@
 run.
 """
 
+import os
 import re
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import glob
 from pathlib import Path
 
 from vlmbook import chapters, runtime
@@ -93,20 +95,36 @@ def folder_or_mistake(option: str, name: str, belongs_to_the_book: list[Path]) -
     return folder
 
 
+def expand_pattern(name: str) -> list[str]:
+    """str -> list of str: the console of Windows hands on `*.ipynb` as it stands."""
+    if os.path.exists(name):
+        return [name]
+    return sorted(glob(name)) or [name]
+
+
 # --- what is printed ----------------------------------------------------------------------------------------
 
 
 def print_table(head: list[str], rows: list[list[str]]) -> None:
     """Columns as wide as their widest cell, two blanks apart."""
-    table = [head, *rows]
+    table = [[escape_controls(text) for text in row] for row in [head, *rows]]
     widths = [max(len(row[column]) for row in table) for column in range(len(head))]
     for row in table:
         print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
+def escape_controls(text: str) -> str:
+    """str -> the same on one line, without what could steer a terminal: the names of files and the errors in
+    notebooks are other people's.
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+    )
+
+
 def one_line(text: str, longest: int) -> str:
     """str -> the same on one line, cut at `longest` characters."""
-    text = " ".join(text.split())
+    text = escape_controls(" ".join(text.split()))
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 

@@ -2,10 +2,8 @@
 
 import argparse
 import json
-import os
 import sys
 import tempfile
-from glob import glob
 from pathlib import Path
 
 from vlmbook import chapters
@@ -15,7 +13,9 @@ from vlmbook.cli.console import (
     MISUSED,
     Mistake,
     describe_stop,
+    escape_controls,
     execute_with_bar,
+    expand_pattern,
     one_line,
     print_table,
     profile_or_mistake,
@@ -40,12 +40,12 @@ def grade_files(args: argparse.Namespace) -> int:
                 graded[file], why = grade_file(file, profile, args.timeout)
                 reasons += why
             except Mistake as mistake:
-                unusable.append(f"vlmbook: {mistake}")
+                unusable.append(f"vlmbook: {escape_controls(str(mistake))}")
     except KeyboardInterrupt as stopped:
         stop = stopped
     print_grades(graded)
     for reason in reasons:
-        print(reason)
+        print(escape_controls(reason))
     for mistake in unusable:
         print(mistake, file=sys.stderr)
     if stop is not None:
@@ -56,13 +56,6 @@ def grade_files(args: argparse.Namespace) -> int:
         return MISUSED
     grades = [grade for row in graded.values() for grade in row.values()]
     return GOOD if all(grade in (RIGHT, BLANK) for grade in grades) else BAD
-
-
-def expand_pattern(name: str) -> list[str]:
-    """str -> list of str: the console of Windows hands on `*.ipynb` as it stands."""
-    if os.path.exists(name):
-        return [name]
-    return sorted(glob(name)) or [name]
 
 
 def print_grades(graded: dict[str, dict[str, str]]) -> None:

@@ -105,7 +105,7 @@ def reserve_copies(chosen: list[Chapter], output: Path, profile: str) -> dict[Ch
             record = record_of(copy)
             for path in (record, record.with_suffix(".png")):
                 if path.exists():
-                    raise FileExistsError(f"{path} is there already and is not overwritten")
+                    raise FileExistsError(f"{path} exists already and is not overwritten")
             notebook = nbformat.read(chapter.notebook, as_version=4)
             clear_outputs(notebook)
             write_whole(copy, nbformat.writes(notebook).encode(), replace=False)

@@ -32,14 +32,16 @@ from vlmbook.validation import (
 )
 
 
-class Silent:
+class _Silent:
     """At the end of a cell nothing is shown: `check` has printed its sentence already."""
 
     def _ipython_display_(self):
         pass
 
 
-class Outcome(Silent, Enum):
+class Outcome(_Silent, Enum):
+    """What `check` returns."""
+
     PASSED = "passed"
     FAILED = "failed"
     UNANSWERED = "unanswered"
@@ -259,6 +261,8 @@ def as_tensor(got: Any, want: torch.Tensor, case: str) -> torch.Tensor:
         raise Wrong("A tensor is wanted, this is a {kind}.", kind=_name(got))
     with torch._C.DisableTorchFunctionSubclass():
         plain = torch.Tensor.as_subclass(got, torch.Tensor).detach()
+    if plain.is_complex() and not want.is_complex():
+        raise Wrong("A tensor of real numbers is wanted; this one is complex.")
     if plain.shape != want.shape:
         raise Wrong(
             "For {case} the result has the shape {got}, not {want}.",

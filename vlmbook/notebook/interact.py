@@ -185,19 +185,28 @@ def _make_control(name, spec, default):
         return spec
     try:
         control = widgets.interactive.widget_from_abbrev(spec, default)
-    except (TypeError, ValueError, traitlets.TraitError):
+    except Exception:  # whatever a foreign object does when it is compared
         control = None
     if not isinstance(control, widgets.Widget):
         raise ValueError(
             f"the control {name}={_shown(spec)} is none of ipywidgets' abbreviations, nor a widget with a "
             "value"
         )
-    if default is not Parameter.empty and control.value != default:
+    if default is not Parameter.empty and not _is_equal(control.value, default):
         raise ValueError(
-            f"the control {name}={_shown(spec)} starts at {control.value!r}, not at the default {default!r}"
+            f"the control {name}={_shown(spec)} starts at {_shown(control.value)}, not at the default "
+            f"{_shown(default)}"
         )
     control.description = control.description or name.replace("_", " ")
     return control
+
+
+def _is_equal(value, default):
+    """-> bool, False where the two cannot be compared, as tensors cannot."""
+    try:
+        return bool(value == default)
+    except Exception:
+        return False
 
 
 def _shown(spec):

@@ -182,6 +182,9 @@ def _new_client(notebook, run, folder, timeout, keep_going):
         # ipykernel warns of TCP without encryption, which is loopback here
         extra_arguments=["--log-level=ERROR"],
     )
+    # nbclient would hide what a cell shows within an Output widget, and needs the states of all widgets for
+    # that.
+    client.comm_open_handlers = {}
     client.run = run
     return client
 
@@ -230,6 +233,8 @@ async def _execute_cell(client, index, cell, keep_going, where):
         ):  # nbclient takes the cancellation after Ctrl-C for a dead kernel
             raise asyncio.CancelledError from None
         raise Stopped(f"{where} killed the kernel (out of memory?)") from None
+    except Exception as error:  # nbclient stumbles over messages that a cell may send by itself
+        raise Stopped(f"{where} sent what cannot be read ({type(error).__name__}: {error})") from error
     # nbclient goes on after an interrupt without a look whether the kernel obeyed. In one that did not, every
     # further cell would wait for its own timeout.
     ran_too_long = cell.outputs and cell.outputs[-1].get("ename") == "TimeoutError"
