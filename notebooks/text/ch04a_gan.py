@@ -21,13 +21,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from vlmbook import data, generation, plot, runtime
+from vlmbook import data, generation, pixel_models, plot, runtime
 from vlmbook.notebook import interact, records
 from vlmbook.notebook.exercises import check, hint, solution
-from vlmbook.chapters import comparison
-from vlmbook.chapters.ch04a import experiments
-from vlmbook.chapters.ch04a import figures as drawings
-from vlmbook.pixel_models import PixelGaussian, PixelHistogram
+from vlmbook.chapters.ch04a import experiments, figures as drawings
 
 runtime.seed_everything(0)
 torch.set_num_threads(1)                     # nets this small gain little from more threads
@@ -57,8 +54,8 @@ assert_close((images * (levels - 1)).round() / (levels - 1), images)
 # look: the upper row is real, then comes the histogram, then the Gaussian.
 
 # %%
-simple = {"pixel histogram": PixelHistogram(images, levels),
-          "Gaussian": PixelGaussian(images, levels)}
+simple = {"pixel histogram": pixel_models.PixelHistogram(images, levels),
+          "Gaussian": pixel_models.PixelGaussian(images, levels)}
 draws = torch.Generator().manual_seed(0)
 rows = [images[:10], *(model.sample(10, draws) for model in simple.values())]
 plot.gallery(torch.cat(rows), columns=10);
@@ -574,6 +571,8 @@ assert copies < 0.01 and (size > 8 or far.mean() > real_far.mean())
 # would have to know all $z$ with $G(z)=x$, and for most images there are none, since $G$ reaches only a thin sheet in the space of all.
 
 # %%
+from vlmbook.chapters import comparison
+
 held_out, draws = test_images[:1000], torch.Generator().manual_seed(1)
 n, ms = len(held_out), {}
 samples = {"other real images": generation.select_same_classes(images, labels, test_labels[:n])}

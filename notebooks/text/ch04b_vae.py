@@ -13,8 +13,6 @@
 # digit. Left, where digits that the network never saw come to lie on this plane; right, the images that its decoder makes of a grid of $z$.
 
 # %% tags=["record"]
-import time
-from functools import partial
 from itertools import count, product
 
 import matplotlib.pyplot as plt
@@ -22,12 +20,11 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from vlmbook import data, generation, metrics, plot, runtime
+from vlmbook import data, generation, metrics, pixel_models, plot, runtime
 from vlmbook.notebook import interact, records
 from vlmbook.notebook.exercises import check, hint, solution
 from vlmbook.chapters import comparison
 from vlmbook.chapters.ch04b import experiments, figures as drawings
-from vlmbook.pixel_models import PixelGaussian, PixelHistogram
 
 runtime.seed_everything(0)
 torch.set_num_threads(1)                     # images this small gain little from more threads
@@ -405,6 +402,7 @@ assert count_grey(ramp) > 8 > 3 > count_grey(step) and count_grey(edges[0]) == 0
 # better): $-\mathrm{ELBO}/(64\ln2)$.
 
 # %%
+from functools import partial
 from vlmbook.training import fit
 
 cost = lambda nats: metrics.bits_per_dimension(nats, pixels).mean().item()
@@ -445,7 +443,8 @@ assert not small or (min(tried, key=lambda name: tried[name]["elbo"]) == "lr 0.0
 epochs = runtime.pick(quick=40, full=12)
 nets, histories = zip(*(trained(seed, images, epochs, evaluate=evaluated, progress=seed == 0)
                         for seed in range(3)))
-models = {"histogram": PixelHistogram(few, levels), "Gaussian": PixelGaussian(images, levels)}
+models = {"histogram": pixel_models.PixelHistogram(few, levels),
+          "Gaussian": pixel_models.PixelGaussian(images, levels)}
 baselines = {name: cost(model.log_likelihood(valid)) for name, model in models.items()}
 
 # %%
@@ -471,6 +470,7 @@ assert max(last) < baselines["histogram"] and (not small or max(last) < baseline
 # else. With 360 images even real ones are not at distance 0: hence the first row, of training images of the same classes.
 
 # %%
+import time
 classifier = generation.train_feature_classifier(
     *every, epochs=runtime.pick(quick=12, full=3), precision=precision).cpu()
 n, draws = len(test_images), runtime.pick(quick=100, full=20)
@@ -487,7 +487,6 @@ for name, make in {"VAE, levels drawn": sample_image, "VAE, mean images": mean_i
     rows.append(comparison.measure_row(
         name, classifier, samples, test_images, seconds=histories[0].seconds, ms=ms,
         nats=nats[0] if make is sample_image else None))
-
 print(comparison.format_table(rows + comparison.load_published_rows("ch04a", "GAN")))
 by_seed = [cost(each) for each in nats]
 print("VAE, bits by seed:", *(f"{bits:.3f}" for bits in by_seed))

@@ -17,16 +17,13 @@ from functools import partial
 
 import matplotlib.pyplot as plt
 import torch
-from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from vlmbook import data, generation, plot, runtime
+from vlmbook import data, generation, pixel_models, plot, runtime
 from vlmbook.notebook import interact, records
 from vlmbook.notebook.exercises import check, hint, solution
-from vlmbook.chapters import comparison
 from vlmbook.chapters.ch04c import experiments, figures as drawings
-from vlmbook.pixel_models import PixelGaussian, PixelHistogram
 
 runtime.seed_everything(0)
 torch.set_num_threads(1)                     # batches this small gain little from more threads
@@ -80,8 +77,8 @@ print("the first three rows of the first image:", tokens[0, :3 * width].tolist()
 
 # %%
 some = images[:runtime.pick(quick=None, full=1000)]                   # 256 levels take memory
-baselines = {"histogram": PixelHistogram(some, levels),
-             "Gaussian": PixelGaussian(images, levels)}
+baselines = {"histogram": pixel_models.PixelHistogram(some, levels),
+             "Gaussian": pixel_models.PixelGaussian(images, levels)}
 costs = {k: -m.log_likelihood(valid_images).mean().item() / pixels for k, m in baselines.items()}
 print("nats a pixel:", *(f"{name} {each:.3f}" for name, each in costs.items()))
 assert costs["Gaussian"] < costs["histogram"] < math.log(levels)
@@ -170,8 +167,8 @@ print(tuple(x.shape), "->", tuple(block(x).shape))
 # same values and gradients?
 
 # %%
-layer = nn.TransformerEncoderLayer(12, 3, 48, dropout=0, activation="gelu", batch_first=True,
-                                   norm_first=True)
+layer = torch.nn.TransformerEncoderLayer(12, 3, 48, dropout=0, activation="gelu",
+                                         batch_first=True, norm_first=True)
 order = block.qkv, block.projection, block.mlp[0], block.mlp[2], block.norm1, block.norm2
 ours, theirs = [p for part in order for p in part.parameters()], list(layer.parameters())
 with torch.no_grad():
@@ -345,7 +342,7 @@ from vlmbook.vae import VAE, sample_image
 
 nets = {"GAN": Generator(8), "VAE": VAE(8, levels=17), "GPT": GPT(17, 64, 10, width=32, depth=2)}
 z, c = nets["VAE"].decode(torch.randn(2, 16)), torch.tensor([0, 1])
-drawn = {"histogram": PixelHistogram(data.digits("train")[0], 17).sample(2),
+drawn = {"histogram": pixel_models.PixelHistogram(data.digits("train")[0], 17).sample(2),
          "GAN": nets["GAN"].eval()(torch.randn(2, 64)), "VAE": sample_image(z),
          "GPT": to_images(generate(nets["GPT"], c), 17, (8, 8))}
 like_gpt = {name: any(isinstance(part, Block) for part in net.modules())
@@ -460,6 +457,7 @@ assert (0.85 if height == 8 else 0.3) < accuracy["GPT"] < accuracy["classifier"]
 # %%
 import time
 from copy import deepcopy
+from vlmbook.chapters import comparison
 
 def draw(model, labels, seed=0, **dials):    # (B,) classes -> (B, 1, H, W)
     generator = torch.Generator(device).manual_seed(seed)
