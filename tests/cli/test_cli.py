@@ -181,6 +181,7 @@ def test_misuse_exits_2(wrong):
     assert ended.value.code == 2
 
 
+@pytest.mark.slow
 def test_a_console_without_the_letters_prints_others(book, start):
     write_notebook(book / "ch01_features.ipynb", "# 卷积 und Größe", "raise ValueError('错误')")
     process = start("run", PYTHONIOENCODING="cp1252")
@@ -203,6 +204,7 @@ GOOD_CHAPTER = [
 GOOD_CHAPTER[0], GOOD_CHAPTER[2] = GOOD_CHAPTER[0][2:], "# " + GOOD_CHAPTER[2][5:]
 
 
+@pytest.mark.slow
 def test_run_executes_tables_records_and_never_overwrites(book, capsys):
     source = write_notebook(book / "ch01_features.ipynb", *GOOD_CHAPTER)
     committed = source.read_bytes()
@@ -237,6 +239,7 @@ def test_run_executes_tables_records_and_never_overwrites(book, capsys):
     assert cli.main(["run", "ch01", "--output", "out"]) == 2  # and of its picture
 
 
+@pytest.mark.slow
 def test_run_says_which_chapters_failed_and_goes_on(book, capsys):
     write_notebook(
         book / "ch01_features.ipynb",
@@ -269,6 +272,7 @@ needs_sigint = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @needs_sigint
 def test_ctrl_c_stops_kernels_and_says_what_is_kept(book, start):
     write_notebook(book / "ch01_features.ipynb", "1/0")
@@ -304,6 +308,7 @@ def read_pid(path):
     return int(path.read_text()[:-1]) if path.exists() and path.read_text().endswith(".") else None
 
 
+@pytest.mark.slow
 @needs_sigint
 def test_sigterm_keeps_what_ctrl_c_keeps(book, start):
     write_notebook(book / "ch01_features.ipynb", "print('so far')", FOREVER, "2")
@@ -319,6 +324,7 @@ def test_sigterm_keeps_what_ctrl_c_keeps(book, start):
     assert [len(cell.outputs) for cell in read_notebook(kept).cells] == [1, 0, 0]
 
 
+@pytest.mark.slow
 @needs_sigint
 def test_two_runs_of_a_chapter_into_one_folder_do_not_meet(book, start, capsys):
     write_notebook(book / "ch01_features.ipynb", "'quick'")
@@ -328,9 +334,7 @@ def test_two_runs_of_a_chapter_into_one_folder_do_not_meet(book, start, capsys):
     before = contents(Path("out"))
     assert cli.main(["run", "ch01", "ch02", "--output", "out"]) == 2  # before its first chapter runs
     out, err = capsys.readouterr()
-    assert (
-        out == "" and "ch02_foundations.quick.ipynb exists already and is not overwritten; choose " in err
-    )
+    assert out == "" and "ch02_foundations.quick.ipynb exists already and is not overwritten; choose " in err
     assert contents(Path("out")) == before
     assert cli.main(["run", "ch01", "--output", "out"]) == 0  # another chapter may run there at once
     process.send_signal(signal.SIGINT)
@@ -338,6 +342,7 @@ def test_two_runs_of_a_chapter_into_one_folder_do_not_meet(book, start, capsys):
     assert read_notebook("out/ch01_features.quick.ipynb").cells[0].outputs
 
 
+@pytest.mark.slow
 @needs_sigint
 def test_ctrl_c_while_a_kernel_starts_leaves_none(book, start, tmp_path):
     write_notebook(book / "ch01_features.ipynb", "1")
@@ -506,6 +511,7 @@ def test_a_lost_manifest_is_made_again_from_files_that_are_as_the_books(book, wo
     assert lab.update_working_copy(work) == ["refreshed: ch01_features.ipynb"]
 
 
+@pytest.mark.slow
 def test_jupyterlab_serves_the_working_copy_without_jupytext(book, start, tmp_path):
     write_notebook(book / "ch01_features.ipynb", "'one'")
     write_notebook(book / "ch02_foundations.ipynb", "'two'")
@@ -604,6 +610,7 @@ def light_exercises(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
+@pytest.mark.slow
 def test_grade_of_a_real_chapter(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # A renamed file, the check of 4 deleted, and saved outputs that claim that 3 and 4 are passed.
@@ -627,6 +634,7 @@ def test_grade_of_a_real_chapter(capsys, tmp_path, monkeypatch):
     assert contents(Path()) == before and [*Path().iterdir()] == [Path("anna.ipynb")]
 
 
+@pytest.mark.slow
 def test_grade_goes_on_after_endless_loops_and_dead_kernels(light_exercises, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     answers = [
@@ -717,6 +725,7 @@ WRITERS = [vs_code, pycharm, otter, same_ids, format_3, skipped, without_version
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("writer", "encoding"),
     [*((writer, "utf-8") for writer in WRITERS), *((vs_code, encoding) for encoding in ENCODINGS[1:])],
@@ -742,6 +751,7 @@ def test_notebooks_are_graded_as_other_programs_write_them(
     assert contents(Path()) == before
 
 
+@pytest.mark.slow
 def test_a_right_answer_counts_whatever_the_cell_does_with_its_outputs(
     light_exercises, capsys, tmp_path, monkeypatch
 ):
@@ -826,6 +836,7 @@ def examined(out):
     }
 
 
+@pytest.mark.slow
 def test_doctor_on_a_machine_that_can(capsys, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("VLMBOOK_DATA", str(tmp_path / "file"))  # which the quick profile does not need
@@ -861,6 +872,7 @@ def test_doctor_looks_at_the_folder_that_the_readers_use(tmp_path, monkeypatch):
     assert doctor.try_data_folder() == f"{tmp_path / 'sets'}, can be made"
 
 
+@pytest.mark.slow
 def test_doctor_sees_a_kernel_that_dies_and_says_the_fix(capsys, tmp_path, monkeypatch):
     (tmp_path / "ipykernel_launcher.py").write_text("raise SystemExit(3)")
     monkeypatch.setenv("PYTHONPATH", with_path(tmp_path))
@@ -870,6 +882,7 @@ def test_doctor_sees_a_kernel_that_dies_and_says_the_fix(capsys, tmp_path, monke
     assert "Fix: pip install --force-reinstall ipykernel" in out and "quick profile cannot run here" in out
 
 
+@pytest.mark.slow
 def test_doctor_sees_a_torchvision_that_does_not_fit_torch(start, tmp_path):
     wrong = tmp_path / "wrong" / "torchvision"
     wrong.mkdir(parents=True)

@@ -1,9 +1,9 @@
 """Every public callable of the library answers what it cannot use with one clear sentence.
 
-For each there is a good call (`tests/support/good_calls/`). Every argument in turn is replaced by hostile values. The
-call then either works, or raises an error that vlmbook itself raises, by a `raise` statement, with one sentence. An
-error from within torch, NumPy or Python is an *internal* one: a reader cannot know what it means.
-A new callable without a good call fails the test.
+For each there is a good call (`tests/support/good_calls/`). Every argument in turn is replaced by hostile
+values. The call then either works, or raises an error that vlmbook itself raises, by a `raise` statement,
+with one sentence. An error from within torch, NumPy or Python is an *internal* one: a reader cannot know what
+it means. A new callable without a good call fails the test.
 """
 
 import ast
@@ -160,7 +160,8 @@ def _raises(filename):
     return [(node.lineno, node.end_lineno) for node in ast.walk(tree) if isinstance(node, ast.Raise)]
 
 
-# --- the test itself -------------------------------------------------------------------------------------------------
+# --- the test itself
+# -------------------------------------------------------------------------------------------------
 
 
 def test_an_internal_error_is_found():

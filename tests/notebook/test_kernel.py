@@ -12,6 +12,8 @@ from tests.support.small_books import make_notebook
 from vlmbook.notebook import kernel
 from vlmbook.notebook.messages import MIME
 
+pytestmark = pytest.mark.slow
+
 
 def printed(cell):
     return "".join(output.text for output in cell.outputs if output.output_type == "stream")

@@ -13,7 +13,7 @@ import pytest
 HOUSE = Path(__file__).parents[2] / "vlmbook"
 ROOMS = """
     validation files runtime metrics plot data training
-    checks convolution resnet unet gan pixel_models vae generation gpt flow attention distillation
+    convolution resnet unet gan pixel_models vae generation gpt flow attention distillation
     efficientnet detection
     features multitask face_embedder dlib_format pretrained face_recognition editing
     compression privacy fairness explain fewshot clip

@@ -84,6 +84,7 @@ def read_tree(chapter):
 # --- execute, in a real kernel ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_executions_differ_in_nothing_but_what_was_measured(tiny, capsys):
     assert tools.main(["execute", "ch99a"]) == 0
     cost = records.cost(records.load("ch99a", "quick"))
@@ -115,6 +116,7 @@ def test_two_executions_differ_in_nothing_but_what_was_measured(tiny, capsys):
     assert find_problems(tiny) == ["it has 6 code cells, not 15 to 35"]
 
 
+@pytest.mark.slow
 def test_a_full_run_publishes_its_record_and_picture_alone(tiny, capsys):
     picture = "from vlmbook.notebook.records import output_folder\n"
     picture += 'plt.savefig(output_folder() / "ch99a.full.png")\n'
@@ -127,6 +129,7 @@ def test_a_full_run_publishes_its_record_and_picture_alone(tiny, capsys):
     assert records.load("ch99a", "full")["seconds"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -157,6 +160,7 @@ def test_a_chapter_that_fails_leaves_every_file_as_it_was(tiny, old, new, said):
     assert read_tree(tiny) == before
 
 
+@pytest.mark.slow
 def test_the_command_reports_a_failure(tiny, capsys):
     tiny.text.write_text("# %%\n1 / 0\n", encoding="utf-8")
     assert tools.main(["execute", "ch99a"]) == 1

@@ -1,4 +1,6 @@
-"""What of the library is public: every function, class and method that a reader can call, found by looking."""
+"""What of the library is public: every function, class and method that a reader can call, found by
+looking.
+"""
 
 import enum
 import importlib
@@ -21,7 +23,9 @@ def modules() -> list[str]:
 
 
 def public_callables(module_name: str) -> Iterator[tuple[str, Callable]]:
-    """str -> pairs of name and callable that the module itself defines: "conv2d", "ResNet", "ResNet.forward"."""
+    """str -> pairs of name and callable that the module itself defines: "conv2d", "ResNet",
+    "ResNet.forward".
+    """
     module = importlib.import_module(module_name)
     for name, value in vars(module).items():
         if name.startswith("_") or getattr(value, "__module__", None) != module_name:
