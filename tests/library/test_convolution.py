@@ -285,6 +285,17 @@ def test_under_autocast_dtypes_are_those_of_pytorch(ours, peer, shapes, argument
         assert_close(mine[1:], theirs[1:], rtol=2 * close, atol=2 * close)
 
 
+@pytest.mark.parametrize(
+    "ours, peer, shapes, arguments, options", AUTOCAST, ids=[f.__name__ for f, *_ in AUTOCAST]
+)
+def test_under_autocast_too_the_sum_is_rounded_once_at_the_end(ours, peer, shapes, arguments, options):
+    tensors = randn(*shapes, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        mine = ours(*tensors, *arguments, **options)
+    exact = peer(*tensors, *arguments, **options)
+    assert_close(mine.float(), exact, rtol=torch.finfo(torch.bfloat16).eps, atol=1e-6)
+
+
 def test_a_layer_learns_under_autocast():
     x, wanted = randn((2, 4, 7, 6), (6, 4, 3, 3), dtype=torch.float32)
     weight = torch.zeros_like(wanted, requires_grad=True)
