@@ -176,7 +176,7 @@ def test_gradients_in_eval_mode_are_torchvisions(ours):
         close(mine, theirs, 1e-7)
 
 
-@large
+@pytest.mark.parametrize("ours", [resnet18, resnet50])
 def test_a_training_step_is_torchvisions(ours):
     """In training mode the logits and all gradients, then the running statistics, the weights and their
     logits.
@@ -679,7 +679,7 @@ def test_gradients_reach_every_parameter(make):
 def test_one_batch_of_digits_is_learned():
     images, labels = (part[:48] for part in digits("train"))
     torch.manual_seed(0)
-    net = resnet20(in_channels=1)
+    net = small_resnet(8, in_channels=1)
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
     losses = []
     for _ in range(50):
