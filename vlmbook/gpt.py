@@ -22,7 +22,7 @@ from vlmbook.validation import (
     require_whole,
 )
 
-MOST = 2**24  # of levels, positions, …; float32 holds no more whole numbers apart
+MOST_LEVELS = 2**24  # float32 holds no more whole numbers apart
 
 
 # --- images and tokens --------------------------------------------------------------------------------------
@@ -34,8 +34,8 @@ def to_tokens(images: torch.Tensor, vocabulary: int) -> torch.Tensor:
     Raises TypeError or ValueError for images that are not grey and in [0, 1], and for a vocabulary below 2.
     """
     require_tensor(images, "images", "B 1 H W", empty="B", least=0, most=1)
-    vocabulary = require_whole(vocabulary, "vocabulary", least=2, most=MOST)
-    return (images * (vocabulary - 1)).round().long().flatten(1)
+    vocabulary = require_whole(vocabulary, "vocabulary", least=2, most=MOST_LEVELS)
+    return (_at_least_float32(images) * (vocabulary - 1)).round().long().flatten(1)
 
 
 def to_images(tokens: torch.Tensor, vocabulary: int, size: int | tuple[int, int]) -> torch.Tensor:
@@ -43,8 +43,8 @@ def to_images(tokens: torch.Tensor, vocabulary: int, size: int | tuple[int, int]
 
     Raises TypeError or ValueError for tokens that are not int64, of another number or beyond the vocabulary.
     """
-    vocabulary = require_whole(vocabulary, "vocabulary", least=2, most=MOST)
-    height, width = require_pair(size, "size", most=MOST)
+    vocabulary = require_whole(vocabulary, "vocabulary", least=2, most=MOST_LEVELS)
+    height, width = require_pair(size, "size")
     require_tensor(
         tokens, "tokens", "B N", kind="int64", empty="B", least=0, most=vocabulary - 1, N=height * width
     )
@@ -58,7 +58,7 @@ class KVCache:
     """The keys and values of one block for all positions read so far, so that they are computed once."""
 
     def __init__(self, context: int):
-        self.context = require_whole(context, "context", most=MOST)
+        self.context = require_whole(context, "context")
         self.length = 0
         self.keys = self.values = None
 
@@ -104,7 +104,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int):
         super().__init__()
-        width = require_whole(width, "width", most=MOST)
+        width = require_whole(width, "width")
         heads = require_whole(heads, "heads")
         if width % heads:
             raise ValueError(f"width wants a multiple of the {heads} heads, got {width}")
@@ -139,12 +139,13 @@ class Block(nn.Module):
         return rearrange(self.qkv(x), "b n (three h d) -> three b h n d", three=3, h=self.heads)
 
     def attention_weights(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, N, D) -> (B, h, N, N): how much position i attends to position j for an input of this block.
+        """(B, N, D) -> (B, h, N, N), at least float32: how much position i attends to position j for an input
+        of this block.
 
         Row i sums to 1 over j ≤ i and is 0 beyond.
         """
         _require_embeddings(x, self.qkv.weight)
-        q, k, _ = self.project_qkv(self.norm1(x))
+        q, k, _ = _at_least_float32(self.project_qkv(self.norm1(x)))
         scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
         future = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).triu(1)
         return scores.masked_fill(future, float("-inf")).softmax(-1)
@@ -169,11 +170,11 @@ class GPT(nn.Module):
         heads: int = 4,
     ):
         super().__init__()
-        self.vocabulary = require_whole(vocabulary, "vocabulary", least=2, most=MOST)
-        self.context = require_whole(context, "context", most=MOST)
-        self.num_classes = require_whole(num_classes, "num_classes", most=MOST)
-        width = require_whole(width, "width", most=MOST)
-        depth = require_whole(depth, "depth", most=MOST)
+        self.vocabulary = require_whole(vocabulary, "vocabulary", least=2, most=MOST_LEVELS)
+        self.context = require_whole(context, "context")
+        self.num_classes = require_whole(num_classes, "num_classes")
+        width = require_whole(width, "width")
+        depth = require_whole(depth, "depth")
         self.class_embedding = nn.Embedding(self.num_classes, width)
         self.token_embedding = nn.Embedding(self.vocabulary, width)
         self.position_embedding = nn.Parameter(torch.empty(self.context, width))
@@ -240,7 +241,8 @@ def gpt_loss(model: nn.Module, tokens: torch.Tensor, labels: torch.Tensor) -> to
     Raises TypeError or ValueError for tokens and labels that the model cannot use.
     """
     require_type(model, "model", nn.Module, "a GPT")
-    return F.cross_entropy(model(tokens, labels).flatten(0, 1), tokens.flatten())
+    logits = _at_least_float32(model(tokens, labels))
+    return F.cross_entropy(logits.flatten(0, 1), tokens.flatten())
 
 
 # --- sampling -----------------------------------------------------------------------------------------------
@@ -249,18 +251,24 @@ def gpt_loss(model: nn.Module, tokens: torch.Tensor, labels: torch.Tensor) -> to
 def filter_logits(
     logits: torch.Tensor, *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> torch.Tensor:
-    """(B, V) -> (B, V): logits / temperature, and −inf for what is not among the k likeliest, or not in the
-    smallest set of the likeliest whose probability reaches p [Holtzman et al. 2019, arXiv:1904.09751].
+    """(B, V) -> (B, V): (logits − the largest of their row) / temperature, and −inf for what is not among the
+    k likeliest, or not in the smallest set of the likeliest whose probability reaches p [Holtzman et al.
+    2019, arXiv:1904.09751].
 
-    Both are measured at this temperature, p among the k. What is as likely as the last one kept is kept too.
-    Raises TypeError or ValueError for logits that are not floating (B, V), for a temperature that is not
-    above 0, a top_k below 1 and a top_p outside (0, 1].
+    Only differences of logits count; so a temperature near 0 is the argmax, and never NaN. k and p are
+    measured at this temperature, p among the k. What is as likely as the last one kept is kept too. Raises
+    TypeError or ValueError for logits that are not floating (B, V) or whose largest in a row is NaN or
+    infinite, for a temperature that is not above 0, a top_k below 1 and a top_p outside (0, 1].
     """
     require_tensor(logits, "logits", "B V", empty="B")
     temperature = require_number(temperature, "temperature", above=0)
     top_k = logits.shape[1] if top_k is None else require_whole(top_k, "top_k")
     top_p = 1.0 if top_p is None else require_number(top_p, "top_p", above=0, most=1)
-    logits = logits / temperature
+    dtype, logits = logits.dtype, _at_least_float32(logits)
+    largest = logits.amax(-1, keepdim=True)
+    require_tensor(largest, "the largest of logits", "B 1", empty="B", finite=True)
+    limits = torch.finfo(logits.dtype)
+    logits = (logits - largest) / min(max(temperature, limits.tiny), limits.max)
     if top_k < logits.shape[1]:
         smallest = logits.topk(top_k).values[:, -1:]
         logits = logits.masked_fill(logits < smallest, float("-inf"))
@@ -270,7 +278,7 @@ def filter_logits(
         superfluous = p.cumsum(-1) - p >= top_p  # those before it reach top_p already
         smallest = ordered.masked_fill(superfluous, float("inf")).amin(-1, keepdim=True)
         logits = logits.masked_fill(logits < smallest, float("-inf"))
-    return logits
+    return logits.to(dtype)
 
 
 @torch.no_grad()
@@ -333,6 +341,11 @@ def complete(
     return to_images(tokens, model.vocabulary, (height, width))
 
 
+def _at_least_float32(x):
+    """Sums and products of half-precision numbers are computed in float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 # --- what the model and the sampler require -----------------------------------------------------------------
 
 
@@ -355,6 +368,9 @@ def _require_caches(caches, depth):
     require_type(caches, "caches", (list, tuple), "a list of KVCache")
     if len(caches) != depth or not all(isinstance(cache, KVCache) for cache in caches):
         raise ValueError(f"caches wants a KVCache for each of the {depth} blocks, got {describe(caches)}")
+    lengths = [cache.length for cache in caches]
+    if len(set(lengths)) > 1 or len(set(map(id, caches))) < depth:
+        raise ValueError(f"caches wants {depth} different caches of one length, got the lengths {lengths}")
     return caches
 
 

@@ -1,9 +1,17 @@
 """Variational autoencoder [Kingma & Welling 2013, arXiv:1312.6114] [chapter 4b].
 
 An image is a floating tensor (B, C, H, W) in [0, 1]; `z` is (B, Z); `mu` and `logvar` are the mean and the
-log variance of a normal distribution with independent components. The decoder gives each pixel a distribution
-over `levels` values, 0, 1/(levels − 1), …, 1: 17 for scikit-learn's digits, 256 for bytes. Log-likelihoods
-are of these values, in nats an image.
+log variance of a normal distribution with independent components. The decoder gives each pixel a
+distribution over `levels` values, 0, 1/(levels − 1), …, 1. Log-likelihoods are in nats an image and at least
+float32.
+
+Two levels, the default, are a Bernoulli decoder, as in the paper's experiments. It takes any pixels in [0,
+1]: a pixel is the probability of a 1, and log p(x | z) is the mean over binary images drawn with these
+probabilities. More levels are a likelihood of the pixels themselves, which have to be on the levels: 17 for
+scikit-learn's digits, 256 for bytes. They cost time and need longer training. A step of 64 images of 28×28
+took 0.06 s with 2 levels, 0.09 s with 17 and 0.5 s with 256 on one CPU thread. After 40 s the first two
+reconstructed unseen digits (squared error 0.004 and 0.003 a pixel; the mean of all digits has 0.047), the
+last only blobs (0.034); the new images of the first were the clearest.
 """
 
 import math
@@ -28,9 +36,9 @@ class VAE(nn.Module):
     """(B, C, H, W) -> (B, levels, C, H, W) logits through a latent z of Z numbers: encoder, noise, decoder.
 
     `size` is the images' (H, W), or one number for both. Two convolutions halve it twice (rounding up), two
-    transposed ones double it; the decoder gives each pixel a distribution over its levels. Layers before a
-    ReLU start as in He et al. [2015, arXiv:1502.01852]. Raises TypeError or ValueError for sizes that are not
-    whole or too small.
+    transposed ones double it; the decoder gives each pixel a distribution over its levels, whose number
+    decides what a step costs (see the module). Layers before a ReLU start as in He et al. [2015,
+    arXiv:1502.01852]. Raises TypeError or ValueError for sizes that are not whole or too small.
     """
 
     def __init__(
@@ -38,7 +46,7 @@ class VAE(nn.Module):
         size: int | tuple[int, int],
         *,
         channels: int = 1,
-        levels: int = 256,
+        levels: int = 2,
         latent: int = 16,
         width: int = 32,
     ):
@@ -75,9 +83,12 @@ class VAE(nn.Module):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, C, H, W) -> (B, Z), (B, Z): mean and log variance of q(z | x)."""
-        height, width = self.size
-        require_tensor(x, "x", "B C H W", empty="B", C=self.channels, H=height, W=width)
+        """(B, C, H, W) in [0, 1] -> (B, Z), (B, Z): mean and log variance of q(z | x).
+
+        Raises TypeError or ValueError for images of another size, kind or range, such as 0 to 255.
+        """
+        sizes = {"C": self.channels, "H": self.size[0], "W": self.size[1]}
+        require_tensor(x, "x", "B C H W", empty="B", least=0, most=1, **sizes)
         require_same_kind(x, "x", self.encoder[0].weight)
         return self.encoder(2 * x - 1).chunk(2, dim=1)
 
@@ -106,12 +117,14 @@ def reparameterise(mu: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
 def kl_to_standard_normal(mu: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
     """(B, Z), (B, Z) -> (B,): KL(N(mu, exp(logvar)) || N(0, I)) in nats [appendix B]."""
     _require_one_shape(mu=mu, logvar=logvar)
+    mu, logvar = _at_least_float32(mu), _at_least_float32(logvar)
     return (mu.square() + logvar.expm1() - logvar).sum(-1) / 2  # exp(logvar) − 1, exact near 0
 
 
 def log_normal(z: torch.Tensor, mu: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
     """(…, Z) three times -> (…): log of the density N(z; mu, exp(logvar)) in nats."""
     _require_one_shape(z=z, mu=mu, logvar=logvar)
+    z, mu, logvar = _at_least_float32(z), _at_least_float32(mu), _at_least_float32(logvar)
     return -((z - mu).square() / logvar.exp() + logvar + math.log(2 * math.pi)).sum(-1) / 2
 
 
@@ -120,29 +133,38 @@ def log_normal(z: torch.Tensor, mu: torch.Tensor, logvar: torch.Tensor) -> torch
 
 def log_likelihood_of_pixels(logits: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """(B, levels, C, H, W), (B, C, H, W) -> (B,): log p(x | z) in nats, the sum over the pixels of the
-    log-probability of their level.
+    log-probability of their level. With two levels a pixel x between them counts as x of 1 and 1 − x of 0.
 
-    Raises TypeError or ValueError for other shapes and where a pixel is not one of the levels.
+    Raises TypeError or ValueError for other shapes, for pixels outside [0, 1], and, with more than two
+    levels, for pixels between them.
     """
-    require_tensor(logits, "logits", "B levels C H W", empty="B")
+    _require_logits(logits)
     batch, levels, channels, height, width = logits.shape
-    require_tensor(x, "x", "B C H W", empty="B", B=batch, C=channels, H=height, W=width)
-    return -F.cross_entropy(logits, to_levels(x, levels), reduction="none").sum((1, 2, 3))
+    sizes = {"B": batch, "C": channels, "H": height, "W": width, "device": logits.device}
+    require_tensor(x, "x", "B C H W", empty="B", least=0, most=1, **sizes)
+    logits = _at_least_float32(logits)
+    if levels == 2:
+        x = x.to(logits.dtype)
+        target = torch.stack([1 - x, x], dim=1)  # the probabilities of both levels
+    else:
+        target = to_levels(x, levels)
+    return -F.cross_entropy(logits, target, reduction="none").sum((1, 2, 3))
 
 
 def mean_image(logits: torch.Tensor) -> torch.Tensor:
-    """(B, levels, C, H, W) -> (B, C, H, W) in [0, 1]: the expected value of each pixel."""
-    require_tensor(logits, "logits", "B levels C H W", empty="B")
-    values = torch.linspace(0, 1, logits.shape[1], device=logits.device, dtype=logits.dtype)
-    return torch.einsum("blchw,l->bchw", logits.softmax(1), values)
+    """(B, levels, C, H, W) -> (B, C, H, W) in [0, 1], at least float32: the expected value of each pixel."""
+    _require_logits(logits)
+    p = _at_least_float32(logits).softmax(1)
+    values = torch.linspace(0, 1, p.shape[1], device=p.device, dtype=p.dtype)
+    return torch.einsum("blchw,l->bchw", p, values)
 
 
 def sample_image(logits: torch.Tensor) -> torch.Tensor:
-    """(B, levels, C, H, W) -> (B, C, H, W) in [0, 1]: a level drawn for each pixel."""
-    require_tensor(logits, "logits", "B levels C H W", empty="B")
-    p = rearrange(logits.softmax(1), "b levels c h w -> (b c h w) levels")
-    drawn = torch.multinomial(p, 1).view(len(logits), *logits.shape[2:])
-    return drawn.to(logits.dtype) / (logits.shape[1] - 1)
+    """(B, levels, C, H, W) -> (B, C, H, W) in [0, 1], at least float32: a level drawn for each pixel."""
+    _require_logits(logits, finite=True)
+    p = rearrange(_at_least_float32(logits).softmax(1), "b levels c h w -> (b c h w) levels")
+    levels = torch.multinomial(p, 1).view(len(logits), *logits.shape[2:])
+    return levels.to(p.dtype) / (logits.shape[1] - 1)
 
 
 # --- the bounds ---------------------------------------------------------------------------------------------
@@ -187,6 +209,17 @@ def log_likelihood(model: VAE, x: torch.Tensor, k: int) -> torch.Tensor:
         log_prior = log_normal(z, torch.zeros_like(z), torch.zeros_like(z))
         log_ratios.append(log_fit + log_prior - log_normal(z, mu, logvar))
     return torch.stack(log_ratios).logsumexp(0) - math.log(k)
+
+
+def _at_least_float32(x):
+    """Sums and squares of half-precision numbers are computed in float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _require_logits(logits, finite=False):
+    require_tensor(logits, "logits", "B levels C H W", empty="B", finite=finite)
+    if logits.shape[1] < 2:
+        raise ValueError(f"logits wants at least 2 levels on axis 1, got the shape {tuple(logits.shape)}")
 
 
 def _require_one_shape(**tensors):

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from tests.support.no_float64 import RefuseFloat64
 from vlmbook import gpt
 from vlmbook.data import digits
 from vlmbook.gpt import (
@@ -502,7 +503,7 @@ def test_with_the_cache_each_new_position_is_computed_once(monkeypatch):
 
 def filter_logits_loops(row, temperature=1.0, top_k=None, top_p=None):
     """list -> list: the row in groups of equals, the likeliest first, as many as it takes."""
-    row = [value / temperature for value in row]
+    row = [(value - max(row)) / temperature for value in row]
     kept = set(row)
     if top_k is not None:
         kept = {value for value in kept if sum(other > value for other in row) < top_k}
@@ -547,6 +548,46 @@ def test_top_p_keeps_the_fewest_that_reach_it():
     assert kept(p, top_p=0.76) == kept(p, top_p=0.87) == [1, 1, 1, 0, 0]
     assert kept(p, top_p=0.88) == kept(p, top_p=1.0) == kept(p) == [1, 1, 1, 1, 1]  # the last two are equals
     assert kept([0.25] * 4, top_p=1e-9) == [1] * 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("temperature", [5e-324, 1e-320, 1e-45, 1e-38, 1e-6])
+def test_a_temperature_near_zero_is_the_argmax(temperature, dtype):
+    logits = torch.tensor([[1.0, 3.0, 2.999, -40.0], [-1e4, -2e4, -1e4, -3e4]]).to(dtype)
+    p = filter_logits(logits, temperature=temperature).softmax(-1)
+    wanted = (logits == logits.amax(-1, keepdim=True)).to(dtype)
+    assert_close(p, wanted / wanted.sum(-1, keepdim=True))
+
+
+def test_a_huge_temperature_is_even_and_keeps_what_was_left_out():
+    logits = torch.tensor([[0.0, 5.0, -math.inf, -40.0]])
+    p = filter_logits(logits, temperature=1e300).softmax(-1)
+    assert_close(p, torch.tensor([[1 / 3, 1 / 3, 0.0, 1 / 3]]), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_logits_in_half_precision_are_filtered_as_in_float32(dtype):
+    logits = (3 * randn(4, 300)).to(dtype)
+    options = {"temperature": 0.9, "top_k": 200, "top_p": 0.95}
+    found = filter_logits(logits, **options)
+    assert found.dtype == dtype
+    assert_close(found, filter_logits(logits.float(), **options).to(dtype), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_logits_without_a_largest_are_refused(value):
+    with pytest.raises(ValueError, match="the largest of logits wants finite values"):
+        filter_logits(torch.tensor([[0.0, 1.0], [value, 1.0]]))
+    with pytest.raises(ValueError, match="the largest of logits wants finite values"):
+        filter_logits(torch.full((1, 2), -math.inf))
+
+
+def test_a_network_of_nan_is_refused_when_it_draws():
+    model = fresh()
+    with torch.no_grad():
+        model.head.bias.fill_(math.nan)
+    with pytest.raises(ValueError, match="the largest of logits wants finite values"):
+        generate(model, LABELS)
 
 
 def test_top_p_of_one_keeps_what_rounding_would_lose():
@@ -630,6 +671,49 @@ def test_nothing_asked_for_is_nothing_drawn(cache):
 # Half precision.
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_float32_but_for_rounding(dtype):
+    model, tokens, labels = fresh().to(dtype), randint(5, 4, 6), randint(3, 4)
+    single = deepcopy(model).float()
+    assert_close(model(tokens, labels).float(), single(tokens, labels), rtol=0.05, atol=0.1)
+    loss = gpt_loss(model, tokens, labels)
+    assert loss.dtype == torch.float32
+    assert_close(loss, gpt_loss(single, tokens, labels), rtol=0.05, atol=0.02)
+    for attention_weights in model.attention_weights(tokens, labels):
+        assert attention_weights.dtype == torch.float32
+        assert_close(attention_weights.sum(-1), torch.ones(4, 2, 6))
+
+
+def test_the_loss_of_half_precision_logits_is_summed_in_float32():
+    model = fresh(vocabulary=5, context=1000).to(torch.float16)
+    tokens, labels = randint(5, 4, 1000), randint(3, 4)
+    with torch.no_grad():
+        logits = model(tokens, labels).double()
+    wanted = F.cross_entropy(logits.flatten(0, 1), tokens.flatten())
+    assert_close(gpt_loss(model, tokens, labels).double(), wanted, rtol=1e-5, atol=0)
+
+
+def test_attention_weights_survive_scores_beyond_float16():
+    block = Block(8, 2).to(torch.float16)
+    with torch.no_grad():
+        block.qkv.weight.fill_(60.0)
+    x = randn(1, 3, 8).to(torch.float16)
+    assert_close(block.attention_weights(x).sum(-1), torch.ones(1, 2, 3))
+
+
+def test_no_float64_is_made():
+    with RefuseFloat64():
+        gpt_loss(MODEL, TOKENS, LABELS).backward()
+        MODEL.attention_weights(TOKENS, LABELS)
+        complete(MODEL, IMAGES, LABELS, 1, temperature=0.9, top_k=4, top_p=0.9)
+    MODEL.zero_grad()
+
+
+def test_shapes_can_be_asked_on_the_meta_device():
+    model = deepcopy(MODEL).to("meta")
+    assert model(TOKENS.to("meta"), LABELS.to("meta")).shape == (4, 6, 5)
+
+
 @with_and_without_cache
 @pytest.mark.parametrize("n", [0, 3])
 def test_a_bfloat16_model_draws_in_float32(n, cache, monkeypatch):
@@ -679,17 +763,24 @@ def test_all_digits_come_back_from_their_tokens():
         assert to_images(tokens, 17, (8, 8)).equal(images)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize("vocabulary", [2, 3, 17, 255, 256])
 def test_every_level_comes_back(vocabulary, dtype):
     images = (torch.arange(vocabulary, dtype=dtype) / (vocabulary - 1)).view(1, 1, 1, vocabulary)
     tokens = to_tokens(images, vocabulary)
     assert tokens.equal(torch.arange(vocabulary)[None])
     back = to_images(tokens, vocabulary, (1, vocabulary))
-    assert_close(back, images.float()) and back.dtype == torch.float32
+    assert back.dtype == torch.float32
+    assert_close(back, images.float(), rtol=0, atol=1e-3 if dtype == torch.float16 else 1e-6)
     between = images + 0.4 / (vocabulary - 1)
     assert to_tokens(between.clamp(max=1), vocabulary).equal(tokens)
     assert to_tokens(between.flip(-1).clamp(max=1).flip(-1), vocabulary).equal(tokens)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_levels_of_half_precision_are_those_of_float32(dtype):
+    images = randn(2, 1, 20, 30).sigmoid().to(dtype)
+    assert to_tokens(images, 5000).equal(to_tokens(images.float(), 5000))
 
 
 def test_pixels_go_row_by_row():
@@ -752,7 +843,7 @@ def test_one_batch_is_learned():
     torch.manual_seed(0)
     model = GPT(17, 64, 10, width=64, depth=1)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(250):
+    for _ in range(200):
         optimizer.zero_grad()
         loss = gpt_loss(model, tokens, labels)
         loss.backward()
@@ -872,6 +963,15 @@ def test_a_full_cache_takes_no_further_position():
     assert caches[0].length == 6
     with pytest.raises(ValueError, match="k wants at most 0 positions, got 1"):
         caches[0].extend(torch.zeros(1, 2, 1, 4), torch.zeros(1, 2, 1, 4))
+
+
+def test_caches_that_are_one_or_of_several_lengths_are_refused():
+    one = KVCache(6)
+    with pytest.raises(ValueError, match=r"caches wants 2 different caches of one length, .* \[0, 0\]"):
+        MODEL.predict_logits(EMBEDDINGS[:, :2], [one, one])
+    one.extend(torch.zeros(1, 2, 2, 4), torch.zeros(1, 2, 2, 4))
+    with pytest.raises(ValueError, match=r"caches wants 2 different caches of one length, .* \[2, 0\]"):
+        MODEL.predict_logits(EMBEDDINGS[:, :2], [one, KVCache(6)])
 
 
 def test_a_cache_takes_only_keys_of_the_batch_it_began_with():

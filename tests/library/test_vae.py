@@ -16,6 +16,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from tests.support.no_float64 import RefuseFloat64
 from vlmbook.data import digits
 from vlmbook.pixel_models import to_levels
 from vlmbook.vae import (
@@ -183,8 +184,9 @@ def test_layers_before_a_relu_start_as_he_has_it():
 
 def test_options_left_out():
     model = VAE(8)
-    same = VAE((8, 8), channels=1, levels=256, latent=16, width=32)
-    assert repr(model) == repr(same) and (model.latent, model.levels, model.channels) == (16, 256, 1)
+    same = VAE((8, 8), channels=1, levels=2, latent=16, width=32)
+    assert repr(model) == repr(same)
+    assert (model.latent, model.levels, model.channels) == (16, 2, 1)
 
 
 def test_sizes_by_numpy_are_sizes():
@@ -381,6 +383,86 @@ def test_samples_of_pixels_are_drawn_from_their_logits(dtype):
     assert (noise.T @ noise / len(noise)).fill_diagonal_(0).abs().max() < 0.01  # pixels are independent
 
 
+# Two levels: a Bernoulli decoder, for pixels between the levels too.
+
+
+def test_two_levels_are_binary_cross_entropy():
+    logits, x = randn(3, 2, 2, 4, 5).requires_grad_(), randn(3, 2, 4, 5, seed=1).sigmoid()
+
+    def theirs():
+        of_one = logits[:, 1] - logits[:, 0]
+        return -F.binary_cross_entropy_with_logits(of_one, x, reduction="none").sum((1, 2, 3))
+
+    mine = values_and_gradients(lambda: log_likelihood_of_pixels(logits, x), [logits])
+    assert_close(mine, values_and_gradients(theirs, [logits]), **EXACT)
+
+
+def test_a_pixel_between_two_levels_is_the_mean_over_binary_images():
+    logits, x = randn(1, 2, 1, 1, 3), torch.tensor([[[[0.2, 0.7, 1.0]]]], dtype=torch.float64)
+    images = torch.tensor(list(product([0.0, 1.0], repeat=3)), dtype=torch.float64).view(8, 1, 1, 3)
+    p = (x * images + (1 - x) * (1 - images)).prod(-1).flatten()
+    each = log_likelihood_of_pixels(logits.expand(8, -1, -1, -1, -1), images)
+    assert_close(log_likelihood_of_pixels(logits, x), (p * each).sum()[None], **EXACT)
+
+
+def test_the_default_takes_images_of_any_grey():
+    model = VAE((6, 7), channels=3, width=2)
+    x = randn(4, 3, 6, 7).sigmoid().float()
+    elbo_loss(model, x).backward()
+    assert log_likelihood(model, x, 2).isfinite().all()
+    with torch.no_grad():
+        sample = sample_image(model.decode(model.encode(x)[0]))
+    assert sample.unique().tolist() == [0, 1]
+
+
+# Half precision, and devices without float64.
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_summed_in_float32(dtype):
+    mu, logvar, z = (randn(3, 2000, seed=seed).to(dtype) for seed in range(3))
+    logits, x = randn(2, 3, 3, 40, 50).to(dtype), pixels(2, 3, 40, 50, levels=3).to(dtype)
+    for function, tensors in [
+        (kl_to_standard_normal, (mu, logvar)),
+        (log_normal, (z, mu, logvar)),
+        (log_likelihood_of_pixels, (logits, x)),
+        (mean_image, (logits,)),
+    ]:
+        found = function(*tensors)
+        assert found.dtype == torch.float32, function
+        assert_close(found.double(), function(*(each.double() for each in tensors)), rtol=1e-4, atol=1e-5)
+    assert sample_image(logits).dtype == torch.float32
+    assert to_levels(sample_image(randn(1, 256, 1, 9, 9).to(dtype)), 256).max() < 256
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_large_means_in_half_precision_do_not_overflow(dtype):
+    mu = torch.full((1, 4), 300.0, dtype=dtype)
+    assert_close(kl_to_standard_normal(mu, torch.zeros_like(mu)), torch.tensor([2 * 300.0**2]))
+    assert log_normal(mu, -mu, torch.zeros_like(mu)).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_in_half_precision_learns_and_draws(dtype):
+    model, x = fresh((6, 5), levels=3, latent=2, dtype=dtype), pixels(3, 1, 6, 5, levels=3, dtype=dtype)
+    loss = elbo_loss(model, x)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    assert log_likelihood(model, x, 2).dtype == torch.float32
+    assert sample_image(model.decode(model.encode(x)[0]).detach()).shape == x.shape
+
+
+def test_no_float64_is_made():
+    model, x = VAE((6, 5), levels=3, latent=2, width=2), pixels(2, 1, 6, 5, levels=3, dtype=torch.float32)
+    with RefuseFloat64():
+        elbo_loss(model, x).backward()
+        log_likelihood(model, x, 2)
+        logits = model.decode(model.encode(x)[0]).detach()
+        mean_image(logits)
+        sample_image(logits)
+
+
 # The bounds, on models whose p(x) = ∫ p(x | z) p(z) dz is a sum over a fine grid.
 
 
@@ -483,7 +565,8 @@ def test_log_likelihood_is_the_mean_of_its_weights():
 
 
 def test_log_likelihood_of_large_images_is_finite():
-    model, x = fresh(28, dtype=torch.float32, width=2), pixels(2, 1, 28, 28, levels=256, dtype=torch.float32)
+    model = fresh(28, dtype=torch.float32, width=2, levels=256)
+    x = pixels(2, 1, 28, 28, levels=256, dtype=torch.float32)
     assert log_likelihood(model, x, 3).isfinite().all()  # each weight is exp(−4000): 0 in float32
 
 
@@ -518,9 +601,9 @@ def test_elbo_loss_is_its_formula_in_values_and_gradients(beta):
 
 
 @cache
-def learned(beta, steps=250):
+def learned(beta, steps=200):
     """-> model, one batch of real digits, −log p(x | z) and KL before and after training on them."""
-    x = digits("train")[0][:64]
+    x = digits("train")[0][:32]
     torch.manual_seed(0)
     model = VAE(8, levels=17, latent=8, width=16)
     optimizer, found = torch.optim.Adam(model.parameters(), lr=0.005), []
@@ -585,10 +668,12 @@ IMAGES = [
     ({"x": X.double()}, TypeError, "x wants the kind of the model, torch.float32 on cpu, got torch.float64"),
     ({"x": X[:, :1]}, ValueError, r"x wants the shape \(B, 3, 6, 5\), got \(2, 1, 6, 5\)"),
     ({"x": X.mT}, ValueError, r"x wants the shape \(B, 3, 6, 5\), got \(2, 3, 5, 6\)"),
+    ({"x": 255 * X}, ValueError, "x wants values from 0 to 1, got from 0 to 255"),
+    ({"x": X / 0}, ValueError, "x wants values from 0 to 1, got from nan to nan"),
 ]
 LEVELS = [
     ({"x": X * 0.9}, ValueError, r"x wants pixels that are multiples of 1/3 in \[0, 1\], got from 0 to 0.9"),
-    ({"x": X + 0.001}, ValueError, "multiples of 1/3"),
+    ({"x": (X + 0.001).clamp(max=1)}, ValueError, "multiples of 1/3"),
 ]
 SHAPES = [
     ({"logvar": Z[:1]}, ValueError, r"logvar wants the shape of \w+, \(2, 2\), got \(1, 2\)"),
@@ -607,6 +692,7 @@ NO_LOGITS = [
         r"logits wants the shape \(B, levels, C, H, W\), got \(2, 3, 6, 5\)",
     ),
     ({"logits": LOGITS.long()}, TypeError, "logits wants a floating dtype, got torch.int64"),
+    ({"logits": LOGITS[:, :1]}, ValueError, "logits wants at least 2 levels on axis 1"),
 ]
 REFUSED = {
     VAE: [
@@ -632,7 +718,7 @@ REFUSED = {
     log_normal: [*SHAPES, ({"mu": Z[0]}, ValueError, r"mu wants the shape of z, \(2, 2\), got \(2,\)")],
     log_likelihood_of_pixels: [*LEVELS, *NO_LOGITS],
     mean_image: NO_LOGITS,
-    sample_image: NO_LOGITS,
+    sample_image: [*NO_LOGITS, ({"logits": LOGITS / 0}, ValueError, "logits wants finite values, got NaN")],
     elbo: [*IMAGES, *LEVELS],
     elbo_loss: [
         *IMAGES,
