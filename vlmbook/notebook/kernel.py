@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
-from jupyter_core.utils import ensure_async
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
@@ -218,7 +217,7 @@ class _Kernel:
         if manager is not None and manager.has_kernel:
             await manager.shutdown_kernel(now=not self.idle)
         if self.client.kc is not None:
-            await ensure_async(self.client.kc.stop_channels())
+            self.client.kc.stop_channels()
 
 
 async def _execute_cell(client, index, cell, keep_going, where):
