@@ -166,9 +166,8 @@ def refusal(load, *arguments, **options):
     return message
 
 
-def test_importing_brings_in_no_torchvision_and_no_folder(folder):
-    code = "import sys, vlmbook.data; assert 'torchvision' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_importing_makes_no_folder(folder):
+    subprocess.run([sys.executable, "-c", "import vlmbook.data"], check=True)
     assert not folder.exists()
 
 

@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 from torch.utils.data import DataLoader
 
-from tests.support.files import GREYS, REAL, real, save_image
+from tests.support.files import GREYS, REAL, RGB, real, save_image
 from vlmbook.data import DataMissing, class_folders, stack_images
 
 
@@ -44,12 +44,14 @@ def test_a_dataset_survives_pickling_and_is_batched(people):
     assert_close(stack_images(data), (images, labels), rtol=0, atol=0)
 
 
-def test_images_of_unequal_form_are_not_stack_images(people):
+def test_images_of_other_sizes_and_channels_are_read_alike(people):
     save_image(people / "s2" / "2.pgm", GREYS)
-    with pytest.raises(
-        ValueError, match=r"s2/2\.pgm is 10×6 with 1 channels, .*s1/1\.pgm 3×4 with 1; they cannot"
-    ):
-        stack_images(class_folders(people))
+    save_image(people / "s10" / "1.png", RGB)
+    images, labels = stack_images(class_folders(people, channels=3, size=(8, 6)))
+    assert images.shape == (10, 3, 8, 6) and labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 2]
+    assert class_folders(people, size=8, letterbox=True)[4][0].shape == (1, 8, 8)
+    with pytest.raises(ValueError, match="10×6 pixels, more than max_pixels=20"):
+        class_folders(people, max_pixels=20)[4]
 
 
 def test_class_folders_name_what_is_missing(tmp_path, people):

@@ -144,11 +144,111 @@ def test_where_boxes_cannot_be_laid_on_their_image_it_is_said(cells, orientation
     assert data[0][0].shape == (3, 8, 12)
 
 
-@pytest.mark.parametrize("box", [(0, 1, 5, 5), (1, 0, 5, 5), (1, 1, 13, 5), (1, 1, 5, 9), (1, 1, "inf", 5)])
+@pytest.mark.parametrize("box", [(1, 1, 13, 5), (1, 1, 5, 9), (1, 1, "inf", 5)])
 def test_a_box_outside_its_image_is_named(cells, box):
     (cells / "Annotations" / "c_1.xml").write_text(annotation(("rbc", *box)))
-    with pytest.raises(ValueError, match=r"c_1\.xml has a box .* reaches out of its image of 12×8"):
+    with pytest.raises(ValueError, match=r"c_1\.xml wants boxes within its image of 12×8, got"):
         voc_boxes(cells, "train")[1]
+
+
+@pytest.mark.parametrize("box", [(0, 1, 5, 5), (1, 0, 5, 5), (-3, 1, 5, 5), (0.5, 1, 5, 5)])
+def test_a_box_that_counts_from_zero_wants_it_declared(cells, box):
+    (cells / "Annotations" / "c_1.xml").write_text(annotation(("rbc", *box)))
+    with pytest.raises(
+        ValueError, match=r"c_1\.xml wants xmin and ymin from 1 up, as VOC counts pixels; from_zero"
+    ):
+        voc_boxes(cells, "train")
+    if min(box) >= 0:
+        assert voc_boxes(cells, "train", from_zero=True)[1][1]["boxes"].tolist() == [list(box)]
+    else:
+        with pytest.raises(ValueError, match="wants xmin and ymin from 0 up, got"):
+            voc_boxes(cells, "train", from_zero=True)
+
+
+def test_the_whole_image_as_a_box_from_zero(cells):
+    (cells / "Annotations" / "c_1.xml").write_text(annotation(("rbc", 0, 0, 12, 8)))
+    image, target = voc_boxes(cells, "train", from_zero=True)[1]
+    assert target["boxes"].tolist() == [[0, 0, image.shape[2], image.shape[1]]]
+
+
+def test_boxes_follow_their_image_to_another_size(cells):
+    image, target = voc_boxes(cells, "train", size=(16, 36))[1]
+    assert image.shape == (3, 16, 36) and target["boxes"].tolist() == [[0, 0, 36, 16], [6, 2, 9, 4]]
+    image, target = voc_boxes(cells, "train", size=24, letterbox=True)[1]
+    assert image.shape == (3, 24, 24) and target["boxes"].tolist() == [[0, 4, 24, 20], [4, 6, 6, 8]]
+    assert image[0, 0, 0] == 0.5 and image[0, 12, 12] == pytest.approx(128 / 255, abs=0.01)
+    assert voc_boxes(cells, "train", size=24)[0][1]["boxes"].shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    "names", [("images", "annotations", "imagesets"), ("IMAGES", "ANNOTATIONS", "ImageSets")]
+)
+def test_folders_may_be_written_otherwise(cells, names):
+    for before, after in zip(("JPEGImages", "Annotations", "ImageSets"), names, strict=True):
+        (cells / before).rename(cells / f"{after}.")
+        (cells / f"{after}.").rename(cells / after)
+    assert [path.stem for path in voc_boxes(cells, "train").paths] == ["c_2", "c_1"] and len(
+        voc_boxes(cells)
+    ) == 3
+
+
+def test_the_suffix_may_be_in_upper_case(cells):
+    for path in [*(cells / "Annotations").iterdir()]:
+        path.rename(path.with_suffix(".XML"))
+    assert len(voc_boxes(cells)) == 3 and voc_boxes(cells, "val")[0][1]["boxes"].shape == (1, 4)
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "gbk", "latin-1"]
+)
+def test_the_list_of_a_split_may_be_in_any_encoding(cells, encoding):
+    name = "Zürich 1" if encoding == "latin-1" else "图 1"
+    for folder, suffix in (("JPEGImages", "jpg"), ("Annotations", "xml")):
+        (cells / folder / f"c_1.{suffix}").rename(cells / folder / f"{name}.{suffix}")
+    text = f"  {name}  \r\n\r\nc_2 -1\r\n"
+    (cells / "ImageSets" / "Main" / "train.txt").write_bytes(text.encode(encoding))
+    assert [path.stem for path in voc_boxes(cells, "train").paths] == [name, "c_2"]
+
+
+def test_a_name_with_blanks_may_have_a_flag(cells):
+    for folder, suffix in (("JPEGImages", "jpg"), ("Annotations", "xml")):
+        (cells / folder / f"c_1.{suffix}").rename(cells / folder / f"my cell 1.{suffix}")
+    (cells / "ImageSets" / "Main" / "train.txt").write_text("my cell 1  1\nmy cell 1\n")
+    assert [path.stem for path in voc_boxes(cells, "train").paths] == ["my cell 1"] * 2
+    (cells / "ImageSets" / "Main" / "train.txt").write_text("my cell\n")
+    with pytest.raises(DataMissing, match=r"there is no annotation .*my cell\.xml"):
+        voc_boxes(cells, "train")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "declared"),
+    [("gbk", "GBK"), ("gb2312", "gb2312"), ("gb18030", "GB18030"), ("big5", "Big5"), ("utf-16", "UTF-16"),
+     ("utf-8", "utf-8"), ("utf-8-sig", None), ("utf-16", None), ("utf-8", "gbk"), ("utf-16-le", None)],
+)  # fmt: skip
+def test_an_annotation_may_be_in_any_encoding_that_it_declares(cells, encoding, declared):
+    head = f'<?xml version="1.0" encoding="{declared}"?>\n' if declared else ""
+    text = head + annotation(("白血球" if encoding != "gb2312" else "血球", 1, 1, 4, 4))
+    (cells / "Annotations" / "c_1.xml").write_bytes(text.encode(encoding))
+    data = voc_boxes(cells, "train")
+    assert [data.classes[label] for label in data[1][1]["labels"]] == [
+        "白血球" if encoding != "gb2312" else "血球"
+    ]
+
+
+def test_a_blank_line_before_the_declaration_is_passed_over(cells):
+    text = '\n  <?xml version="1.0" encoding="utf-8"?>' + annotation(("rbc", 1, 1, 4, 4))
+    (cells / "Annotations" / "c_1.xml").write_text(text)
+    assert len(voc_boxes(cells, "train")[1][1]["boxes"]) == 1
+
+
+@pytest.mark.parametrize(
+    "declared", ["", '<?xml version="1.0" encoding="no-such"?>', '<?xml version="1.0" encoding="zlib"?>']
+)
+def test_an_encoding_that_is_not_declared_is_not_guessed(cells, declared):
+    text = declared + annotation(("白血球", 1, 1, 4, 4))
+    (cells / "Annotations" / "c_1.xml").write_bytes(text.encode("gbk"))
+    with pytest.raises(ValueError, match=r"c_1\.xml is no VOC annotation: it is not in utf-8-sig"):
+        voc_boxes(cells, "train")
 
 
 @pytest.mark.parametrize(
@@ -177,11 +277,11 @@ def test_an_annotation_that_is_none_is_named(cells, xml, fault):
 
 
 def test_voc_names_what_is_missing(cells, tmp_path):
-    with pytest.raises(ValueError, match=r"cells has the splits train, val, got 'test'"):
+    with pytest.raises(ValueError, match=r"split of .*cells wants 'train' or 'val', got 'test'"):
         voc_boxes(cells, "test")
-    with pytest.raises(DataMissing, match=r"there is no folder .*gone/Annotations"):
+    with pytest.raises(DataMissing, match=r"there is no folder .*gone"):
         voc_boxes(tmp_path / "gone")
-    with pytest.raises(DataMissing, match=r"there is no folder .*gone/ImageSets/Main"):
+    with pytest.raises(DataMissing, match=r"there is no folder .*gone"):
         voc_boxes(tmp_path / "gone", "train")
     (cells / "JPEGImages" / "c_1.jpg").unlink()
     with pytest.raises(DataMissing, match=r"there is no image .*JPEGImages/c_1\.\*"):
@@ -189,6 +289,17 @@ def test_voc_names_what_is_missing(cells, tmp_path):
     (cells / "Annotations" / "c_1.xml").unlink()
     with pytest.raises(DataMissing, match=r"there is no annotation .*c_1\.xml"):
         voc_boxes(cells, "train")
+    for path in [*(cells / "ImageSets" / "Main").iterdir()]:
+        path.unlink()
+    with pytest.raises(DataMissing, match=r"Main has no list of a split in it"):
+        voc_boxes(cells, "train")
+    for path in [*(cells / "Annotations").iterdir()]:
+        path.unlink()
+    with pytest.raises(DataMissing, match=r"Annotations has no annotation in it"):
+        voc_boxes(cells)
+    (cells / "Annotations").rmdir()
+    with pytest.raises(DataMissing, match=r"there is no folder .*cells/Annotations"):
+        voc_boxes(cells)
 
 
 @real("BCCD")

@@ -3,6 +3,7 @@ write.
 """
 
 import json
+import math
 import os
 import pickle
 import random
@@ -14,6 +15,7 @@ import sys
 import textwrap
 import threading
 import time
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -28,8 +30,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from torch.testing import assert_close
-from torch.utils.data import IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
+from tests.support.files import GREYS, RGB, save_image
+from vlmbook.data import class_folders
 from vlmbook.training.checkpoint import History, read_checkpoint, write_checkpoint
 from vlmbook.training.loop import batches, fit, learning_rate
 
@@ -63,8 +67,35 @@ def problem(samples=70):
     return x, x.argmax(1)
 
 
+HOOKS = []  # what the loss calls first; a global name, so that the loss stays the same one
+
+
 def loss_fn(model, x, y):
+    for hook in HOOKS:
+        hook()
     return F.cross_entropy(model(x), y)
+
+
+@contextmanager
+def hooked(hook):
+    HOOKS.append(hook)
+    try:
+        yield
+    finally:
+        HOOKS.clear()
+
+
+@contextmanager
+def crash_at(stop):
+    """The loss raises at that call."""
+    calls = iter(range(stop))
+
+    def crash():
+        if next(calls, None) is None:
+            raise Crash
+
+    with hooked(crash), pytest.raises(Crash):
+        yield
 
 
 def train(model, data=None, **options):
@@ -78,18 +109,6 @@ def assert_same(ours, theirs):
     assert ours.keys() == theirs.keys()
     for name in ours:
         assert torch.equal(ours[name], theirs[name]), name
-
-
-def stops_at(stop, loss=loss_fn):
-    """A loss function that raises at that call: a crash."""
-    calls = iter(range(stop))
-
-    def stopping(model, *batch):
-        if next(calls, None) is None:
-            raise Crash
-        return loss(model, *batch)
-
-    return stopping
 
 
 class Crash(Exception):
@@ -257,8 +276,8 @@ def test_the_model_comes_back_as_it_came():
     assert {name: m.training for name, m in model.named_modules()} == state
     assert set(vars(model)) == names
     assert all(p.grad is None for p in model.parameters())
-    with pytest.raises(Crash):
-        train(model, loss_fn=stops_at(2))
+    with crash_at(2):
+        train(model)
     assert {name: m.training for name, m in model.named_modules()} == state
 
 
@@ -303,8 +322,37 @@ def test_the_model_comes_back_as_it_came():
         ({"batch_size": 0}, ValueError, "batch_size wants a whole number .*, got 0"),
         ({"warmup": 15}, ValueError, "warmup wants a whole number from 0 to 14, got 15"),
         ({"warmup": -1}, ValueError, "warmup wants .*, got -1"),
-        ({"lr": 0.0}, ValueError, "lr wants a finite number above 0, got 0"),
-        ({"lr": float("nan")}, ValueError, "lr wants a finite number above 0, got nan"),
+        ({"lr": 0.0}, ValueError, "lr wants a finite number above 0 and of at most 1e.06, got 0"),
+        ({"lr": float("nan")}, ValueError, "lr wants a finite number above 0 and of at most 1e.06, got nan"),
+        ({"lr": "0.1"}, TypeError, "lr wants a finite number .*, got '0.1'"),
+        ({"lr": 1e9}, ValueError, "lr wants a finite number .*, got 1e.09"),
+        ({"weight_decay": None}, TypeError, "weight_decay wants a finite number"),
+        ({"clip": "1"}, TypeError, "clip wants a finite number above 0, got '1'"),
+        ({"epochs": True}, TypeError, "epochs wants a whole number .*, got True"),
+        ({"resume": "yes"}, ValueError, "resume wants False or True, got 'yes'"),
+        ({"workers": -1}, ValueError, "workers wants a whole number from 0"),
+        (
+            {"data": DataLoader(TensorDataset(torch.zeros(3, 6)))},
+            TypeError,
+            "got a DataLoader: pass its dataset",
+        ),
+        ({"data": (torch.zeros(3, 6, device="meta"),)}, TypeError, "data wants a tuple of tensors"),
+        ({"data": (torch.zeros(3, 6).to_sparse(),)}, TypeError, "data wants a tuple of tensors"),
+        ({"data": np.zeros((3, 6))}, TypeError, "data wants a tuple of tensors or a Dataset"),
+        (
+            {"evaluate": lambda model: {"a": "b"}},
+            TypeError,
+            "evaluate wants to return numbers, got 'b' as 'a'",
+        ),
+        ({"checkpoint": ""}, ValueError, "checkpoint wants a path, got ''"),
+        ({"checkpoint": 3}, TypeError, "checkpoint wants a path, a str or a Path, got"),
+        ({"checkpoint": "newdir/"}, IsADirectoryError, "checkpoint wants a file, got the folder 'newdir/'"),
+        ({"checkpoint": "/"}, IsADirectoryError, "checkpoint wants a file, got the folder '/'"),
+        (
+            {"checkpoint": "~nosuchuser/c"},
+            ValueError,
+            "checkpoint wants a path, got '~nosuchuser/c', whose user",
+        ),
         ({"clip": -1}, ValueError, "clip wants a finite number above 0"),
         ({"seed": -1}, ValueError, "seed wants a whole number from 0"),
         ({"precision": "fp16"}, ValueError, "precision wants None or 'bf16', got 'fp16'"),
@@ -336,18 +384,204 @@ def test_a_loss_that_is_not_finite_stops_before_it_does_harm(tmp_path, bad):
     )
 
 
-def test_weights_that_are_not_finite_replace_no_checkpoint(tmp_path):
+def infinite_gradient(model):
+    """A finite loss, whose gradient is not."""
+    return (model.last.bias - model.last.bias.detach()).abs().sum().sqrt()
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_a_gradient_that_is_not_finite_stops_before_the_step(steps, clip):
+    """Also in the last step, of which no loss would tell."""
+    model = seeded()
+    before = deepcopy(model.state_dict())
+
+    def exploding(model, x, y):
+        return loss_fn(model, x, y) + infinite_gradient(model)
+
+    says = r"the gradient of last\.bias is not finite at step 0 \(lr .*\); the model is as it was before that"
+    with pytest.raises(FloatingPointError, match=says):
+        train(model, loss_fn=exploding, epochs=steps, batch_size=70, clip=clip)
+    assert_same(model.state_dict(), before)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_what_is_not_finite_replaces_no_checkpoint(tmp_path):
     calls = iter(range(100))
 
     def exploding(model, *batch):
-        if next(calls) == 7:  # a finite loss with an infinite gradient
-            return (model.last.bias - model.last.bias.detach()).abs().sum().sqrt() + loss_fn(model, *batch)
+        if next(calls) == 7:
+            return infinite_gradient(model) + loss_fn(model, *batch)
         return loss_fn(model, *batch)
 
-    path = tmp_path / "c.safetensors"
-    with pytest.raises(FloatingPointError, match=r"last.bias is not finite after step 7"):
-        train(seeded(), loss_fn=exploding, checkpoint=path, checkpoint_every=1)
-    assert read_checkpoint(path)[1]["step"] == 7
+    path, model = tmp_path / "c.safetensors", seeded()
+    with pytest.raises(FloatingPointError, match=r"the gradient of last.bias is not finite at step 7"):
+        train(model, loss_fn=exploding, checkpoint=path, checkpoint_every=1)
+    saved, notes = read_checkpoint(path)
+    assert notes["step"] == 7
+    assert_same(
+        model.state_dict(),
+        {
+            name: saved[f"model.{'first.weight' if name == 'last.weight' else name}"]
+            for name in model.state_dict()
+        },
+    )
+
+
+class Exploding(torch.optim.SGD):
+    """Its step leaves what no gradient tells of."""
+
+    def step(self, closure=None):
+        with torch.no_grad():
+            for parameter in self.param_groups[0]["params"]:
+                parameter.fill_(math.inf)
+
+
+def test_weights_that_a_step_made_infinite_are_told_even_at_the_end(tmp_path):
+    with pytest.raises(FloatingPointError, match=r"first\.weight is not finite after step 0"):
+        train(seeded(), epochs=1, batch_size=70, optimizer=Exploding)
+    with pytest.raises(FloatingPointError, match="no checkpoint was written of it"):
+        train(seeded(), epochs=1, batch_size=70, optimizer=Exploding, checkpoint=tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+    says = "the loss is nan at step 1 .*; first.weight has not been finite since before that step"
+    with pytest.raises(FloatingPointError, match=says):
+        train(seeded(), optimizer=Exploding)
+
+
+def test_a_buffer_that_became_infinite_is_not_written(tmp_path):
+    x, y = problem()
+    model = seeded(lambda: nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 6)))
+    calls = iter(range(100))
+
+    def exploding(model, x, y):
+        if next(calls) == 6:
+            model[0].running_var.fill_(math.inf)  # as the variance of 1e20 does
+        return loss_fn(model, x, y)
+
+    with pytest.raises(FloatingPointError, match=r"0\.running_var is not finite after step 9; no checkpoint"):
+        train(model, (x, y), loss_fn=exploding, checkpoint=tmp_path / "c")
+    assert read_checkpoint(tmp_path / "c")[1]["step"] == 5
+
+
+def test_a_mask_of_minus_infinity_is_no_fault(tmp_path):
+    model = seeded()
+    model.register_buffer("mask", torch.full((3, 3), -math.inf).triu(1))
+    train(model, checkpoint=tmp_path / "c")
+    train(again := deepcopy(model), checkpoint=tmp_path / "c", resume=True)
+    assert_same(again.state_dict(), model.state_dict())
+
+
+def test_a_loss_that_is_not_finite_leaves_the_buffers_too():
+    model = seeded()
+    before = deepcopy(model.state_dict())
+    x, y = problem()
+    with pytest.raises(FloatingPointError, match="the model is as it was before that step"):
+        train(model, (x * math.nan, y))
+    assert_same(model.state_dict(), before)
+
+
+# --- modes and batches --------------------------------------------------------------------------------------
+
+
+def test_what_is_in_eval_mode_stays_there():
+    """A frozen BatchNorm does not drift."""
+    model = seeded()
+    model.norm.eval()
+    before = deepcopy(model.norm.state_dict())
+    seen = []
+    with hooked(lambda: seen.append([module.training for module in model.modules()])):
+        train(model, evaluate=lambda model: {"norm": float(model.norm.training)})
+    assert seen == [[True, True, False, True, True]] * 15
+    after = model.norm.state_dict()
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        assert torch.equal(after[name], before[name])
+    assert not torch.equal(after["weight"], before["weight"])
+
+
+def test_a_model_in_eval_mode_is_trained_in_it_and_it_is_told(capsys):
+    model = seeded().eval()
+    before = model.norm.running_mean.clone()
+    train(model)
+    assert torch.equal(model.norm.running_mean, before) and not any(m.training for m in model.modules())
+    assert "fit: the model is in eval mode and stays in it; model.train() puts" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("samples", "batch_size"), [(65, 16), (3, 1), (1, 4)])
+def test_a_last_batch_of_one_is_refused_before_the_first_step(samples, batch_size):
+    model = seeded()
+    before = deepcopy(model.state_dict())
+    with pytest.raises(
+        ValueError, match="batch_size wants to leave no batch of one sample, got one: the BatchNorm 'norm'"
+    ):
+        train(model, problem(samples), batch_size=batch_size)
+    assert_same(model.state_dict(), before)
+    assert not model.norm._forward_pre_hooks
+
+
+def test_a_last_batch_of_one_is_right_where_batchnorm_has_more_values():
+    convolution = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 16, 6))
+    data = torch.randn(17, 3, 6, 6), torch.arange(17) % 6
+    assert len(train(convolution, data, epochs=1).losses) == 2
+    frozen = seeded()
+    frozen.norm.eval()
+    assert len(train(frozen, problem(65), epochs=1).losses) == 5
+    patches = nn.Sequential(
+        nn.Flatten(0, 1), nn.BatchNorm1d(6), nn.Unflatten(0, (-1, 5)), nn.Flatten(), nn.Linear(30, 6)
+    )
+    assert len(train(patches, (torch.randn(17, 5, 6), torch.arange(17) % 6), epochs=1).losses) == 2
+
+
+@pytest.mark.parametrize(
+    "lazy",
+    [lambda: nn.LazyLinear(6), lambda: nn.Sequential(nn.Linear(6, 6), nn.LazyBatchNorm1d(affine=False))],
+)
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
+def test_lazy_layers_are_refused_at_the_start(lazy):
+    with pytest.raises(ValueError, match="model wants layers that know their sizes, got a lazy one"):
+        train(lazy())
+    model = lazy()
+    model(torch.randn(3, 6))
+    train(model, epochs=1)
+
+
+def test_numbers_of_numpy_and_torch_are_numbers(tmp_path):
+    options = {"epochs": np.int64(2), "batch_size": torch.tensor(16), "lr": np.float32(0.01)}
+    options |= {"weight_decay": torch.tensor(0.0), "warmup": np.int32(1), "clip": np.float64(2.0)}
+    options |= {"seed": np.uint8(3), "checkpoint_every": torch.tensor(3)}
+    train(one := seeded(), checkpoint=tmp_path / "c", **options)
+    plain = {name: value.item() for name, value in options.items()}
+    train(two := seeded(seed=4), checkpoint=tmp_path / "c", resume=True, **plain)
+    assert_same(one.state_dict(), two.state_dict())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_samples_of_other_shapes_are_named(tmp_path, workers):
+    for name, pixels in (("a/1.png", RGB), ("a/2.png", RGB[:4]), ("b/1.png", GREYS)):
+        save_image(tmp_path / name, pixels)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 6 * 10, 2))
+    with pytest.raises(
+        ValueError, match=r"data wants samples of one shape, got \(.*\), int of .*\.png"
+    ) as refusal:
+        train(net, class_folders(tmp_path), workers=workers)
+    assert "\n" not in str(refusal.value) and "size=… and channels=…" in str(refusal.value)
+    history = train(net, class_folders(tmp_path, channels=3, size=(6, 10)), workers=workers)
+    assert len(history.losses) == 3
+
+
+def test_samples_that_are_no_tensors_are_named():
+    with pytest.raises(
+        ValueError, match=r"data wants samples of tensors and numbers, got object of sample [0-9]"
+    ):
+        train(seeded(), ListDataset([object() for _ in range(4)]))
+
+
+def test_every_argument_of_batches_is_checked_at_once():
+    data = problem()
+    wrong = {"batch_size": 0, "epochs": "3", "seed": -1, "start": 2.5, "rank": 1, "processes": 0}
+    wrong |= {"device": "nowhere", "workers": -1, "data": 3}
+    for name, value in wrong.items():
+        with pytest.raises((TypeError, ValueError), match=f"{name} wants "):
+            batches(**({"data": data, "batch_size": 16, "epochs": 1, "seed": 0} | {name: value}))
 
 
 # --- going on -----------------------------------------------------------------------------------------------
@@ -370,8 +604,8 @@ def test_it_goes_on_as_if_nothing_had_happened(tmp_path, capsys, stop, every):
     random.seed(3), np.random.seed(3)  # noqa: NPY002
     whole = train(one := seeded(), checkpoint=tmp_path / "one", **options)
     random.seed(3), np.random.seed(3)  # noqa: NPY002
-    with pytest.raises(Crash):
-        train(seeded(), checkpoint=tmp_path / "two", loss_fn=stops_at(stop), **options)
+    with crash_at(stop):
+        train(seeded(), checkpoint=tmp_path / "two", **options)
     capsys.readouterr()
     written = stop // (every or 5) * (every or 5)
     if written:
@@ -403,8 +637,8 @@ def test_it_goes_on_as_if_nothing_had_happened(tmp_path, capsys, stop, every):
 def test_any_optimizer_goes_on(tmp_path, optimizer):
     options = {"optimizer": optimizer, "resume": True, "checkpoint_every": 1}
     train(one := seeded(), checkpoint=tmp_path / "one", **options)
-    with pytest.raises(Crash):
-        train(seeded(), checkpoint=tmp_path / "two", loss_fn=stops_at(6), **options)
+    with crash_at(6):
+        train(seeded(), checkpoint=tmp_path / "two", **options)
     train(two := seeded(), checkpoint=tmp_path / "two", **options)
     assert_same(one.state_dict(), two.state_dict())
 
@@ -412,8 +646,8 @@ def test_any_optimizer_goes_on(tmp_path, optimizer):
 def test_a_dataset_goes_on(tmp_path):
     data = NoisyDataset()
     train(one := seeded(), data)
-    with pytest.raises(Crash):
-        train(seeded(), data, checkpoint=tmp_path / "c", checkpoint_every=1, loss_fn=stops_at(7))
+    with crash_at(7):
+        train(seeded(), data, checkpoint=tmp_path / "c", checkpoint_every=1)
     train(two := seeded(seed=5), data, checkpoint=tmp_path / "c", resume=True)
     assert_same(one.state_dict(), two.state_dict())
 
@@ -437,8 +671,8 @@ def test_channels_last_goes_on(tmp_path):
 
     x, y = torch.randn(40, 3, 6, 6, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 6
     train(one := seeded(net), (x, y))
-    with pytest.raises(Crash):
-        train(seeded(net), (x, y), checkpoint=tmp_path / "c", checkpoint_every=1, loss_fn=stops_at(4))
+    with crash_at(4):
+        train(seeded(net), (x, y), checkpoint=tmp_path / "c", checkpoint_every=1)
     train(two := seeded(net, 5), (x, y), checkpoint=tmp_path / "c", resume=True)
     assert_same(one.state_dict(), two.state_dict())
     assert two[2].weight.is_contiguous(memory_format=torch.channels_last)
@@ -498,7 +732,8 @@ def test_tensors_that_share_memory_are_kept_each(tmp_path):
 
 def test_a_finished_run_is_only_loaded(tmp_path):
     whole = train(one := seeded(), checkpoint=tmp_path / "c")
-    history = train(two := seeded(seed=4), checkpoint=tmp_path / "c", resume=True, loss_fn=stops_at(0))
+    with hooked(lambda: pytest.fail("it went on")):
+        history = train(two := seeded(seed=4), checkpoint=tmp_path / "c", resume=True)
     assert history == whole
     assert_same(one.state_dict(), two.state_dict())
 
@@ -519,6 +754,33 @@ def test_nothing_is_pickled(tmp_path, monkeypatch):
     train(seeded(), checkpoint=tmp_path / "folder" / "c")
     train(seeded(), checkpoint=tmp_path / "folder" / "c", resume=True)
     assert os.listdir(tmp_path / "folder") == ["c"]
+
+
+def test_two_fits_do_not_write_one_checkpoint(tmp_path):
+    refusals = []
+
+    def second():
+        with pytest.raises(BlockingIOError, match="c is being written by another process; give each its own"):
+            train(seeded(), checkpoint=tmp_path / "c", resume=True)
+        refusals.append(True)
+
+    calls = iter(range(100))
+    with hooked(lambda: next(calls) or (HOOKS.clear(), second())):
+        train(seeded(), checkpoint=tmp_path / "c")
+    assert refusals == [True] and os.listdir(tmp_path) == ["c"]
+    train(seeded(), checkpoint=tmp_path / "c", resume=True)
+
+
+def test_a_link_stays_a_link_and_other_files_stay(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "c").symlink_to(tmp_path / "far" / "real")
+    (tmp_path / "c.partial").write_text("the reader's own")
+    train(one := seeded(), checkpoint=tmp_path / "c")
+    assert (tmp_path / "c").is_symlink() and os.listdir(tmp_path / "far") == ["real"]
+    assert (tmp_path / "c.partial").read_text() == "the reader's own"
+    train(two := seeded(seed=4), checkpoint=tmp_path / "c", resume=True)
+    assert_same(one.state_dict(), two.state_dict())
+    assert (tmp_path / "c").is_symlink() and sorted(os.listdir(tmp_path)) == ["c", "c.partial", "far"]
 
 
 # --- checkpoints that are refused ---------------------------------------------------------------------------
@@ -602,7 +864,7 @@ def test_a_pickle_in_disguise_is_never_loaded(tmp_path, written, monkeypatch, di
 def test_a_safetensors_file_of_others_is_refused(tmp_path):
     refused(tmp_path, safetensors.torch.save({"a": torch.zeros(3)}), "is no checkpoint of fit")
     write_checkpoint(tmp_path / "c", {"a": torch.zeros(3)}, {"format": 9})
-    refused(tmp_path, (tmp_path / "c").read_bytes(), "is of format 9, this version reads 1")
+    refused(tmp_path, (tmp_path / "c").read_bytes(), "is of format 9, this version reads 2")
 
 
 @pytest.mark.parametrize(
@@ -633,6 +895,124 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path, written, make, says)
 )
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path, written, options, says):
     refused(tmp_path, written, says, **options)
+
+
+def other_loss(model, x, y):
+    return F.cross_entropy(model(x), y, label_smoothing=0.1)
+
+
+def test_a_finished_run_of_other_data_or_another_loss_is_refused(tmp_path, written):
+    x, y = problem()
+    changed = x.clone()
+    changed[3, 4] += 1e-6
+    refused(tmp_path, written, "other settings: other data$", data=(changed, y))
+    refused(tmp_path, written, "other settings: other data$", data=(x, y.roll(1)))
+    refused(tmp_path, written, "other settings: another loss$", loss_fn=other_loss)
+    refused(
+        tmp_path, written, "other settings: another loss$", loss_fn=lambda m, x, y: F.cross_entropy(m(x), y)
+    )
+
+
+def test_other_trained_parameters_and_modes_are_refused(tmp_path, written):
+    model = seeded()
+    model.norm.weight.requires_grad = False
+    refused(tmp_path, written, "trained parameters: norm.weight only there", model=model)
+    model = seeded()
+    model.norm.eval()
+    refused(tmp_path, written, "modules in eval mode: norm only here", model=model)
+
+
+def test_a_loss_with_other_numbers_in_its_closure_is_another(tmp_path):
+    def smoothed(share, teacher):
+        return lambda m, x, y: F.cross_entropy(m(x), y, label_smoothing=share) + 0 * teacher(x).sum()
+
+    teacher, other = nn.Linear(6, 1), nn.Linear(6, 1)
+    train(seeded(), loss_fn=smoothed(0.1, teacher), checkpoint=tmp_path / "c")
+    contents = (tmp_path / "c").read_bytes()
+    refused(tmp_path, contents, "another loss", loss_fn=smoothed(0.2, teacher))
+    refused(tmp_path, contents, "another loss", loss_fn=smoothed(0.1, other))
+    train(seeded(), loss_fn=smoothed(0.1, deepcopy(teacher)), checkpoint=tmp_path / "c", resume=True)
+
+
+def edited(contents, folder, edit):
+    """A checkpoint with something changed, and a right digest."""
+    (folder / "edited").write_bytes(contents)
+    tensors, notes = read_checkpoint(folder / "edited")
+    edit(tensors, notes)
+    write_checkpoint(folder / "edited", tensors, notes)
+    return (folder / "edited").read_bytes()
+
+
+def put(name, change):
+    def edit(tensors, notes):
+        tensors[name] = change(tensors[name])
+
+    return edit
+
+
+def note(**changes):
+    return lambda tensors, notes: notes.update(changes)
+
+
+def drop(*names, listed=False):
+    def edit(tensors, notes):
+        for name in [*tensors]:
+            if name.startswith(names):
+                del tensors[name]
+        if listed:
+            notes["tensors"] = sorted(tensors)
+
+    return edit
+
+
+@pytest.mark.parametrize("edit", [
+    note(step=10**9), note(step=-1), note(step=0), note(step=16), note(step=True), note(step="3"),
+    note(step=14), note(step=None), note(settings=[]), note(layers=None), note(evaluations=[3]),
+    note(evaluations=None), note(evaluations=[{"a": "b"}]), note(seconds="x"), note(seconds=-1.0),
+    note(seconds=math.nan), note(tensors=[]), note(tensors=[3]), note(optimizer=[]),
+    note(optimizer={"optimizer.99.step": 3}),
+    note(optimizer={"optimizer.0.more": 3}), note(optimizer={"optimizer.x.step": 3}),
+    note(format=3), note(format="2"),
+    drop("optimizer"), drop("optimizer", listed=True), drop("optimizer.0.exp_avg_sq"), drop("history"),
+    drop("optimizer.0.exp_avg_sq", listed=True), drop("optimizer.2.", listed=False), drop("random.torch"),
+    drop("random.torch", listed=True), drop("random", listed=True), drop("history.lrs", listed=True),
+    drop("random.numpy", listed=True), drop("model.norm"), drop("model.norm", listed=True),
+    put("optimizer.0.exp_avg", lambda t: t[:3]), put("optimizer.0.exp_avg", lambda t: t.double()),
+    put("optimizer.0.step", lambda t: t.long()), put("random.torch", lambda t: t[:, :100]),
+    put("random.torch", lambda t: t.int()), put("random.torch", lambda t: t.clone().fill_(255)),
+    put("random.torch", lambda t: t[0]), put("random.python", lambda t: t * 0.5),
+    put("random.python", lambda t: -t - 1),
+    put("random.python", lambda t: t[:, :9]), put("random.python", lambda t: t * math.nan),
+    put("random.python", lambda t: t.fill_(1000)), put("random.numpy", lambda t: t.fill_(math.inf)),
+    put("random.numpy", lambda t: t.fill_(700)), put("history.losses", lambda t: t[:3]),
+    put("history.losses", lambda t: t.float()), put("model.norm.running_var", lambda t: t * math.inf),
+    put("model.first.weight", lambda t: t.fill_(math.nan)),
+    lambda tensors, notes: tensors.update(more=torch.zeros(1)),
+])  # fmt: skip
+def test_a_checkpoint_that_is_wrong_inside_changes_nothing(tmp_path, written, edit):
+    random.seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    states = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    refused(
+        tmp_path,
+        edited(written, tmp_path, edit),
+        "c is (no checkpoint to go on|of another|of a run with|of format)",
+    )
+    assert states == (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
+
+
+@pytest.mark.parametrize("notes", [None, 3, [], "text", {}, {"format": 2}])
+def test_notes_that_are_none_are_refused(tmp_path, notes):
+    write_checkpoint(tmp_path / "c", {"a": torch.zeros(1)}, notes)
+    refused(tmp_path, (tmp_path / "c").read_bytes(), "c is (no checkpoint to go on|of format)")
+
+
+@pytest.mark.parametrize(
+    "contents", ["这是一个中文文本文件，不是检查点。\n" * 9, "x", "", '{"a": 3}', "\0" * 99]
+)
+def test_any_other_file_is_refused_in_a_sentence(tmp_path, contents):
+    for encoding in ("utf-8", "gb18030", "utf-16"):
+        refused(tmp_path, contents.encode(encoding), "is no checkpoint of fit, or its beginning is damaged")
 
 
 def test_a_checkpoint_takes_the_place_of_the_last_in_one_step(tmp_path, monkeypatch):
@@ -672,22 +1052,22 @@ def test_a_write_that_fails_leaves_the_last_checkpoint(tmp_path, monkeypatch):
 # --- interruption -------------------------------------------------------------------------------------------
 
 
-def interrupting(*at):
-    """A loss function that presses Ctrl-C in those steps."""
+def interrupt_at(*at):
+    """Presses Ctrl-C in those steps."""
     calls = iter(range(1000))
 
-    def pressed(model, *batch):
+    def press():
         if next(calls) in at:
             signal.raise_signal(signal.SIGINT)
-        return loss_fn(model, *batch)
 
-    return pressed
+    return hooked(press)
 
 
 def test_an_interrupt_leaves_a_usable_model_and_its_history(tmp_path, capsys):
     whole = train(one := seeded())
     model, handler = seeded(), signal.getsignal(signal.SIGINT)
-    history = train(model, loss_fn=interrupting(6), checkpoint=tmp_path / "c")
+    with interrupt_at(6):
+        history = train(model, checkpoint=tmp_path / "c")
     assert "interrupted after 7 of 15 steps" in capsys.readouterr().out
     assert isinstance(history, History) and history.losses == whole.losses[:7]
     assert model.training and signal.getsignal(signal.SIGINT) is handler

@@ -80,7 +80,7 @@ def try_accelerator() -> str:
     if here.type != "cuda":
         return runtime.device_name()
     free, total = torch.cuda.mem_get_info(here)
-    return f"{runtime.device_name()}, {free / 1e9:.0f} GB of {total / 1e9:.0f} GB free"
+    return f"{runtime.device_name()}, {runtime.gigabytes(free)} of {runtime.gigabytes(total)} free"
 
 
 def try_kernel() -> str:
@@ -108,8 +108,8 @@ def try_data_folder() -> str:
 def measure_disk() -> str:
     free = shutil.disk_usage(nearest_existing(runtime.data_folder())).free
     if free < LEAST_BYTES:
-        raise Mistake(f"{free / 1e9:.1f} GB free where the data go, and 1 GB is required")
-    return f"{free / 1e9:.0f} GB free where the data go"
+        raise Mistake(f"{runtime.gigabytes(free)} free where the data go, and 1 GB is required")
+    return f"{runtime.gigabytes(free)} free where the data go"
 
 
 def measure_memory() -> str:
@@ -117,8 +117,8 @@ def measure_memory() -> str:
 
     state = psutil.virtual_memory()
     if state.available < LEAST_BYTES:
-        raise Mistake(f"{state.available / 1e9:.1f} GB free, and 1 GB is required")
-    return f"{state.available / 1e9:.1f} GB of {state.total / 1e9:.1f} GB free"
+        raise Mistake(f"{runtime.gigabytes(state.available)} free, and 1 GB is required")
+    return f"{runtime.gigabytes(state.available)} of {runtime.gigabytes(state.total)} free"
 
 
 def nearest_existing(folder: Path) -> Path:

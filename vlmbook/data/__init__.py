@@ -2,12 +2,12 @@
 own.
 """
 
-from vlmbook.data.boxes import flip_horizontally, pad_targets, unpad_targets
+from vlmbook.data.boxes import flip_horizontally, pad_targets, random_zoom, unpad_targets
 from vlmbook.data.bundled import digits, face_patches, photo, photo_names
 from vlmbook.data.downloads import cifar10, digits_or_fashion, fashion_mnist
 from vlmbook.data.folders import class_folders
 from vlmbook.data.images import read_image
-from vlmbook.data.masks import image_mask_folders
+from vlmbook.data.masks import class_mask_folders, image_mask_folders
 from vlmbook.data.scenes import SCENE_NAMES, scenes
 from vlmbook.data.shapes import Shapes, shapes
 from vlmbook.data.splits import hold_out
@@ -22,6 +22,7 @@ __all__ = [
     "Shapes",
     "cifar10",
     "class_folders",
+    "class_mask_folders",
     "data_folder",
     "digits",
     "digits_or_fashion",
@@ -33,6 +34,7 @@ __all__ = [
     "pad_targets",
     "photo",
     "photo_names",
+    "random_zoom",
     "read_image",
     "scenes",
     "shapes",

@@ -1,0 +1,15 @@
+"""Good calls of vlmbook.data.voc."""
+
+from tests.support.files import small_sets
+from tests.support.good_calls import Call
+from vlmbook.data.voc import VOCBoxes, voc_boxes
+
+READING = {"channels": 3, "size": (4, 5), "letterbox": True, "max_pixels": 100}
+
+
+def of(function):
+    options = {"split": "train", "from_zero": True, **READING}
+    return lambda: Call(function, {"folder": small_sets() / "voc", **options})
+
+
+GOOD_CALLS = {"VOCBoxes": of(VOCBoxes), "voc_boxes": of(voc_boxes)}
