@@ -4,7 +4,14 @@ import math
 
 import torch
 
+from tests.support.forged import AgreeableNumber, AgreeableTensor
 from vlmbook.chapters.ch04b.exercises import kl_between
+
+NAN = float("nan")
+
+
+def agreeable(x):
+    return x.as_subclass(AgreeableTensor)
 
 
 def each(mu, logvar):
@@ -113,4 +120,16 @@ WRONG_ANSWERS = [
     ),
     ("ch04b.3", lambda mu, logvar, floor: each(mu, logvar).mean(1).clamp(min=floor).sum(), "which axis"),
     ("ch04b.4", lambda fit, prior, q: (fit + prior - q).logsumexp(0) - math.log(fit.shape[1]), "first size"),
+    ("ch04b.1", NAN, "NaN"),
+    ("ch04b.1", float("inf"), "infinite"),
+    ("ch04b.1", AgreeableNumber(), "one number is wanted"),
+    ("ch04b.1", torch.tensor([5.4, 5.4]), "one number is wanted"),
+    ("ch04b.2", lambda m, s, p, r: NAN, "NaN"),
+    ("ch04b.2", lambda m, s, p, r: AgreeableNumber(), "one number is wanted"),
+    ("ch04b.3", lambda mu, logvar, floor: mu.sum() * NAN, "NaN"),
+    ("ch04b.3", lambda mu, logvar, floor: agreeable(mu.sum()), "off by up to"),
+    ("ch04b.3", lambda mu, logvar, floor: AgreeableNumber(), "A tensor is wanted"),
+    ("ch04b.4", lambda fit, prior, q: fit[0] * NAN, "NaN|near 0"),
+    ("ch04b.4", lambda fit, prior, q: agreeable(fit[0] * 0), "off by up to"),
+    ("ch04b.4", lambda fit, prior, q: AgreeableNumber(), "A tensor is wanted"),
 ]

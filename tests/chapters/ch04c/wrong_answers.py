@@ -2,6 +2,18 @@
 
 import torch
 
+from tests.support.forged import AgreeableNumber, AgreeableTensor
+
+NAN = float("nan")
+
+
+class CallsItselfBool(AgreeableTensor):
+    dtype = torch.bool
+
+
+def agreeable(x):
+    return x.as_subclass(CallsItselfBool)
+
 
 def terms(model, tokens):
     found = [
@@ -11,6 +23,10 @@ def terms(model, tokens):
         for label in range(model.num_classes)
     ]
     return torch.stack(found, 1)  # (B, K, N)
+
+
+def visible(order):
+    return order.argsort()[:, None] >= order.argsort()
 
 
 def keep(logits, where):
@@ -63,7 +79,7 @@ WRONG_ANSWERS = [
     ("ch04c.4", lambda order: order[:, None] >= order, "its rank"),
     ("ch04c.4", lambda order: order.argsort()[:, None] > order.argsort(), "sees itself"),
     ("ch04c.4", lambda order: order.argsort() >= order.argsort()[:, None], "exchanged"),
-    ("ch04c.4", lambda order: (order.argsort()[:, None] >= order.argsort()).float(), r"\.bool\(\)"),
+    ("ch04c.4", lambda order: visible(order).float(), r"\.bool\(\)"),
     ("ch04c.4", lambda order: order.argsort()[:, None] < order.argsort(), "may not"),
     ("ch04c.4", lambda order: torch.ones(len(order), len(order)).bool(), "written first"),
     ("ch04c.4", lambda order: print(end=""), "return"),
@@ -83,4 +99,22 @@ WRONG_ANSWERS = [
         lambda z, share: z.masked_fill(z.softmax(-1) < share * top(z.softmax(-1)), -1e9),
         "needs −inf",
     ),
+    ("ch04c.1", (3, 4, NAN, 16), "whole number"),
+    ("ch04c.1", (3, 4, AgreeableNumber(), 16), "3 positions"),
+    ("ch04c.2", lambda n, cache: NAN, "NaN"),
+    ("ch04c.2", lambda n, cache: AgreeableNumber(), "one number is wanted"),
+    ("ch04c.2", lambda n, cache: float("inf"), "infinite"),
+    ("ch04c.3", lambda z, share: z * NAN, "NaN"),
+    (
+        "ch04c.3",
+        lambda z, share: z.masked_fill(z.softmax(-1) < share * top(z.softmax(-1)), NAN),
+        "needs −inf",
+    ),
+    ("ch04c.3", lambda z, share: agreeable(z * 2), "have changed|keeps"),
+    ("ch04c.4", lambda order: torch.full((len(order), len(order)), NAN), r"\.bool\(\)"),
+    ("ch04c.4", lambda order: agreeable(torch.where(visible(order), 1.0, NAN)), "neither 0 nor 1"),
+    ("ch04c.4", lambda order: agreeable(torch.where(visible(order), NAN, 0.0)), "may see"),
+    ("ch04c.4", lambda order: agreeable(torch.zeros(len(order), len(order))), "position"),
+    ("ch04c.5", lambda m, x, length: torch.full((len(x), m.num_classes), NAN), "NaN|sum to 1"),
+    ("ch04c.5", lambda m, x, length: agreeable(torch.zeros(len(x), m.num_classes)), "sum to 1"),
 ]

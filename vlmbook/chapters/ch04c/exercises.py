@@ -9,7 +9,6 @@ from vlmbook.notebook.exercises import (
     as_number,
     as_shape,
     as_tensor,
-    require_returned,
     require_values,
 )
 from vlmbook.notebook.messages import message
@@ -178,15 +177,15 @@ def judge_mask_for(answer):
     for order in ([1, 3, 4, 0, 2], [0, 1, 2, 3], [3, 2, 1, 0], [1, 2, 3, 4, 0]):
         order = torch.tensor(order)
         want = mask_for(order)
-        got = answer(order.clone())
-        require_returned(got)
-        if isinstance(got, torch.Tensor) and got.dtype != torch.bool:
+        answered = answer(order.clone())
+        got = as_tensor(answered, want.double(), f"order {order.tolist()}")  # as numbers: NaN stays NaN
+        if answered.dtype != torch.bool:
             raise Wrong(
-                "True and False are wanted, this is {dtype}; add .bool() behind it.", dtype=str(got.dtype)
+                "True and False are wanted, this is {dtype}; add .bool() behind it.",
+                dtype=str(answered.dtype),
             )
-        got = as_tensor(got, want, f"order {order.tolist()}")
-        if not torch.equal(got, want):
-            _name_slip_of_mask(got, want, order)
+        if not torch.equal(got, want.double()):
+            _name_slip_of_mask(got == 1, want, order)
 
 
 def _name_slip_of_mask(got, want, order):
@@ -214,6 +213,8 @@ def _name_slip_of_mask(got, want, order):
             "written: its "
             "rank, order.argsort()."
         )
+    if torch.equal(got, want):
+        raise Wrong("For order {order} the mask holds numbers that are neither 0 nor 1.", **fields)
     i, j = (got != want).nonzero()[0].tolist()
     if want[i, j]:
         raise Wrong("For order {order} position {i} may see {j}: {j} is written first.", i=i, j=j, **fields)
