@@ -34,7 +34,7 @@ class ClassFolders(Dataset):
         )
         folders = [path for path in list_folder(folder) if os.path.isdir(path)]
         if not folders:
-            raise DataMissing(f"{locate(folder)} has no folder in it, where one a class was wanted")
+            raise DataMissing(f"{locate(folder)} has no folder in it, where one a class is required")
         self.classes = [path.name for path in folders]
         found = [(path, label) for label, each in enumerate(folders) for path in list_images(each)]
         self.paths = [path for path, _ in found]

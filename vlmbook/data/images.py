@@ -130,7 +130,7 @@ def _pixels(picture):
 def _in_range(pixels):
     if not (pixels.min() >= 0 and pixels.max() <= 1):
         raise ValueError(
-            f"its pixels reach from {pixels.min():g} to {pixels.max():g}, where 0 to 1 was wanted "
+            f"its pixels reach from {pixels.min():g} to {pixels.max():g}, where 0 to 1 is required "
             "(of whole ones 0 to 65535)"
         )
     return pixels

@@ -218,9 +218,9 @@ def class_mask_folders(
     """-> Dataset of (C, H, W) float32 in [0, 1] and (H, W) int64: images and the class of each pixel.
 
     A map is grey, of 8 or 16 bits, and a pixel's value is its class; or it has a palette, as VOC's, and the
-    index into it is the class, whatever its colours. `ignore` marks pixels that count for nothing, VOC's
-    borders of objects say: it is kept, for `F.cross_entropy(…, ignore_index=255)`, and fills the borders of
-    letterbox=True. With `num_classes` any other value outside 0 … num_classes − 1 is refused.
+    index into it is the class, whatever its colours. `ignore` marks pixels that count for nothing, such as
+    the borders of objects in VOC: it is kept, for `F.cross_entropy(…, ignore_index=255)`, and fills the
+    borders of letterbox=True. With `num_classes` any other value outside 0 … num_classes − 1 is refused.
 
     Everything else is as in `image_mask_folders`. When indexed, ValueError also for a map in colours without
     a palette, and for a JPEG, whose values are mixtures.

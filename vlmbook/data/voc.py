@@ -288,10 +288,10 @@ def _read_xml(path):
 
 
 def _is_difficult(element):
-    said = (element.findtext("difficult") or "0").strip()
-    if said not in ("0", "1"):
-        raise ValueError(f"an object is difficult {said!r}, where 0 or 1 was wanted")
-    return said == "1"
+    text = (element.findtext("difficult") or "0").strip()
+    if text not in ("0", "1"):
+        raise ValueError(f"an object is difficult {text!r}, where 0 or 1 is required")
+    return text == "1"
 
 
 def _text(element, path):

@@ -261,7 +261,7 @@ class Checkpoint:
                 raise self._malformed(f"{name} is not finite")
 
     def _require_history(self, tensors, notes):
-        """-> History of as many steps as the file says."""
+        """-> History of as many steps as the notes count."""
         if not 1 <= notes["step"] <= self.steps:
             raise self._malformed(f"its step is {notes['step']}, of {self.steps}")
         series = []

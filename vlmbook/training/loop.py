@@ -485,7 +485,7 @@ def _describe_weights(model):
 
 @contextmanager
 def _buffers_kept(model):
-    """Undoes what an unfinished step has done to buffers, BatchNorm's running means say."""
+    """Undoes what an unfinished step has done to buffers, such as the running means of BatchNorm."""
     kept = [
         (module, name, buffer, buffer.clone())
         for module in model.modules()
