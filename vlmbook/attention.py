@@ -29,8 +29,8 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.
     et al. 2017, eq. 1].
 
     The softmax holds the attention weights: row i is the share of each of the M values in output i; it sums
-    to 1. Raises TypeError or ValueError for tensors that are not floating or not of one kind, and for shapes
-    that do not fit.
+    to 1. Scores and sums are computed in at least float32. Raises TypeError or ValueError for tensors that
+    are not floating or not of one kind, and for shapes that do not fit.
     """
     require_tensor(q, "q", "… N d", empty="N")
     leading = " ".join(map(str, q.shape[:-2]))
@@ -38,8 +38,10 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.
     require_tensor(v, "v", f"{leading} M e", M=k.shape[-2], empty="e")
     require_same_kind(k, "k", q, owner="q")
     require_same_kind(v, "v", q, owner="q")
-    attention_weights = (q / q.shape[-1] ** 0.5 @ k.mT).softmax(-1)
-    return attention_weights @ v, attention_weights
+    scores = _at_least_float32(q) / q.shape[-1] ** 0.5 @ _at_least_float32(k).mT
+    attention_weights = scores.softmax(-1)
+    output = attention_weights @ _at_least_float32(v)
+    return output.to(v.dtype), attention_weights.to(q.dtype)
 
 
 class MultiHeadAttention(nn.Module):
@@ -296,8 +298,8 @@ def rollout(attention_weights: list[torch.Tensor]) -> torch.Tensor:
     of what leaves a block were its input and half what its heads mix on average [Abnar & Zuidema 2020,
     arXiv:2005.00928, §4].
 
-    Rows sum to 1 where those of the blocks do. Raises TypeError for anything but floating tensors of one
-    kind, and ValueError for no block and for shapes that differ.
+    Rows sum to 1 where those of the blocks do. Sums are computed in at least float32. Raises TypeError for
+    anything but floating tensors of one kind, and ValueError for no block and for shapes that differ.
     """
     require_type(attention_weights, "attention_weights", (list, tuple), "a list of tensors, one a block")
     if not attention_weights:
@@ -307,13 +309,18 @@ def rollout(attention_weights: list[torch.Tensor]) -> torch.Tensor:
         name = f"attention_weights[{number}]"
         require_tensor(block, name, "B h N N", empty="B", B=first.shape[0], N=first.shape[3])
         require_same_kind(block, name, first, owner="the first block")
-    carried = torch.eye(first.shape[-1], dtype=first.dtype, device=first.device)
-    for block in attention_weights:
-        carried = (block.mean(1) @ carried + carried) / 2
-    return carried
+    mixing = [_at_least_float32(block).mean(1) for block in attention_weights]
+    carried = torch.eye(first.shape[-1], dtype=mixing[0].dtype, device=first.device)
+    for mixed in mixing:
+        carried = (mixed @ carried + carried) / 2
+    return carried.to(first.dtype)
 
 
-# --- arguments ----------------------------------------------------------------------------------------------
+# --- dtypes and arguments -----------------------------------------------------------------------------------
+
+
+def _at_least_float32(x):
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _require_tokens(x, parameter, **sizes):

@@ -16,16 +16,19 @@ from vlmbook.training import History, fit
 from vlmbook.validation import require_callable, require_number, require_tensor, require_type, require_whole
 
 UNKNOWN = -100  # PyTorch's own mark for a label that does not count
+COLDEST = 1e-30  # temperature that float32 can divide by
+HOTTEST = 1000  # temperature of a loss: beyond, float32 rounds the difference of two soft labels away
 
 
 def soft_labels(logits: torch.Tensor, temperature: float) -> torch.Tensor:
     """(B, K, …) -> (B, K, …): p_i = exp(z_i / T) / Σ_j exp(z_j / T), which sum to 1 over axis 1 [eq. 1].
 
-    Raises TypeError or ValueError for other logits and for a temperature that is not above 0.
+    As T goes to 0 they become one-hot, or equal shares of the largest logits. In at least float32. Raises
+    TypeError or ValueError for other logits and for a temperature below COLDEST.
     """
-    _require_logits(logits, "logits")
-    temperature = require_number(temperature, "temperature", above=0)
-    return (_at_least_float32(logits) / temperature).softmax(1)
+    _require_open(logits, "logits", "B K")
+    temperature = require_number(temperature, "temperature", least=COLDEST)
+    return (_below_zero(_at_least_float32(logits)) / temperature).softmax(1)
 
 
 def soft_loss(
@@ -35,16 +38,18 @@ def soft_loss(
     axis 1.
 
     The factor T² keeps the size of the gradient as T grows [§2]. A class that the teacher excludes (logit −∞)
-    counts 0. In float32 the value loses its digits from T of about 1,000 on. Raises TypeError or ValueError
-    for other logits, for two shapes, and for a temperature that is not above 0.
+    counts 0. In float32 the value has three digits at T = 100 and one at 1,000; the gradient has more. Raises
+    TypeError or ValueError for other logits, two shapes, and a temperature outside [COLDEST, HOTTEST].
     """
-    _require_logits(student_logits, "student_logits")
+    _require_open(student_logits, "student_logits", "B K")
     _require_alike(teacher_logits, "teacher_logits", student_logits)
-    temperature = require_number(temperature, "temperature", above=0)
-    p = soft_labels(teacher_logits.detach(), temperature)
-    log_q = (_at_least_float32(student_logits) / temperature).log_softmax(1)
-    log_q = log_q.masked_fill(p == 0, 0)  # 0 · log 0 counts 0, also where the student excludes the class
-    return temperature**2 * F.kl_div(log_q, p.to(log_q), reduction="none").sum(1).mean()
+    temperature = require_number(temperature, "temperature", least=COLDEST, most=HOTTEST)
+    student = _at_least_float32(student_logits)
+    teacher = teacher_logits.detach().to(student.dtype)
+    p = soft_labels(teacher, temperature)
+    apart = _scaled_log(teacher, temperature) - _scaled_log(student, temperature)
+    apart = apart.masked_fill(p == 0, 0)  # 0 · log 0 counts 0, also where the student excludes the class
+    return temperature * (p * apart).sum(1).mean()
 
 
 def distillation_loss(
@@ -71,11 +76,7 @@ def distillation_loss(
     return (1 - alpha) * hard + alpha * soft
 
 
-def fitnets_loss(
-    student_map: torch.Tensor,
-    teacher_map: torch.Tensor,
-    regressor: Callable[[torch.Tensor], torch.Tensor],
-) -> torch.Tensor:
+def fitnets_loss(student_map: torch.Tensor, teacher_map: torch.Tensor, regressor: nn.Module) -> torch.Tensor:
     """(B, C, h, w), (B, D, H, W) -> scalar: ½ (u − r(v))², the mean over all values [Romero et al. 2014, eq.
     3].
 
@@ -85,7 +86,7 @@ def fitnets_loss(
     """
     require_tensor(student_map, "student_map", "B C H W")
     require_tensor(teacher_map, "teacher_map", "B D H W", device=student_map.device)
-    require_callable(regressor, "regressor", "a module")
+    require_type(regressor, "regressor", nn.Module, "a torch.nn.Module")
     fitted = _require_alike(regressor(student_map), "regressor(student_map)", teacher_map)
     return (_at_least_float32(fitted) - _at_least_float32(teacher_map.detach())).square().mean() / 2
 
@@ -124,16 +125,21 @@ def predict_logits(model: nn.Module, images: torch.Tensor, *, batch_size: int = 
     into the mode that it was in. Raises TypeError or ValueError for anything but a module and images.
     """
     require_type(model, "model", nn.Module, "a torch.nn.Module")
-    require_tensor(images, "images", _open_axes("N", images), kind="any")
+    _require_images(images)
     batch_size = require_whole(batch_size, "batch_size")
     device = next(model.parameters(), images).device
     modes = {module: module.training for module in model.modules()}
+    logits = []
     try:
         model.eval()
-        return torch.cat([model(x.to(device)).to(images.device) for x in images.split(batch_size)])
+        for x in images.split(batch_size):
+            z = model(x.to(device))
+            _require_open(z, "model(images)", "N K", N=len(x))
+            logits.append(z.to(images.device))
     finally:
         for module, training in modes.items():
             module.training = training
+    return torch.cat(logits)
 
 
 def distill(
@@ -149,8 +155,13 @@ def distill(
     """A module, (N, …), (N,), (N, K) -> History: train the student in place by `distillation_loss`.
 
     `settings` are those of `vlmbook.training.fit`: epochs, batch_size, lr, … Raises what `distillation_loss`
-    and `fit` raise.
+    and `fit` raise, for wrong labels, teacher's logits, temperature or alpha before the first step.
     """
+    _require_images(images, finite=True)
+    _require_open(teacher_logits, "teacher_logits", "N K")
+    _require_labels(labels, teacher_logits)
+    temperature = require_number(temperature, "temperature", least=COLDEST, most=HOTTEST)
+    alpha = require_number(alpha, "alpha", least=0, most=1)
 
     def loss(model, x, y, z):
         return distillation_loss(model(x), z, y, temperature=temperature, alpha=alpha)
@@ -205,14 +216,27 @@ def _at_least_float32(x):
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _open_axes(axes, x):
-    """str, tensor -> str: these axes, then any further ones that x has."""
+def _below_zero(z):
+    """(B, K, …) -> the same minus the largest over axis 1: no softmax changes, no exponential overflows."""
+    return z - z.detach().amax(1, keepdim=True)
+
+
+def _scaled_log(z, temperature):
+    """(B, K, …) -> (B, K, …): T log p_i = z_i − T log Σ_j exp(z_j / T), finite however small T is."""
+    z = _below_zero(z)
+    return z - temperature * (z / temperature).logsumexp(1, keepdim=True)
+
+
+def _require_open(x, name, axes, **options):
+    """As `require_tensor`, for a tensor that may have further axes after the named ones."""
     further = x.ndim - len(axes.split()) if isinstance(x, torch.Tensor) else 0
-    return axes + " …" * further
+    require_tensor(x, name, axes + " …" * further, **options)
 
 
-def _require_logits(x, name):
-    require_tensor(x, name, _open_axes("B K", x))
+def _require_images(images, **options):
+    _require_open(images, "images", "N", kind="any", **options)
+    if images.is_meta:
+        raise ValueError("images wants values, got a tensor on the meta device, which has none")
 
 
 def _require_alike(x, name, other):
@@ -221,7 +245,6 @@ def _require_alike(x, name, other):
 
 
 def _require_labels(labels, logits):
-    name = f"labels ({UNKNOWN} where unknown)"
     shape = " ".join(map(str, logits.shape[:1] + logits.shape[2:]))
-    values = {"least": 0, "most": logits.shape[1] - 1, "ignore": UNKNOWN}
-    require_tensor(labels, name, shape, kind="int64", device=logits.device, **values)
+    values = {"least": 0, "most": logits.shape[1] - 1, "ignore": UNKNOWN, "device": logits.device}
+    require_tensor(labels, f"labels ({UNKNOWN} where unknown)", shape, kind="int64", **values)

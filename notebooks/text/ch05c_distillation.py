@@ -458,8 +458,8 @@ if digits:
     assert abs(softer) < 0.015 and sum(scores["distilled"]) / 5 < few_pixels
 
 # %% [markdown]
-# On the same hundred images the teacher's word is worth several points; smoothing, which softens without knowing anything, is worth no more than the seeds differ. So it is
-# what the teacher knows that helps, not the softness as such. But the larger step is another: the teacher also speaks of images that have no label, and there its
+# On the same hundred images the teacher's word is worth several points; smoothing, which softens without knowing anything, is worth no more than the seeds differ. But
+# the teacher's labels at $T=4$ are softer than the smoothed ones, so this does not tell how much of the gain is knowledge of similar classes. And the larger step is another: the teacher also speaks of images that have no label, and there its
 # pseudo-labels do as well as its soft labels. Where the teacher is nearly always right and images are many, a class for each is enough.
 #
 # And look at the grey line. From the same hundred labels a softmax regression on the pixels does better than our student, by labels alone and distilled on few images. A weak
@@ -567,7 +567,7 @@ much = over_labels["pseudo-labels, all images"]
 assert all(-0.05 < over_labels[kind] < much / 2 for kind in inner) or not digits
 
 # %% [markdown]
-# A few points at most, and the seeds differ by nearly as much. The teacher's plain word is worth no less, and needs no maps. Do the students look
+# A few points at most, and the seeds differ by nearly as much. The teacher's plain word is worth about as much, and needs no maps. Do the students look
 # elsewhere, at least?
 
 # %%

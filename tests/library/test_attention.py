@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.support.no_float64 import RefuseFloat64
 from vlmbook import attention as module
 from vlmbook.attention import (
     EncoderBlock,
@@ -382,6 +383,87 @@ def test_float32_is_float64_but_for_rounding():
     assert_close(deepcopy(net).float()(x.float()).double(), net(x), rtol=1e-4, atol=1e-4)
 
 
+# Half precision: sums in float32, one rounding at the end.
+
+HALVES = [torch.float16, torch.bfloat16]
+
+
+def rounding(dtype, times=1):
+    """Tolerances for results that were rounded to a dtype so many times."""
+    eps = times * torch.finfo(dtype).eps
+    return {"rtol": eps, "atol": eps}
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_attention_in_half_precision_is_rounded_once(dtype):
+    q, k, v = (
+        randn(2, n, d, seed=seed).to(dtype) for seed, (n, d) in enumerate(((9, 64), (500, 64), (500, 3)))
+    )
+    exact = attention(q.double(), k.double(), v.double())
+    for got, expected in zip(attention(q, k, v), exact, strict=True):
+        assert got.dtype == dtype
+        assert_close(got.double(), expected, **rounding(dtype))
+    fused = F.scaled_dot_product_attention(q, k, v)
+    assert_close(attention(q, k, v)[0], fused, **rounding(dtype, 4))
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_scores_that_half_precision_cannot_hold(dtype):
+    q = torch.full((1, 400), 20.0, dtype=dtype)  # their product, 160,000, is infinite in float16
+    k = torch.stack([q[0], q[0]])
+    y, attention_weights = attention(q, k, torch.tensor([[1.0], [3.0]], dtype=dtype))
+    assert y.item() == 2 and attention_weights.tolist() == [[0.5, 0.5]]
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_heads_in_half_precision_are_pytorchs(dtype):
+    layer, x = MultiHeadAttention(16, 4).to(dtype), randn(2, 7, 16).to(dtype)
+    theirs = nn.MultiheadAttention(16, 4, batch_first=True).to(dtype)
+    theirs.load_state_dict(layer.state_dict())
+    expected = theirs(x, x, x, average_attn_weights=False)
+    assert_close(layer(x, need_weights=True), expected, **rounding(dtype, 4))
+    assert_close(layer(x), expected[0], **rounding(dtype, 4))
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_gates_in_half_precision(dtype):
+    x = 200 * randn(2, 8, 40, 50).abs().to(dtype)  # whose sums are infinite in float16
+    ours = SqueezeExcitation(8, 4).to(dtype)
+    theirs = torchvision.ops.SqueezeExcitation(8, 2).to(dtype)
+    theirs.load_state_dict(ours.state_dict())
+    assert_close(ours(x), theirs(x), **rounding(dtype, 4))
+    spatial = SpatialAttention(3).to(dtype)
+    exact = deepcopy(spatial).double().gate(x.double() / 200)
+    assert_close(spatial.gate(x / 200).double(), exact, **rounding(dtype, 8))
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_rollout_in_half_precision_is_rounded_once(dtype):
+    blocks = [randn(2, 12, 50, 50, seed=seed).softmax(-1).to(dtype) for seed in range(24)]
+    found, exact = rollout(blocks), rollout([block.double() for block in blocks])
+    assert found.dtype == dtype
+    assert_close(found.double(), exact, rtol=torch.finfo(dtype).eps, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_a_transformer_in_half_precision_is_near_its_twin_in_float32(dtype):
+    net, x = small(), randn(3, 2, 6, 4)
+    half = deepcopy(net).to(dtype)(x.to(dtype))
+    assert half.dtype == dtype
+    assert_close(half.double(), net(x), rtol=0, atol=100 * torch.finfo(dtype).eps)
+
+
+def test_nothing_is_float64_unless_it_came_in():
+    net, x = small().float(), torch.randn(2, 2, 6, 4)
+    squeeze, spatial = SqueezeExcitation(2, 1), SpatialAttention()
+    with RefuseFloat64():
+        net(x).sum().backward()
+        rollout(net.attention_weights(x))
+        (squeeze(x) + spatial(x)).sum().backward()
+        attention(x[0], x[0], x[0])
+        VisionTransformer((4, 6), 2, 3, 1, width=8, depth=1, heads=2)
+
+
 # Structure.
 
 
@@ -468,9 +550,10 @@ def test_shifted_scores_leave_the_weights():
 
 
 def test_large_scores_stay_finite():
-    q = torch.tensor([[300.0]])
-    y, weights = attention(q, torch.tensor([[300.0], [-300.0]]), torch.tensor([[1.0], [2.0]]))
-    assert y.item() == 1 and weights.tolist() == [[1, 0]]
+    q, k, v = torch.tensor([[300.0]]), torch.tensor([[300.0], [-300.0]]), torch.tensor([[1.0], [2.0]])
+    for way in (attention, attention_loops):
+        y, attention_weights = way(q, k, v)
+        assert y.item() == 1 and attention_weights.tolist() == [[1, 0]]
 
 
 def test_gates_lie_between_none_and_all():
@@ -643,8 +726,13 @@ def test_what_is_of_the_wrong_kind_is_named(call, message):
 
 def test_autocast_makes_the_dtype_fit():
     net, x = small().float(), torch.randn(2, 2, 6, 4)
+    squeeze, spatial = SqueezeExcitation(2, 1), SpatialAttention()
     with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = net(x).sum() + squeeze(x).sum() + spatial(x).sum()
         assert net(x).dtype == torch.bfloat16 and net.attention_weights(x)[1].shape == (2, 2, 7, 7)
+    loss.backward()
+    for layer in (net, squeeze, spatial):
+        assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in layer.parameters())
 
 
 def test_an_empty_batch_is_fine():

@@ -3,6 +3,8 @@
 import torch
 from torch.nn import functional as F
 
+from tests.support.forged import AgreeableNumber, AgreeableTensor
+
 
 def scores(q, k):
     return q @ k.mT / q.shape[-1] ** 0.5
@@ -129,6 +131,29 @@ WRONG_ANSWERS = [
         "not to some number",
     ),
     ("ch05b.5", lambda q, k, v: torch.cat([plain_linear(part, k, v) for part in q.chunk(2)]), "40 times 50"),
+    # NaN, and objects that equal everything
+    ("ch05b.1", (2, 12, 197, float("nan")), "whole number"),
+    ("ch05b.1", [AgreeableNumber()] * 4, "3 images"),
+    ("ch05b.2", lambda n, d, heads: float("nan"), "NaN"),
+    ("ch05b.2", lambda n, d, heads: AgreeableNumber(), "number"),
+    ("ch05b.3", lambda q, k, v, there: padded(q, k, v, there) * torch.nan, "NaN"),
+    (
+        "ch05b.3",
+        lambda q, k, v, there: (3 * padded(q, k, v, there)).as_subclass(AgreeableTensor),
+        "values are off",
+    ),
+    ("ch05b.4", lambda p, old, new: positions(p, old, new) * torch.nan, "NaN"),
+    (
+        "ch05b.4",
+        lambda p, old, new: (3 * positions(p, old, new)).as_subclass(AgreeableTensor),
+        "values are off",
+    ),
+    ("ch05b.5", lambda q, k, v: bend(q, k, v) * torch.nan, "NaN"),
+    ("ch05b.5", lambda q, k, v: (3 * bend(q, k, v)).as_subclass(AgreeableTensor), "values are off"),
+    # forbidden: a matrix of all pairs
+    ("ch05b.5", plain_linear, "matrix of 40 times 50"),
+    ("ch05b.5", lambda q, k, v: torch.vmap(lambda row: plain_linear(row[None], k, v)[0])(q), "40 times 50"),
+    ("ch05b.5", lambda q, k, v: torch.stack([plain_linear(q, k, v), q[:, :2]])[0], "40 times 50"),
 ]
 
 

@@ -23,7 +23,7 @@ def bars(axes):
 def test_temperature(values):
     images, _, logits = labelled_images()
     figure = drawn(figures.draw_temperature, (7, 2.4), images=images, logits=logits, **values)
-    given = {"image": 0, "temperature": 1.0} | values
+    given = {"image": 0, "temperature": 4.0} | values
     p = soft_labels(logits, given["temperature"])[given["image"]]
     _, label, curve = figure.axes
     assert torch.equal(pictures(figure)[0].float(), images[given["image"], 0])

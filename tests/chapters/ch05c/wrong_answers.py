@@ -1,10 +1,13 @@
 """Chapter 5c: two or more wrong answers for each exercise, and a part of the message that each gets."""
 
 import math
+import warnings
 
 import torch
+from torch.autograd import forward_ad
 
-from vlmbook.chapters.ch05c.exercises import confident_loss
+from tests.support.forged import AgreeableNumber, AgreeableTensor
+from vlmbook.chapters.ch05c.exercises import committee, confident_loss, soft_gradient
 from vlmbook.distillation import soft_labels, soft_loss
 
 
@@ -18,6 +21,35 @@ def sure(z, least):
 
 def kept(z_S, z_T, T, which):
     return soft_loss(z_S[which], z_T[which], temperature=T) if which.any() else 0 * z_S.sum()
+
+
+def by_autograd(z_S, z_T, T):
+    z_S = z_S.detach().requires_grad_()
+    return torch.autograd.grad(soft_loss(z_S, z_T, temperature=T), z_S)[0]
+
+
+def by_backward(z_S, z_T, T):
+    z_S = z_S.detach().requires_grad_()
+    soft_loss(z_S, z_T, temperature=T).backward()
+    return z_S.grad
+
+
+def by_func(z_S, z_T, T):
+    return torch.func.grad(lambda z: soft_loss(z, z_T, temperature=T))(z_S)
+
+
+def by_forward_mode(z_S, z_T, T):
+    units = torch.eye(z_S.numel()).view(-1, *z_S.shape)
+    with warnings.catch_warnings(), forward_ad.dual_level():
+        warnings.simplefilter("ignore")  # PyTorch's own, of torch.jit
+        losses = [soft_loss(forward_ad.make_dual(z_S, unit), z_T, temperature=T) for unit in units]
+        slopes = [forward_ad.unpack_dual(loss).tangent for loss in losses]
+    return torch.stack(slopes).view_as(z_S)
+
+
+def forged(answer):
+    """-> the same function, whose answers are too large and claim to equal everything."""
+    return lambda *arguments: (1.7 * answer(*arguments)).as_subclass(AgreeableTensor)
 
 
 E = math.e
@@ -89,4 +121,28 @@ WRONG_ANSWERS = [
     ("ch05c.5", lambda z_S, z_T, T, least: confident_loss(z_S, z_T, T, least).detach(), "no gradient"),
     ("ch05c.5", lambda z_S, z_T, T, least: confident_loss(z_S, z_T, 3, least), "is T used everywhere"),
     ("ch05c.5", lambda z_S, z_T, T, least: confident_loss(z_S, z_T, T, least * (1 + 1e-6)), ">=, not >"),
+    # NaN, and objects that equal everything
+    ("ch05c.1", (E**2, math.nan, 1), "NaN"),
+    ("ch05c.1", (E**2, math.inf, 1), "infinite"),
+    ("ch05c.1", [AgreeableNumber()] * 3, "number|At T = 1 it is not 3"),
+    ("ch05c.2", lambda s, t, T: soft_gradient(s, t, T) * math.nan, "NaN"),
+    ("ch05c.2", forged(soft_gradient), "off by"),
+    ("ch05c.3", lambda e, k: (torch.zeros(k) * math.nan, 1, e), "all classes alike"),
+    (
+        "ch05c.3",
+        lambda e, k: (torch.arange(k).float().as_subclass(AgreeableTensor), 1, e),
+        "all classes alike",
+    ),
+    ("ch05c.3", lambda e, k: (torch.zeros(k), math.nan, e), "NaN"),
+    ("ch05c.3", lambda e, k: (torch.zeros(k), 1, math.nan), "NaN"),
+    ("ch05c.4", lambda z, T: committee(z, T) * math.nan, "NaN|do not sum to 1"),
+    ("ch05c.4", forged(committee), "do not sum to 1"),
+    ("ch05c.5", lambda s, t, T, least: confident_loss(s, t, T, least) * math.nan, "not"),
+    ("ch05c.5", forged(confident_loss), "not"),
+    ("ch05c.5", lambda s, t, T, least: math.nan, "NaN"),
+    # forbidden: autograd
+    ("ch05c.2", by_autograd, "autograd computed them"),
+    ("ch05c.2", by_backward, "autograd computed them"),
+    ("ch05c.2", by_func, "autograd computed them"),
+    ("ch05c.2", by_forward_mode, "autograd computed them"),
 ]

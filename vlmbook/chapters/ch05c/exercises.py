@@ -1,6 +1,7 @@
 """Exercises of chapter 5c, distillation."""
 
 import math
+import sys
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -20,6 +21,12 @@ from vlmbook.notebook.exercises import (
     require_values,
 )
 from vlmbook.notebook.messages import message
+
+AUTOGRAD = {
+    torch.autograd.grad.__code__,
+    torch.autograd.backward.__code__,
+    torch.autograd.forward_ad.make_dual.__code__,
+}
 
 # --- 1 ------------------------------------------------------------------------------------------------------
 
@@ -80,10 +87,33 @@ def judge_soft_gradient(answer: Callable) -> None:
         z_S, z_T = 2 * torch.randn(2, rows, classes, generator=generator)
         want = soft_gradient(z_S, z_T, T)
         case = message("{rows} images, {classes} classes, T = {T:g}", rows=rows, classes=classes, T=T)
-        got = as_tensor(answer(z_S.clone(), z_T.clone(), T), want, case)
+        answered, differentiated = _watch_autograd(answer, z_S.clone(), z_T.clone(), T)
+        got = as_tensor(answered, want, case)
         if not torch.allclose(got, want, atol=1e-5):
             _explain_soft_gradient(got, want, z_S, z_T, T, case)
             require_values(got, want, case)
+        if differentiated:
+            raise Wrong(
+                "The values are right, but autograd computed them. Write the gradient as a formula of z_S, "
+                "z_T and T."
+            )
+
+
+def _watch_autograd(answer, *arguments):
+    """-> the answer for these arguments, and whether it called autograd on the way."""
+    calls = []
+
+    def note(frame, event, _):
+        if event == "call" and frame.f_code in AUTOGRAD:
+            calls.append(frame.f_code.co_name)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        answered = answer(*arguments)
+    finally:
+        sys.setprofile(before)
+    return answered, len(calls) > 0
 
 
 def _explain_soft_gradient(got, want, z_S, z_T, T, case):

@@ -13,7 +13,7 @@ from vlmbook.distillation import soft_labels
 
 
 def draw_temperature(
-    figure: Figure, images: torch.Tensor, logits: torch.Tensor, image: int = 0, temperature: float = 1.0
+    figure: Figure, images: torch.Tensor, logits: torch.Tensor, image: int = 0, temperature: float = 4.0
 ):
     """An image, its soft label at this temperature, and the entropy over the temperature."""
     picture, axes, curve = figure.subplots(1, 3, width_ratios=(1, 1.6, 1.6))
