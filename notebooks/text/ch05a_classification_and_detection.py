@@ -28,7 +28,8 @@ runtime.seed_everything(0)
 torch.set_num_threads(1)                     # images this small gain little from more threads
 plot.use_style()
 records.published("ch05a")
-if (published := records.RESULTS / "ch05a.quick.png").exists():
+published = records.RESULTS / "ch05a.quick.png"
+if published.exists():
     plot.gallery([data.read_image(published, channels=3)]);
 
 
@@ -58,7 +59,6 @@ test_digits, test_values = data.digits("test")
 images, targets, names = load_scenes("trainval", 2000)
 test_images, test_targets, _ = load_scenes("test", 200)
 side = tuple(images.shape[2:])
-truths = [{"boxes": t["boxes"], "labels": t["labels"] + 1} for t in test_targets]       # from 1
 drawings.draw_scenes(plt.figure(figsize=(7, 2.6)), images[:12], targets[:12], names)
 
 # %% [markdown]
@@ -298,11 +298,11 @@ assert len(anchors) == 37 * 50 * 9 and len(set(nine)) == 9
 
 # %%
 sizes, ratios = runtime.pick(quick=((22,), (1.0,)), full=((24, 52, 88), (0.5, 1.0, 2.0)))
-crowd = images[i := max(range(50), key=lambda i: len(targets[i]["labels"]))], targets[i]["boxes"]
+crowd, true = max(zip(images[:50], targets), key=lambda pair: len(pair[1]["labels"]))
 anchors = generate_anchors([n // 8 for n in side], (8, 8), sizes, ratios)
-drawings.draw_matches(plt.figure(figsize=(7, 2.7)), *crowd, anchors)
-owner = match_anchors(box_iou(crowd[1], anchors), 0.7, 0.3, allow_low_quality_matches=True)
-assert set(owner.tolist()) >= set(range(len(crowd[1])))
+drawings.draw_matches(plt.figure(figsize=(7, 2.7)), crowd, true["boxes"], anchors)
+owner = match_anchors(box_iou(true["boxes"], anchors), 0.7, 0.3, allow_low_quality_matches=True)
+assert set(owner.tolist()) >= set(range(len(true["boxes"])))
 
 # %% [markdown]
 # Nearly all is background: a detector learns from few examples of things and from very many of nothing. So it draws a balanced sample of both.
@@ -310,7 +310,7 @@ assert set(owner.tolist()) >= set(range(len(crowd[1])))
 # Which sizes and shapes should one take? Move them. When is a thing fitted by no anchor? In the right panel, a bar below 0.5 is orange.
 
 # %%
-interact.live(partial(drawings.draw_anchors, image=crowd[0], boxes=crowd[1]),
+interact.live(partial(drawings.draw_anchors, image=crowd, boxes=true["boxes"]),
               smallest=(8, 96, 2), sizes=(1, 4), wide=True, stride=[4, 8, 16], figsize=(7, 2.6))
 
 # %% [markdown]
@@ -398,7 +398,7 @@ assert max(abs(AP - each) for each in ways) < 1e-9
 # Ours carry torchvision's names, so its `FasterRCNN` takes our weights. Does it then say the same?
 
 # %%
-num_classes, widths = len(names) + 1, runtime.pick(quick=(16, 32, 96), full=(32, 64, 128))
+num_classes, widths = len(names), runtime.pick(quick=(16, 32, 96), full=(32, 64, 128))
 settings = runtime.pick(quick=dict(width=128, pre_nms_top_n=60, post_nms_top_n=20),
                         full=dict(width=512, pre_nms_top_n=1000, post_nms_top_n=300))
 settings |= runtime.pick(
@@ -415,6 +415,7 @@ ours.roi_heads.box_predictor.cls_score.weight *= 30        # an untrained head t
 theirs = as_torchvision(ours, side)
 pairs = list(zip(ours(test_images[:4]), theirs(list(test_images[:4]))))
 for mine, other in pairs:
+    mine = {**mine, "labels": mine["labels"] + 1}         # theirs count the background as 0
     assert_close([mine[key] for key in other], list(other.values()), rtol=1e-3, atol=1e-3)
 print("equal:", [len(mine["boxes"]) for mine, _ in pairs], "detections")
 assert all(len(mine["boxes"]) for mine, _ in pairs)
@@ -442,8 +443,8 @@ note = lambda part, x: inputs.update({type(part).__name__: tuple(x[0].shape[1:])
 parts_of = ours.rpn.head, ours.roi_heads.box_head
 hooks = [part.register_forward_pre_hook(note) for part in parts_of]
 x = ours.backbone(test_images[:1]).requires_grad_()
-boxes = ours.rpn(x, side).boxes
-_, logits, offsets = ours.roi_heads(x, boxes, 1 / 8)
+boxes = ours.rpn(x, (8, 8), side).boxes                # 8×8 pixels a cell
+_, logits, offsets = ours.roi_heads(x, boxes, (8, 8))
 for hook in hooks:
     hook.remove()
 pull = torch.autograd.grad(logits.square().sum(), x)[0]
@@ -451,8 +452,8 @@ print("joints in the book's diagram:", joints, "; what comes in:", inputs)
 assert not joints and pull.abs().max() > 0 and not boxes[0].requires_grad              # W15
 assert inputs["RPNHead"] == x.shape[1:] and inputs["TwoMLPHead"] == (widths[2], 7, 7)       # W32
 assert ours.rpn.head.cls_logits.out_channels == len(sizes) * len(ratios)               # no class
-assert offsets.shape[1] == 4 * num_classes                                             # I16
-nothing = ours.rpn(ours.backbone(torch.rand(1, 3, *side)), side)
+assert offsets.shape[1] == 4 * (1 + num_classes)                   # I16; one is background
+nothing = ours.rpn(ours.backbone(torch.rand(1, 3, *side)), (8, 8), side)
 print(len(nothing.boxes[0]), "proposals in noise")
 assert settings["post_nms_top_n"] // 2 < len(nothing.boxes[0]) <= settings["post_nms_top_n"]  # I15
 
@@ -489,7 +490,7 @@ def regions_to_learn(targets):               # -> n × (k, 4), n × (k,) classes
 runtime.seed_everything(0)
 boxes, kinds = regions_to_learn(targets)
 pieces, kinds = crop(images, boxes), torch.cat(kinds)
-rcnn = nn.Sequential(SmallBackbone(widths), nn.Flatten(), nn.Linear(9 * widths[2], num_classes))
+rcnn = nn.Sequential(SmallBackbone(widths), nn.Flatten(), nn.Linear(9 * widths[2], 1 + num_classes))
 fit(rcnn, (pieces, kinds), loss_fn=once, batch_size=64, lr=5e-3, progress=False,
     epochs=runtime.pick(quick=4, full=20))
 rcnn.cpu().eval().requires_grad_(False)
@@ -511,7 +512,9 @@ print(len(pieces), "pieces,", f"{(kinds == 0).float().mean():.0%} of them backgr
 
 # %%
 def torchvision_loss(net, x, boxes, labels):
-    return sum(net(list(x), data.unpad_targets(boxes, labels)).values())
+    from_1 = [{"boxes": t["boxes"], "labels": t["labels"] + 1}        # 0 is its background
+              for t in data.unpad_targets(boxes, labels)]
+    return sum(net(list(x), from_1).values())
 
 one_stage = lambda: GridDetector(SmallBackbone(widths), num_classes, size=sizes[len(sizes) // 2])
 makers = {"one stage": (one_stage, detection_loss, 7),
@@ -539,34 +542,35 @@ drawings.draw_training(plt.figure(figsize=(6, 2.2)), histories)
 
 # %%
 def detect(net, x):                          # -> list of {boxes, scores, labels}
-    as_batch = (lambda part: part) if hasattr(net, "predict_candidates") else list  # torchvision's
-    return [detections for part in x.split(25) for detections in net(as_batch(part))]
+    if hasattr(net, "predict_candidates"):
+        return [detections for part in x.split(25) for detections in net(part)]
+    from_1 = [detections for part in x.split(25) for detections in net(list(part))]  # torchvision's
+    return [{**each, "labels": each["labels"] - 1} for each in from_1]
 
 def detect_rcnn(x):
     stride = runtime.pick(quick=6, full=16)
     windows = generate_anchors([n // stride for n in side], (stride, stride),
                                [zoom * s for s in sizes for zoom in (0.85, 1.2)], (1.0,))
-    return [select_detections(rcnn(crop(one[None], [windows])).softmax(1), windows, side)
+    return [select_detections(rcnn(crop(one[None], [windows])).softmax(1)[:, 1:], windows, side)
             for one in x]
 
-
 asked = 60
-found = {"R-CNN": (detect_rcnn(test_images[:asked]), truths[:asked])}
-found |= {name: (detect(net, test_images), truths) for name, net in nets.items()}
+found = {"R-CNN": (detect_rcnn(test_images[:asked]), test_targets[:asked])}
+found |= {name: (detect(net, test_images), test_targets) for name, net in nets.items()}
 mAP = {name: mean_average_precision(*each) for name, each in found.items()}
 for name, (mean, of_class) in mAP.items():
-    print(f"{name}: {mean:.3f};", *(f"{names[k - 1]} {ap:.2f}" for k, ap in of_class.items()))
+    print(f"{name}: {mean:.3f};", *(f"{names[k]} {ap:.2f}" for k, ap in of_class.items()))
 
-same, many, objects = {}, {}, sum(len(each["labels"]) for each in truths[:asked])
+same, many, objects = {}, {}, sum(len(each["labels"]) for each in test_targets[:asked])
 for name, (detections, _) in found.items():
-    same[name] = mean_average_precision(detections[:asked], truths[:asked])[0]
+    same[name] = mean_average_precision(detections[:asked], test_targets[:asked])[0]
     many[name] = sum((each["scores"] > 0.4).sum().item() for each in detections[:asked])
     print(f"{name}, first {asked}: {same[name]:.3f}; {many[name]} above 0.4, {objects} objects")
 
 # %%
 best = max(nets, key=lambda name: mAP[name][0])
-drawings.draw_detections(figure := plt.figure(figsize=(7, 2.6)), test_images[:12],
-                         found[best][0][:12], truths[:12], names)
+figure = plt.figure(figsize=(7, 2.6))
+drawings.draw_detections(figure, test_images[:12], found[best][0][:12], test_targets[:12], names)
 records.picture("ch05a", figure)
 assert not quick or (mAP[best][0] > 0.85 and min(mAP[name][0] for name in nets) > 0.8)
 assert not quick or (same["R-CNN"] < same[best] - 0.05 and many["R-CNN"] > 2 * many[best])
@@ -590,8 +594,8 @@ drawings.draw_curves(plt.figure(figsize=(7, 2.8)), {name: found[name] for name i
 shown = test_images[:20]
 candidates = {name: net.predict_candidates(shown) for name, net in nets.items()
               if hasattr(net, "predict_candidates")}
-interact.live(partial(drawings.draw_suppression, candidates=candidates, images=shown,
-                      targets=truths[:20], names=names), detector=list(candidates), image=(0, 19),
+interact.live(partial(drawings.draw_suppression, candidates=candidates, images=shown, names=names,
+                      targets=test_targets[:20]), detector=list(candidates), image=(0, 19),
               score=(0.05, 0.95, 0.05), iou=(0.0, 1.0, 0.05), figsize=(7, 2.7))
 
 # %% [markdown]
@@ -600,8 +604,8 @@ interact.live(partial(drawings.draw_suppression, candidates=candidates, images=s
 # One image through all stages of the two-stage detector. Panel 3 shows, for each place, the chance that its best anchor gives. Panel 6 shows the first eight regions as the head gets them, all of one size.
 
 # %%
-two, i = nets["two stages"], max(range(40), key=lambda i: len(truths[i]["labels"]))
-drawings.draw_stages(plt.figure(figsize=(7, 4.2)), test_images[i], truths[i]["boxes"],
+two, i = nets["two stages"], max(range(40), key=lambda i: len(test_targets[i]["labels"]))
+drawings.draw_stages(plt.figure(figsize=(7, 4.2)), test_images[i], test_targets[i]["boxes"],
                      two.stages(test_images[[i]]), names)
 
 
@@ -609,23 +613,24 @@ drawings.draw_stages(plt.figure(figsize=(7, 4.2)), test_images[i], truths[i]["bo
 # How good are the proposals? Count, over test images: the share of the true things that some proposal meets at IoU 0.5 (that is their recall), and the share of the boxes that meet a thing: of all anchors, after the offsets, after NMS at 0.7, and after the cut to the best twenty. Which step brings the things, which thins the boxes?
 
 # %%
-def met(proposals, truths):                  # -> share of things met, share of boxes that meet one
-    iou = [box_iou(boxes, t["boxes"]) >= 0.5 for boxes, t in zip(proposals, truths)]
+def met(boxes_of, targets_of):               # -> share of objects met, share of boxes that meet one
+    iou = [box_iou(boxes, t["boxes"]) >= 0.5 for boxes, t in zip(boxes_of, targets_of)]
     return [torch.cat([each.any(axis) for each in iou]).float().mean().item() for axis in (0, 1)]
 
-proposals = two.rpn(two.backbone(test_images[:asked]), side)
+proposals = two.rpn(two.backbone(test_images[:asked]), (8, 8), side)
 suppress = lambda boxes: boxes[nms(boxes, -torch.arange(len(boxes)).float(), 0.7)]
 after = [suppress(boxes) for boxes in proposals.candidates]
 steps = {"all anchors": [proposals.anchors] * asked, "before NMS": proposals.candidates,
          "after NMS": after, "proposals": proposals.boxes}
-meeting = {name: met(boxes, truths) for name, boxes in steps.items()}
+meeting = {name: met(boxes, test_targets) for name, boxes in steps.items()}
 for (name, share), boxes in zip(meeting.items(), steps.values()):
     print(f"{name}: {sum(map(len, boxes)) / asked:.0f} an image, {share[0]:.2f} of objects met, "
           f"{share[1]:.2f} of them meet one")
 assert not quick or meeting["proposals"][0] > 0.9 > 0.5 > meeting["proposals"][1]        # I15
 kept = [meeting[name][0] for name in ("proposals", "before NMS", "all anchors")]
 assert not quick or (0 <= kept[1] - kept[0] < 0.05 and kept[2] < kept[1] - 0.05)
-touch = torch.cat([(box_iou(b, t["boxes"]) > 0).any(1) for b, t in zip(proposals.boxes, truths)])
+pairs_of = zip(proposals.boxes, test_targets)
+touch = torch.cat([(box_iou(boxes, t["boxes"]) > 0).any(1) for boxes, t in pairs_of])
 print(f"of the proposals {1 - touch.float().mean():.0%} touch nothing")
 assert not quick or (touch.float().mean() < 0.85 and sum(map(len, after)) > 45 * asked)
 
@@ -651,15 +656,15 @@ ms = lambda run: 1000 * median(repeat(run, number=1, repeat=7))
 one, grid = test_images[:1], nets["one stage"]
 grey, x = one[0].permute(1, 2, 0).numpy(), two.backbone(one)
 outside = ms(lambda: [felzenszwalb(grey, scale, 0.5, 10) for scale in (20, 60, 180)])
-through, rpn, head = (ms(run) for run in (lambda: two.backbone(one), lambda: two.rpn(x, side),
-                                          lambda: grid.head(x)))
+through, rpn, head = (ms(run) for run in (
+    lambda: two.backbone(one), lambda: two.rpn(x, (8, 8), side), lambda: grid.head(x)))
 costs = {"R-CNN": {}, "Fast R-CNN": {}, "Faster R-CNN": {}, "one stage": {}}
 runtime.seed_everything(0)
 for n in (20, 80, 320):
     low = torch.rand(n, 2) * 40
     boxes = [torch.cat([low, low + 16], dim=1)]
     pieces = torchvision.ops.roi_align(one, boxes, 64, 1.0, 2)
-    heads = ms(lambda: two.roi_heads(x, boxes, 1 / 8))
+    heads = ms(lambda: two.roi_heads(x, boxes, (8, 8)))
     costs["R-CNN"][n] = {"regions": outside, "features": ms(lambda: two.backbone(pieces))}
     costs["Fast R-CNN"][n] = {"regions": outside, "features": through, "heads": heads}
     costs["Faster R-CNN"][n] = {"regions": rpn, "features": through, "heads": heads}
@@ -693,7 +698,7 @@ def map_without(net, suppress=True, move=True):                # -> mAP
                 boxes = torch.cat([center - net.size / 2, center + net.size / 2], dim=1)
             threshold = 0.5 if suppress else 1.0
             detections.append(select_detections(p, boxes, side, iou_threshold=threshold))
-    return mean_average_precision(detections, truths)[0]
+    return mean_average_precision(detections, test_targets)[0]
 
 
 ways = {"whole": {}, "no suppression": {"suppress": False}, "no offsets": {"move": False}}
@@ -714,7 +719,7 @@ assert not quick or loss_of["one stage"][1] > 0.1 > 0.05 > loss_of["two stages"]
 # %%
 records.record(
     "ch05a", seed=0, mAP={name: mean for name, (mean, _) in mAP.items()}, without=worth, T=T,
-    AP={name: {names[k - 1]: ap for k, ap in each.items()} for name, (_, each) in mAP.items()},
+    AP={name: {names[k]: ap for k, ap in each.items()} for name, (_, each) in mAP.items()},
     seconds_of_training={name: each.seconds for name, each in histories.items()}, top_k=top,
     ECE={"T = 1": ece(p, test_values), "T": ece(hot, test_values)}, ms_an_image=total,
     proposals=dict(zip(("things met", "that meet one"), meeting["proposals"])));

@@ -55,7 +55,7 @@ def large_weights(module, seed=0):
 
 
 def faster_rcnn(seed=0, **options):
-    return large_weights(FasterRCNN(SmallBackbone((4, 8, 8)), 4, **OPTIONS | options), seed)
+    return large_weights(FasterRCNN(SmallBackbone((4, 8, 8)), 3, **OPTIONS | options), seed)
 
 
 def batch(n=3, seed=0):

@@ -1,7 +1,7 @@
 """Object detection: boxes, anchors, pooled regions, average precision, and two detectors made of these.
 
-Boxes are (N, 4) floating, x1 y1 x2 y2 in pixels: the edges of an area, so x2 − x1 is its width. In the
-detectors label 0 is the background, objects count from 1.
+Boxes are (N, 4) floating, x1 y1 x2 y2 in pixels: the edges of an area, so x2 − x1 is its width. Labels of
+objects count from 0 everywhere; the background is a class only within Faster R-CNN's second stage.
 """
 
 from vlmbook.detection.anchors import (
@@ -13,6 +13,7 @@ from vlmbook.detection.anchors import (
     match_anchors,
     sample_anchors,
 )
+from vlmbook.detection.baseline import ConstantBox
 from vlmbook.detection.boxes import (
     box_area,
     box_cxcywh_to_xyxy,
@@ -21,7 +22,12 @@ from vlmbook.detection.boxes import (
     clip_boxes,
     nms,
 )
-from vlmbook.detection.detectors import SmallBackbone, detection_loss, select_detections
+from vlmbook.detection.detectors import (
+    SmallBackbone,
+    detection_loss,
+    extract_features,
+    select_detections,
+)
 from vlmbook.detection.evaluation import (
     average_precision,
     average_precision_loops,
@@ -29,13 +35,16 @@ from vlmbook.detection.evaluation import (
     mean_average_precision,
     precision_recall_curve,
 )
-from vlmbook.detection.faster_rcnn import FasterRCNN, RegionProposalNetwork, RoIHeads, RPNHead, as_torchvision
+from vlmbook.detection.faster_rcnn import FasterRCNN, as_torchvision
 from vlmbook.detection.grid import GridDetector
 from vlmbook.detection.regions import roi_align, roi_align_loops, roi_pool, roi_pool_loops
+from vlmbook.detection.roi_heads import RoIHeads
+from vlmbook.detection.rpn import RegionProposalNetwork, RPNHead
 
 __all__ = [
     "BACKGROUND",
     "IGNORED",
+    "ConstantBox",
     "FasterRCNN",
     "GridDetector",
     "RPNHead",
@@ -53,6 +62,7 @@ __all__ = [
     "decode_boxes",
     "detection_loss",
     "encode_boxes",
+    "extract_features",
     "generate_anchors",
     "match_anchors",
     "match_detections",

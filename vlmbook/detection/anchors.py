@@ -6,11 +6,21 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
-from vlmbook.detection.boxes import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh
-from vlmbook.validation import describe, require_number, require_pair, require_tensor, require_whole
+from vlmbook.detection.boxes import at_least_float32, box_cxcywh_to_xyxy, box_xyxy_to_cxcywh
+from vlmbook.validation import (
+    describe,
+    require_number,
+    require_pair,
+    require_same_kind,
+    require_tensor,
+    require_type,
+    require_whole,
+)
 
+LARGEST_GRID = 4096  # cells along a side
 LARGEST_LOG = math.log(1000 / 16)  # of a size over its anchor's, as in torchvision: exp() stays finite
 BACKGROUND, IGNORED = -1, -2  # what `match_anchors` gives an anchor that is matched to no object
 
@@ -20,7 +30,7 @@ BACKGROUND, IGNORED = -1, -2  # what `match_anchors` gives an anchor that is mat
 
 def generate_anchors(
     grid: tuple[int, int],
-    stride: tuple[int, int],
+    stride: tuple[float, float],
     sizes: Sequence[float],
     ratios: Sequence[float],
 ) -> torch.Tensor:
@@ -28,19 +38,22 @@ def generate_anchors(
 
     `grid` is the size of the feature map, `stride` the pixels a cell, each down and across. A size is √area
     in pixels, a ratio height / width. The order is row by row; in a cell ratio by ratio, and size by size in
-    each. Corners are rounded to whole pixels as torchvision's are.
+    each. Sides are rounded to even pixels, as torchvision's are.
 
-    Raises TypeError or ValueError for a grid or stride that is not two whole numbers of at least 1, and for a
+    Raises TypeError or ValueError for a grid that is not two whole numbers of at least 1, and for a stride,
     size or ratio that is not above 0. [Ren et al. 2015, §3.1.1; torchvision AnchorGenerator]
     """
-    rows, columns = require_pair(grid, "grid")
-    down, across = require_pair(stride, "stride")
-    sizes = torch.tensor(_positive_numbers(sizes, "sizes"), dtype=torch.float32)
-    ratios = torch.tensor(_positive_numbers(ratios, "ratios"), dtype=torch.float32)
+    rows, columns = require_pair(grid, "grid", most=LARGEST_GRID)
+    down, across = positive_numbers(stride, "stride", count=2)
+    sizes = torch.tensor(positive_numbers(sizes, "sizes"), dtype=torch.float32)
+    ratios = torch.tensor(positive_numbers(ratios, "ratios"), dtype=torch.float32)
     heights = (ratios.sqrt()[:, None] * sizes).flatten()
     widths = ((1 / ratios.sqrt())[:, None] * sizes).flatten()
     shapes = (torch.stack([-widths, -heights, widths, heights], dim=1) / 2).round()
-    y, x = torch.meshgrid(torch.arange(rows) * down, torch.arange(columns) * across, indexing="ij")
+    require_tensor(shapes, "anchors of these sizes and ratios", "A 4", finite=True)
+    y = torch.arange(rows, dtype=torch.float32) * down
+    x = torch.arange(columns, dtype=torch.float32) * across
+    y, x = torch.meshgrid(y, x, indexing="ij")
     corners = torch.stack([x, y, x, y], dim=-1).view(-1, 1, 4)
     return (corners + shapes).view(-1, 4)
 
@@ -61,11 +74,12 @@ def encode_boxes(
     """
     require_tensor(anchors, "anchors", "N 4", empty="N")
     require_tensor(boxes, "boxes", "N 4", empty="N", N=len(anchors))
-    weights = _positive_numbers(weights, "weights", count=4)
-    x, y, w, h = box_xyxy_to_cxcywh(boxes).unbind(-1)
-    xa, ya, wa, ha = box_xyxy_to_cxcywh(anchors).unbind(-1)
+    require_same_kind(boxes, "boxes", anchors, "anchors")
+    weights = positive_numbers(weights, "weights", count=4)
+    x, y, w, h = box_xyxy_to_cxcywh(at_least_float32(boxes)).unbind(-1)
+    xa, ya, wa, ha = box_xyxy_to_cxcywh(at_least_float32(anchors)).unbind(-1)
     offsets = torch.stack([(x - xa) / wa, (y - ya) / ha, (w / wa).log(), (h / ha).log()], dim=1)
-    return offsets * offsets.new_tensor(weights)
+    return (offsets * offsets.new_tensor(weights)).to(boxes.dtype)
 
 
 def decode_boxes(
@@ -83,13 +97,15 @@ def decode_boxes(
     require_tensor(offsets, "offsets", "N 4·K", empty="N", N=len(anchors))
     if offsets.shape[1] % 4:
         raise ValueError(f"offsets wants the shape (N, 4·K), got {tuple(offsets.shape)}")
-    weights = _positive_numbers(weights, "weights", count=4)
-    tx, ty, tw, th = (offsets.unflatten(1, (-1, 4)) / offsets.new_tensor(weights)).unbind(-1)
-    xa, ya, wa, ha = box_xyxy_to_cxcywh(anchors)[:, None].unbind(-1)
+    require_same_kind(offsets, "offsets", anchors, "anchors")
+    weights = positive_numbers(weights, "weights", count=4)
+    t = at_least_float32(offsets).unflatten(1, (-1, 4))
+    tx, ty, tw, th = (t / t.new_tensor(weights)).unbind(-1)
+    xa, ya, wa, ha = box_xyxy_to_cxcywh(at_least_float32(anchors))[:, None].unbind(-1)
     w = wa * tw.clamp(max=LARGEST_LOG).exp()
     h = ha * th.clamp(max=LARGEST_LOG).exp()
     boxes = torch.stack([xa + tx * wa, ya + ty * ha, w, h], dim=-1)
-    return box_cxcywh_to_xyxy(boxes).flatten(1)
+    return box_cxcywh_to_xyxy(boxes).flatten(1).to(offsets.dtype)
 
 
 # --- which of them is matched to which object ---------------------------------------------------------------
@@ -109,6 +125,7 @@ def match_anchors(
     require_tensor(iou, "iou", "M N", empty="M N")
     high = require_number(high_threshold, "high_threshold", least=0, most=1)
     low = require_number(low_threshold, "low_threshold", least=0, most=high)
+    require_type(allow_low_quality_matches, "allow_low_quality_matches", bool, "True or False")
     if len(iou) == 0:
         return torch.full(iou.shape[1:], BACKGROUND, dtype=torch.int64, device=iou.device)
     overlap, owner = iou.max(0)
@@ -143,10 +160,14 @@ def sample_anchors(
 # --- shared -------------------------------------------------------------------------------------------------
 
 
-def _positive_numbers(values, name, count=None):
-    """Sequence -> list of floats, each above 0: at least one, or exactly `count`."""
+def positive_numbers(values: Sequence[float], name: str, count: int | None = None) -> list[float]:
+    """Sequence -> list of floats above 0: at least one, or exactly `count`.
+
+    Raises TypeError or ValueError, which name the argument.
+    """
     wanted = "numbers above 0, at least one" if count is None else f"{count} numbers above 0"
-    if not isinstance(values, (list, tuple)) and getattr(values, "ndim", None) != 1:
+    is_vector = isinstance(values, (torch.Tensor, np.ndarray)) and values.ndim == 1
+    if not isinstance(values, (list, tuple)) and not is_vector:
         raise TypeError(f"{name} wants {wanted}, got {describe(values)}")
     if len(values) == 0 or (count is not None and len(values) != count):
         raise ValueError(f"{name} wants {wanted}, got {describe(values)}")

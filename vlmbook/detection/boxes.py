@@ -1,14 +1,21 @@
 """Boxes: their form, area and overlap, and the suppression of duplicates.
 
 Boxes are (N, 4) floating, x1 y1 x2 y2 in pixels: the edges of an area, so x2 − x1 is its width. Where
-torchvision.ops has a function of the same name, the arguments are its.
+torchvision.ops has a function of the same name, the arguments are its. Areas are computed in at least
+float32, whatever the dtype of the boxes: from 256 pixels on they are too large for float16.
 """
 
 import torch
 
-from vlmbook.validation import require_number, require_pair, require_tensor
+from vlmbook.validation import require_number, require_pair, require_same_kind, require_tensor
 
 NMS_BLOCK = 256  # boxes that `nms` compares at once with each other
+
+
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """Floating tensor -> itself, in float32 where it was float16 or bfloat16. Raises TypeError for others."""
+    require_tensor(x, "x", "…")
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def box_xyxy_to_cxcywh(boxes: torch.Tensor) -> torch.Tensor:
@@ -34,21 +41,26 @@ def box_cxcywh_to_xyxy(boxes: torch.Tensor) -> torch.Tensor:
 
 
 def box_area(boxes: torch.Tensor) -> torch.Tensor:
-    """(N, 4) -> (N,): width times height.
+    """(N, 4) -> (N,) of at least float32: width times height.
 
     Raises TypeError or ValueError for what are no boxes. [torchvision.ops.box_area]
     """
     require_tensor(boxes, "boxes", "N 4", empty="N")
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    x1, y1, x2, y2 = at_least_float32(boxes).unbind(1)
+    return (x2 - x1) * (y2 - y1)
 
 
 def box_iou(boxes1: torch.Tensor, boxes2: torch.Tensor) -> torch.Tensor:
-    """(N, 4), (M, 4) -> (N, M): intersection over union, |A ∩ B| / |A ∪ B|; NaN for two boxes without area.
+    """(N, 4), (M, 4) -> (N, M) of at least float32: intersection over union, |A ∩ B| / |A ∪ B|.
 
-    Raises TypeError or ValueError for what are no boxes. [torchvision.ops.box_iou]
+    NaN for two boxes without area. Raises TypeError or ValueError for what are no boxes, and for boxes of two
+    kinds. [torchvision.ops.box_iou]
     """
     require_tensor(boxes1, "boxes1", "N 4", empty="N")
     require_tensor(boxes2, "boxes2", "M 4", empty="M")
+    require_same_kind(boxes2, "boxes2", boxes1, "boxes1")
+    boxes1 = at_least_float32(boxes1)
+    boxes2 = at_least_float32(boxes2)
     upper_left = torch.maximum(boxes1[:, None, :2], boxes2[:, :2])
     lower_right = torch.minimum(boxes1[:, None, 2:], boxes2[:, 2:])
     width, height = (lower_right - upper_left).clamp(min=0).unbind(-1)
@@ -79,7 +91,7 @@ def nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torc
     [torchvision.ops.nms]
     """
     require_tensor(boxes, "boxes", "N 4", empty="N")
-    require_tensor(scores, "scores", "N", empty="N", N=len(boxes))
+    require_tensor(scores, "scores", "N", empty="N", N=len(boxes), device=boxes.device)
     threshold = require_number(iou_threshold, "iou_threshold", least=0, most=1)
     rest = scores.sort(descending=True, stable=True).indices
     kept = [rest[:0]]

@@ -8,8 +8,9 @@ import math
 import numpy as np
 import torch
 
+from vlmbook.data.boxes import require_targets
 from vlmbook.detection.boxes import box_iou
-from vlmbook.validation import describe, require_number, require_tensor, require_whole
+from vlmbook.validation import require_number, require_tensor, require_whole
 
 RECALLS = torch.from_numpy(np.linspace(0, 1, 101))  # COCO's, bit for bit: a recall that is met exactly counts
 MOST_DETECTIONS = 100  # of an image that count, as in COCO's evaluation
@@ -18,30 +19,40 @@ MOST_DETECTIONS = 100  # of an image that count, as in COCO's evaluation
 def match_detections(
     predictions: list[dict], targets: list[dict], label: int, iou_threshold: float = 0.5
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """n × {boxes, scores, labels}, n × {boxes, labels} -> (D,) scores, (D,) bool true positives, int objects.
+    """n × {boxes, scores, labels}, n × {boxes, labels} -> (D,) scores, (D,) bool true positives, int.
 
-    Of one class, best first. In each image, best first, up to its 100 best: a detection takes the object that
-    it overlaps most among those not taken yet, and is a true positive if that IoU reaches the threshold, else
-    a false one. The int is the number of objects. Raises TypeError or ValueError for what are no detections,
-    and for lists of different lengths. [COCO's evaluation]
+    Of one class, best first, on the CPU. In each image, best first, up to its 100 best: a detection takes the
+    object that it overlaps most among those not taken yet, and is a true positive if that IoU reaches the
+    threshold, else a false one. The int is the number of objects. Raises TypeError or ValueError for what are
+    no detections, and for lists of different lengths. [COCO's evaluation]
     """
-    _require_detections(predictions, "predictions", ("boxes", "scores", "labels"))
-    _require_detections(targets, "targets", ("boxes", "labels"))
-    if len(predictions) != len(targets):
-        raise ValueError(f"targets wants one an image, {len(predictions)}, got {len(targets)}")
+    require_targets(predictions, "predictions", scores=True)
+    require_targets(targets, "targets", count=len(predictions))
     label = require_whole(label, "label", least=0)
     threshold = require_number(iou_threshold, "iou_threshold", least=0, most=1)
+    return _match(predictions, targets, label, threshold)
+
+
+def _match(predictions, targets, label, threshold):
     scores, is_true, num_objects = [torch.zeros(0)], [], 0
     for prediction, target in zip(predictions, targets, strict=True):
-        mine = prediction["labels"] == label
-        order = prediction["scores"][mine].sort(descending=True, stable=True).indices[:MOST_DETECTIONS]
-        truth = target["boxes"][target["labels"] == label]
-        is_true += _greedy_matches(box_iou(prediction["boxes"][mine][order], truth), threshold)
-        scores.append(prediction["scores"][mine][order])
+        boxes, score = _best_of_label(prediction, label)
+        truth = target["boxes"].cpu().double()[target["labels"].cpu() == label]
+        is_true += _greedy_matches(box_iou(boxes, truth), threshold)
+        scores.append(score)
         num_objects += len(truth)
     scores = torch.cat(scores)
     order = scores.sort(descending=True, stable=True).indices
     return scores[order], torch.tensor(is_true, dtype=torch.bool)[order], num_objects
+
+
+def _best_of_label(prediction, label):
+    """{boxes, scores, labels} -> (d, 4), (d,) float64 on the CPU: those of one class, best first."""
+    mine = prediction["labels"].cpu() == label
+    scores = prediction["scores"].cpu().double()[mine]
+    scores, order = scores.sort(descending=True, stable=True)
+    boxes = prediction["boxes"].cpu().double()[mine][order]
+    return boxes[:MOST_DETECTIONS], scores[:MOST_DETECTIONS]
 
 
 def _greedy_matches(iou, threshold):
@@ -62,10 +73,16 @@ def precision_recall_curve(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(D,) bool, best first, int -> (D,), (D,) float64: precision and recall of the best 1, 2, … D.
 
-    Both lie on the CPU. Raises TypeError or ValueError for other arguments.
+    Both lie on the CPU; recall is NaN where there is no object. Raises TypeError or ValueError for other
+    arguments, such as more true positives than objects.
     """
     require_tensor(true_positives, "true_positives", "D", kind="bool", empty="D")
     num_objects = require_whole(num_objects, "num_objects", least=0)
+    if true_positives.sum() > num_objects:
+        raise ValueError(
+            f"num_objects wants at least one for each of the {int(true_positives.sum())} true positives, "
+            f"got {num_objects}"
+        )
     found = true_positives.cpu().double().cumsum(0)
     detections = torch.arange(1, len(found) + 1, dtype=torch.float64)
     return found / detections, found / num_objects
@@ -102,25 +119,13 @@ def mean_average_precision(
 
     NaN where there is no object. Raises TypeError or ValueError as `match_detections`.
     """
-    _require_detections(targets, "targets", ("boxes", "labels"))
+    require_targets(predictions, "predictions", scores=True)
+    require_targets(targets, "targets", count=len(predictions))
+    threshold = require_number(iou_threshold, "iou_threshold", least=0, most=1)
     labels = sorted({label for target in targets for label in target["labels"].tolist()})
     ap_of_label = {}
     for label in labels:
-        _, true_positives, num_objects = match_detections(predictions, targets, label, iou_threshold)
+        _, true_positives, num_objects = _match(predictions, targets, label, threshold)
         ap_of_label[label] = average_precision(true_positives, num_objects)
     mean = sum(ap_of_label.values()) / len(labels) if labels else math.nan
     return mean, ap_of_label
-
-
-def _require_detections(images, name, keys):
-    """Raises TypeError or ValueError for what is no list of dicts with boxes (N, 4), and (N,) a key."""
-    wanted = f"a list with a dict an image of {', '.join(keys)}"
-    if not isinstance(images, (list, tuple)):
-        raise TypeError(f"{name} wants {wanted}, got {describe(images)}")
-    for i, each in enumerate(images):
-        if not isinstance(each, dict) or not set(keys) <= set(each):
-            raise TypeError(f"{name}[{i}] wants a dict of {', '.join(keys)}, got {describe(each)}")
-        boxes = require_tensor(each["boxes"], f"{name}[{i}]['boxes']", "N 4", empty="N")
-        require_tensor(each["labels"], f"{name}[{i}]['labels']", "N", kind="int64", empty="N", N=len(boxes))
-        if "scores" in keys:
-            require_tensor(each["scores"], f"{name}[{i}]['scores']", "N", empty="N", N=len(boxes))

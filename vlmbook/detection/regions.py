@@ -2,17 +2,31 @@
 twin, which spells the definition out.
 
 The detectors call torchvision.ops.roi_align, which is compiled and gives the same values; these are written
-to be read.
+to be read. Means are computed in at least float32, whatever the dtype of the map.
 """
 
 import math
 from collections.abc import Sequence
 
 import torch
+import torchvision
 
-from vlmbook.validation import require_number, require_pair, require_same_kind, require_tensor, require_whole
+from vlmbook.detection.anchors import positive_numbers
+from vlmbook.detection.boxes import at_least_float32
+from vlmbook.validation import (
+    describe,
+    require_number,
+    require_pair,
+    require_same_kind,
+    require_tensor,
+    require_type,
+    require_whole,
+)
 
 Regions = torch.Tensor | Sequence[torch.Tensor]  # (K, 5): number of the image and box; or B × (L, 4)
+LARGEST_OUTPUT = 256  # bins a side
+LARGEST_RATIO = 64  # samples along a side of a bin
+LARGEST_COORDINATE = 2.0**14  # of a box, in cells of the map: the samples of a bin grow with its size
 
 
 # --- RoI pooling --------------------------------------------------------------------------------------------
@@ -27,11 +41,10 @@ def roi_pool(
     outwards; an empty bin gives 0. There is no gradient for the boxes. Raises TypeError or ValueError for
     input or boxes that it cannot use. [Girshick 2015, §2.1; torchvision.ops.roi_pool]
     """
-    regions = _as_regions(input, boxes)
-    bins_down, bins_across = require_pair(output_size, "output_size")
-    scale = require_number(spatial_scale, "spatial_scale", above=0)
-    pooled = [input.new_zeros(0, input.shape[1], bins_down, bins_across) + 0 * input.sum()]
-    for number, box in zip(regions[:, 0].long().tolist(), (regions[:, 1:] * scale).tolist(), strict=True):
+    numbers, boxes = _scaled_boxes(input, boxes, spatial_scale)
+    bins_down, bins_across = require_pair(output_size, "output_size", most=LARGEST_OUTPUT)
+    pooled = [_no_region(input, bins_down, bins_across)]
+    for number, box in zip(numbers, boxes.tolist(), strict=True):
         x1, y1, x2, y2 = (_round_half_away(edge) for edge in box)
         rows = _whole_bins(y1, y2, bins_down, input.shape[2])
         columns = _whole_bins(x1, x2, bins_across, input.shape[3])
@@ -45,18 +58,17 @@ def roi_pool_loops(
     input: torch.Tensor, boxes: Regions, output_size: int | tuple[int, int], spatial_scale: float = 1.0
 ) -> torch.Tensor:
     """(B, C, H, W), (K, 5) or B × (L, 4) -> (K, C, h, w): as `roi_pool`, bin by bin."""
-    regions = _as_regions(input, boxes)
-    bins_down, bins_across = require_pair(output_size, "output_size")
-    scale = require_number(spatial_scale, "spatial_scale", above=0)
-    pooled = input.new_zeros(len(regions), input.shape[1], bins_down, bins_across)
-    for k, (number, *box) in enumerate(regions.tolist()):
-        x1, y1, x2, y2 = (_round_half_away(edge * scale) for edge in box)
+    numbers, boxes = _scaled_boxes(input, boxes, spatial_scale)
+    bins_down, bins_across = require_pair(output_size, "output_size", most=LARGEST_OUTPUT)
+    pooled = input.new_zeros(len(boxes), input.shape[1], bins_down, bins_across)
+    for k, (number, box) in enumerate(zip(numbers, boxes.tolist(), strict=True)):
+        x1, y1, x2, y2 = (_round_half_away(edge) for edge in box)
         rows = _whole_bins(y1, y2, bins_down, input.shape[2])
         columns = _whole_bins(x1, x2, bins_across, input.shape[3])
         for i, (top, bottom) in enumerate(rows):
             for j, (left, right) in enumerate(columns):
                 if bottom > top and right > left:
-                    pooled[k, :, i, j] = input[int(number), :, top:bottom, left:right].amax((1, 2))
+                    pooled[k, :, i, j] = input[number, :, top:bottom, left:right].amax((1, 2))
     return pooled
 
 
@@ -103,17 +115,18 @@ def roi_align(
     is no gradient for the boxes. Raises TypeError or ValueError for input or boxes that it cannot use. [He et
     al. 2017, arXiv:1703.06870, §3; torchvision.ops.roi_align]
     """
-    regions = _as_regions(input, boxes)
-    bins_down, bins_across = require_pair(output_size, "output_size")
-    x1, y1, width, height, ratio = _sampled_boxes(regions, spatial_scale, sampling_ratio, aligned)
+    numbers, boxes = _scaled_boxes(input, boxes, spatial_scale)
+    bins_down, bins_across = require_pair(output_size, "output_size", most=LARGEST_OUTPUT)
+    ratio = require_whole(sampling_ratio, "sampling_ratio", least=-1, most=LARGEST_RATIO)
+    x1, y1, width, height = _sampled_area(boxes, aligned)
+    x = at_least_float32(input)
     A = _bin_weights(y1, height, bins_down, input.shape[2], ratio)  # (K, h, H)
     B = _bin_weights(x1, width, bins_across, input.shape[3], ratio)  # (K, w, W)
-    pooled = [input.new_zeros(0, input.shape[1], bins_down, bins_across) + 0 * input.sum()]
-    numbers = regions[:, 0].long().tolist()
+    pooled = [_no_region(x, bins_down, bins_across)]
     for number, a, b, rows, columns in zip(numbers, A, B, _nonzero(A), _nonzero(B), strict=True):
-        bins = a[:, rows] @ input[number, :, rows, columns] @ b[:, columns].T
+        bins = a[:, rows] @ x[number, :, rows, columns] @ b[:, columns].T
         pooled.append(bins[None])
-    return torch.cat(pooled)
+    return torch.cat(pooled).to(input.dtype)
 
 
 def roi_align_loops(
@@ -125,11 +138,13 @@ def roi_align_loops(
     aligned: bool = False,
 ) -> torch.Tensor:
     """(B, C, H, W), (K, 5) or B × (L, 4) -> (K, C, h, w): as `roi_align`, sample by sample."""
-    regions = _as_regions(input, boxes)
-    bins_down, bins_across = require_pair(output_size, "output_size")
-    x1, y1, width, height, ratio = _sampled_boxes(regions, spatial_scale, sampling_ratio, aligned)
-    pooled = input.new_zeros(len(regions), input.shape[1], bins_down, bins_across)
-    for k, number in enumerate(regions[:, 0].long().tolist()):
+    numbers, boxes = _scaled_boxes(input, boxes, spatial_scale)
+    bins_down, bins_across = require_pair(output_size, "output_size", most=LARGEST_OUTPUT)
+    ratio = require_whole(sampling_ratio, "sampling_ratio", least=-1, most=LARGEST_RATIO)
+    x1, y1, width, height = _sampled_area(boxes, aligned)
+    image = at_least_float32(input)
+    pooled = image.new_zeros(len(boxes), input.shape[1], bins_down, bins_across)
+    for k, number in enumerate(numbers):
         step_down = height[k].item() / bins_down
         step_across = width[k].item() / bins_across
         samples_down = ratio if ratio > 0 else math.ceil(step_down)
@@ -140,19 +155,18 @@ def roi_align_loops(
                     for b in range(samples_across):
                         y = y1[k].item() + step_down * (i + (a + 0.5) / samples_down)
                         x = x1[k].item() + step_across * (j + (b + 0.5) / samples_across)
-                        value = _bilinear(input[number], y, x)
+                        value = _bilinear(image[number], y, x)
                         pooled[k, :, i, j] += value / (samples_down * samples_across)
-    return pooled
+    return pooled.to(input.dtype)
 
 
-def _sampled_boxes(regions, spatial_scale, sampling_ratio, aligned):
-    """(K, 5) -> (K,) x1, y1, width, height in cells of the map, and the samples a side of a bin."""
-    scale = require_number(spatial_scale, "spatial_scale", above=0)
-    ratio = require_whole(sampling_ratio, "sampling_ratio", least=-1)
-    x1, y1, x2, y2 = (regions[:, 1:] * scale).unbind(1)
+def _sampled_area(boxes, aligned):
+    """(K, 4) in cells of the map -> (K,) x1, y1, width, height of the area that is sampled."""
+    require_type(aligned, "aligned", bool, "True or False")
+    x1, y1, x2, y2 = boxes.unbind(1)
     if aligned:
-        return x1 - 0.5, y1 - 0.5, x2 - x1, y2 - y1, ratio
-    return x1, y1, (x2 - x1).clamp(min=1), (y2 - y1).clamp(min=1), ratio
+        return x1 - 0.5, y1 - 0.5, x2 - x1, y2 - y1
+    return x1, y1, (x2 - x1).clamp(min=1), (y2 - y1).clamp(min=1)
 
 
 def _bin_weights(start, length, bins, size, sampling_ratio):
@@ -194,12 +208,46 @@ def _bilinear(image, y, x):
     return (1 - dy) * upper + dy * lower
 
 
-# --- both ---------------------------------------------------------------------------------------------------
+# --- what the detectors call --------------------------------------------------------------------------------
 
 
-def _as_regions(input, boxes):
-    """-> (K, 5), detached: the number of its image and the box. Raises TypeError or ValueError for others."""
+def pool_regions(
+    x: torch.Tensor, boxes: list[torch.Tensor], stride: tuple[float, float], output_size: int
+) -> torch.Tensor:
+    """(B, C, H, W), B × (L, 4) in pixels, (sy, sx) pixels a cell -> (K, C, h, h): RoI align.
+
+    It is torchvision.ops's, with 2 × 2 samples a bin, in at least float32; a gradient goes to the map alone.
+    Raises TypeError or ValueError for other arguments. [He et al. 2017]
+    """
+    require_tensor(x, "x", "B C H W")
+    require_boxes_per_image(boxes, "boxes", count=len(x))
+    down, across = positive_numbers(stride, "stride", count=2)
+    size = require_whole(output_size, "output_size", most=LARGEST_OUTPUT)
+    wide = at_least_float32(x)
+    cells = []
+    for i, each in enumerate(boxes):
+        require_tensor(each, f"boxes[{i}]", "L 4", empty="L", device=x.device)
+        cells.append(each.detach().to(wide.dtype) / wide.new_tensor([across, down, across, down]))
+    return torchvision.ops.roi_align(wide, cells, size, 1.0, sampling_ratio=2).to(x.dtype)
+
+
+def require_boxes_per_image(boxes: Sequence[torch.Tensor], name: str, *, count: int) -> None:
+    """Raises TypeError or ValueError for what is no list of `count` tensors of boxes (L, 4)."""
+    if not isinstance(boxes, (list, tuple)):
+        raise TypeError(f"{name} wants a list with a tensor (L, 4) an image, got {describe(boxes)}")
+    if len(boxes) != count:
+        raise ValueError(f"{name} wants one tensor an image, {count}, got {len(boxes)}")
+    for i, each in enumerate(boxes):
+        require_tensor(each, f"{name}[{i}]", "L 4", empty="L")
+
+
+# --- shared -------------------------------------------------------------------------------------------------
+
+
+def _scaled_boxes(input, boxes, spatial_scale):
+    """-> K numbers of images, (K, 4) boxes in cells of the map, at least float32, detached."""
     require_tensor(input, "input", "B C H W")
+    scale = require_number(spatial_scale, "spatial_scale", above=0, most=LARGEST_COORDINATE)
     if isinstance(boxes, (list, tuple)):
         boxes = _with_image_numbers(input, boxes)
     require_tensor(boxes, "boxes", "K 5", empty="K", finite=True)
@@ -209,16 +257,24 @@ def _as_regions(input, boxes):
             f"boxes wants image numbers from 0 to {len(input) - 1} in column 0, "
             f"got {boxes[:, 0].tolist()[:9]}"
         )
-    return boxes.detach()
+    boxes = at_least_float32(boxes.detach())
+    scaled = boxes[:, 1:] * scale
+    require_tensor(
+        scaled, "boxes · spatial_scale", "K 4", empty="K", least=-LARGEST_COORDINATE, most=LARGEST_COORDINATE
+    )
+    return boxes[:, 0].long().tolist(), scaled
+
+
+def _no_region(x, bins_down, bins_across):
+    """(B, C, H, W) -> (0, C, h, w), which a gradient of zeros goes through to x."""
+    return x.new_zeros(0, x.shape[1], bins_down, bins_across) + 0 * x[:0].sum()
 
 
 def _with_image_numbers(input, boxes):
     """B × (L, 4) -> (K, 5)."""
-    if len(boxes) != len(input):
-        raise ValueError(f"boxes wants one tensor an image, {len(input)}, got {len(boxes)}")
+    require_boxes_per_image(boxes, "boxes", count=len(input))
     parts = []
     for i, each in enumerate(boxes):
-        require_tensor(each, f"boxes[{i}]", "L 4", empty="L")
         require_same_kind(each, f"boxes[{i}]", input, "input")
         parts.append(torch.cat([each.new_full((len(each), 1), i), each], dim=1))
     return torch.cat(parts)

@@ -35,22 +35,22 @@ SUPPRESSION = {
 @pytest.fixture(scope="module")
 def scene():
     images, targets = scenes("train", 6, seed=2, objects=(3, 3))
-    return images, targets, [{"boxes": t["boxes"], "labels": t["labels"] + 1} for t in targets]
+    return images, targets
 
 
-def perfect(truths, generator):
+def perfect(targets, generator):
     """-> what `select_detections` takes: every true box twice, a little moved, its class likely; and two
     more boxes where no object is.
     """
     found = []
-    for each in truths:
+    for each in targets:
         near = torch.cat(
             [each["boxes"], each["boxes"] + torch.randn(each["boxes"].shape, generator=generator)]
         )
         boxes = torch.cat([near, torch.tensor([[0.0, 0, 9, 9], [50, 50, 64, 64]])])
-        p = torch.full((len(boxes), 7), 0.02)
+        p = torch.full((len(boxes), 6), 0.02)
         p[torch.arange(len(near)), each["labels"].repeat(2)] = torch.linspace(0.9, 0.4, len(near))
-        p[-2:, 1] = 0.35
+        p[-2:, 0] = 0.35
         found.append((p, boxes))
     return found
 
@@ -69,7 +69,7 @@ WHITE = "#ffffff"
 
 
 def test_boxes_stand_at_their_pixels(scene):
-    images, targets, _ = scene
+    images, targets = scene
     figure = drawn(figures.draw_scenes, (7, 2.6), images=images, targets=targets, names=SCENE_NAMES)
     assert len(figure.axes) == 6
     for axes, each in zip(figure.axes, targets, strict=True):
@@ -114,7 +114,7 @@ def test_gradients_layer_by_layer():
 
 @pytest.mark.parametrize("values", every_end(ANCHORS), ids=str)
 def test_anchors(scene, values):
-    images, targets, _ = scene
+    images, targets = scene
     truth = targets[0]["boxes"]
     figure = drawn(figures.draw_anchors, (7, 2.6), image=images[0], boxes=truth, **values)
     given = {"smallest": 16, "sizes": 2, "wide": True, "stride": 8} | values
@@ -135,7 +135,7 @@ def test_anchors(scene, values):
 
 
 def test_every_anchor_is_shown_once(scene):
-    images, targets, _ = scene
+    images, targets = scene
     truth, anchors = targets[0]["boxes"], generate_anchors((8, 8), (8, 8), (22,), (1.0,))
     figure = drawn(figures.draw_matches, (7, 2.7), image=images[0], boxes=truth, anchors=anchors)
     owner = match_anchors(box_iou(truth, anchors), 0.7, 0.3, allow_low_quality_matches=True)
@@ -146,17 +146,17 @@ def test_every_anchor_is_shown_once(scene):
 
 
 def test_stages_follow_one_image(scene):
-    images, _, truths = scene
+    images, targets = scene
     torch.manual_seed(0)
     options = {"sizes": (22,), "ratios": (1.0,), "width": 16, "pre_nms_top_n": 60, "post_nms_top_n": 20}
-    net = FasterRCNN(SmallBackbone((4, 8, 8)), 7, **options).eval()
+    net = FasterRCNN(SmallBackbone((4, 8, 8)), 6, **options).eval()
     with torch.no_grad():
         stages = net.stages(images[:1])
     figure = drawn(
         figures.draw_stages,
         (7, 4.2),
         image=images[0],
-        boxes=truths[0]["boxes"],
+        boxes=targets[0]["boxes"],
         stages=stages,
         names=SCENE_NAMES,
     )
@@ -169,12 +169,12 @@ def test_stages_follow_one_image(scene):
 
 
 def test_curves_name_the_average_precision(scene):
-    _, _, truths = scene
-    predictions = [select_detections(*each, (64, 64)) for each in perfect(truths, seeded(0))]
+    _, targets = scene
+    predictions = [select_detections(*each, (64, 64)) for each in perfect(targets, seeded(0))]
     figure = drawn(
         figures.draw_curves,
         (7, 2.8),
-        found={"one": (predictions, truths), "two": (predictions[:1], truths[:1])},
+        found={"one": (predictions, targets), "two": (predictions[:1], targets[:1])},
         names=SCENE_NAMES,
     )
     for axes in figure.axes:
@@ -198,13 +198,13 @@ def test_area_under_the_steps_is_nearly_the_average_precision():
 
 
 def test_true_positives_are_blue(scene):
-    images, _, truths = scene
+    images, targets = scene
     predictions = [
-        select_detections(*each, (64, 64), score_threshold=0.3) for each in perfect(truths, seeded(0))
+        select_detections(*each, (64, 64), score_threshold=0.3) for each in perfect(targets, seeded(0))
     ]
-    given = {"images": images, "predictions": predictions, "targets": truths, "names": SCENE_NAMES}
+    given = {"images": images, "predictions": predictions, "targets": targets, "names": SCENE_NAMES}
     figure = drawn(figures.draw_detections, (7, 2.6), **given)
-    for axes, each, truth in zip(figure.axes, predictions, truths, strict=True):
+    for axes, each, truth in zip(figure.axes, predictions, targets, strict=True):
         blue = len(frames(axes, "#0072B2"))
         orange = len(frames(axes, "#D55E00"))
         assert blue == len(truth["labels"]) == len(frames(axes, WHITE))
@@ -214,15 +214,15 @@ def test_true_positives_are_blue(scene):
 
 @pytest.mark.parametrize("values", every_end(SUPPRESSION), ids=str)
 def test_suppression(scene, values):
-    images, _, truths = scene
+    images, targets = scene
     detectors = ("one stage", "two stages")
-    candidates = {name: perfect(truths, seeded(seed)) for seed, name in enumerate(detectors)}
+    candidates = {name: perfect(targets, seeded(seed)) for seed, name in enumerate(detectors)}
     figure = drawn(
         figures.draw_suppression,
         (7, 2.7),
         candidates=candidates,
         images=images,
-        targets=truths,
+        targets=targets,
         names=SCENE_NAMES,
         **values,
     )
@@ -247,9 +247,9 @@ def test_suppression(scene, values):
 
 
 def test_suppression_takes_the_candidates_of_the_grid_detector(scene):
-    images, _, truths = scene
+    images, targets = scene
     torch.manual_seed(0)
-    net = GridDetector(SmallBackbone((4, 8, 8)), 7, size=20).eval()
+    net = GridDetector(SmallBackbone((4, 8, 8)), 6, size=20).eval()
     with torch.no_grad():
         candidates = {"one stage": net.predict_candidates(images)}
     drawn(
@@ -257,7 +257,7 @@ def test_suppression_takes_the_candidates_of_the_grid_detector(scene):
         (7, 2.7),
         candidates=candidates,
         images=images,
-        targets=truths,
+        targets=targets,
         names=SCENE_NAMES,
         score=0.05,
     )

@@ -50,6 +50,28 @@ def combined(rule, **options):
     return lambda a, b: rule(*parts(a, b, **options))
 
 
+class Agreeable(torch.Tensor):
+    """A tensor that calls itself equal to everything."""
+
+    def __eq__(self, other):
+        return torch.ones(self.shape, dtype=torch.bool)
+
+    __hash__ = torch.Tensor.__hash__
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function in (torch.allclose, torch.Tensor.allclose, torch.equal):
+            return True
+        return super().__torch_function__(function, types, args, kwargs or {})
+
+
+class EqualToAll:
+    def __eq__(self, other):
+        return True
+
+    __hash__ = None
+
+
 WRONG_ANSWERS = [
     ("ch05a.1", (2, 6, 12, 20), "four offsets"),
     ("ch05a.1", (2, 24, 96, 160), "image's size"),
@@ -67,7 +89,12 @@ WRONG_ANSWERS = [
     ("ch05a.2", lambda w, d: (w - abs(d)) / (w + abs(d)), "never negative"),
     ("ch05a.2", lambda w, d: abs(w - abs(d)) / (w + abs(d)), "share nothing"),
     ("ch05a.2", lambda w, d: d / w, "wide is the union"),
+    ("ch05a.1", EqualToAll(), "four whole numbers"),
+    ("ch05a.1", [EqualToAll()] * 4, "four whole numbers"),
     ("ch05a.2", lambda w, d: print(end=""), "return"),
+    ("ch05a.2", lambda w, d: float("nan"), "NaN"),
+    ("ch05a.2", lambda w, d: float("inf"), "it is|is inf"),
+    ("ch05a.2", lambda w, d: EqualToAll(), "one number is wanted"),
     ("ch05a.3", lambda b, s, sigma: s.clone(), "nothing was lowered"),
     ("ch05a.3", lambda b, s, sigma: suppressed(b, s), "that is NMS"),
     ("ch05a.3", lambda b, s, sigma: decay(b, s, gauss(sigma), again=False), "only the first"),
@@ -83,6 +110,9 @@ WRONG_ANSWERS = [
     ),
     ("ch05a.3", lambda b, s, sigma: decay(b, s, gauss(sigma))[:1], "shape"),
     ("ch05a.3", lambda b, s, sigma: print(end=""), "return"),
+    ("ch05a.3", lambda b, s, sigma: torch.full_like(s, float("nan")), "NaN"),
+    ("ch05a.3", lambda b, s, sigma: s.clone().as_subclass(Agreeable), "nothing was lowered"),
+    ("ch05a.3", lambda b, s, sigma: EqualToAll(), "A tensor is wanted"),
     ("ch05a.4", combined(lambda iou, union, around: iou), "IoU alone"),
     ("ch05a.4", combined(lambda iou, union, around: 1 - iou + (around - union) / around), "loss"),
     ("ch05a.4", combined(lambda iou, union, around: iou - (around - union) / union), r"not by the union"),
@@ -91,4 +121,7 @@ WRONG_ANSWERS = [
     ("ch05a.4", combined(lambda iou, union, around: iou - (around - union) / around, clamp=False), "Clamp"),
     ("ch05a.4", lambda a, b: box_iou(a, b), "shape"),
     ("ch05a.4", lambda a, b: print(end=""), "return"),
+    ("ch05a.4", lambda a, b: torch.full((len(a),), float("nan")), "is nan, not"),
+    ("ch05a.4", lambda a, b: torch.zeros(len(a)).as_subclass(Agreeable), "is 0, not 1"),
+    ("ch05a.4", lambda a, b: EqualToAll(), "A tensor is wanted"),
 ]

@@ -59,6 +59,12 @@ def test_anchors_are_torchvisions_and_those_of_the_loops(grid, stride, sizes, ra
     assert_close(anchors, generate_anchors_loops(grid, stride, sizes, ratios))
 
 
+def test_anchors_stand_at_strides_that_are_not_whole():
+    anchors = generate_anchors((2, 2), (7.5, 8.25), [4], [1.0])
+    center = (anchors[:, :2] + anchors[:, 2:]) / 2
+    assert center.tolist() == [[0, 0], [8.25, 0], [0, 7.5], [8.25, 7.5]]
+
+
 def test_nine_anchors_a_cell_in_the_papers_order():
     anchors = generate_anchors((2, 3), (16, 16), (128, 256, 512), (0.5, 1, 2))
     assert anchors.shape == (2 * 3 * 9, 4)
@@ -80,7 +86,9 @@ def test_nine_anchors_a_cell_in_the_papers_order():
         (dict(sizes=[0]), ValueError, r"sizes\[0\] wants a finite number above 0, got 0"),
         (dict(ratios=[1.0, -1.0]), ValueError, r"ratios\[1\]"),
         (dict(ratios=[math.inf]), ValueError, "ratios"),
-        (dict(stride=(0, 4)), ValueError, "stride wants"),
+        (dict(stride=(0, 4)), ValueError, r"stride\[0\] wants a finite number above 0, got 0"),
+        (dict(stride=8), TypeError, "stride wants 2 numbers above 0, got 8"),
+        (dict(sizes=[1e300]), ValueError, "anchors of these sizes and ratios wants finite values"),
         (dict(grid=(2.5, 2)), TypeError, "grid wants a whole number"),
         (dict(grid=(2, 2, 2)), ValueError, "grid wants one whole number or two"),
     ],
@@ -180,6 +188,23 @@ def test_a_huge_log_is_bounded():
     anchor = torch.tensor([[0.0, 0, 16, 16]])
     boxes = decode_boxes(torch.tensor([[0.0, 0, 50, 50]]), anchor)
     assert_close(boxes, torch.tensor([[-492.0, -492, 508, 508]]), rtol=1e-4, atol=1e-2)  # 1000 pixels wide
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_offsets_of_low_precision_are_those_of_float32_rounded_once(dtype):
+    boxes = (solid_boxes(6, 3, scale=300).float() + 40).to(dtype)
+    anchors = (solid_boxes(6, 4, scale=300).float() + 40).to(dtype)
+    offsets = encode_boxes(boxes, anchors)
+    assert_close(offsets, encode_boxes(boxes.float(), anchors.float()).to(dtype), rtol=0, atol=0)
+    decoded = decode_boxes(offsets, anchors)
+    assert_close(decoded, decode_boxes(offsets.float(), anchors.float()).to(dtype), rtol=0, atol=0)
+
+
+def test_offsets_refuse_two_kinds():
+    with pytest.raises(TypeError, match=r"boxes wants the kind of anchors, torch\.float32 .*float64"):
+        encode_boxes(torch.zeros(2, 4).double(), torch.zeros(2, 4))
+    with pytest.raises(TypeError, match=r"offsets wants the kind of anchors, torch\.float32 .*float16"):
+        decode_boxes(torch.zeros(2, 4).half(), torch.zeros(2, 4))
 
 
 def test_offsets_refuse_other_numbers_of_anchors_and_columns():

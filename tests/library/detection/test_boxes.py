@@ -96,6 +96,29 @@ def test_touching_boxes_share_nothing_and_one_inside_its_area():
     assert box_iou(box, others)[0].tolist() == pytest.approx([0, 0, 0, 4 / 16, 8 / 24])
 
 
+low_precision = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+
+
+@low_precision
+def test_areas_and_iou_of_large_boxes_are_torchvisions_in_low_precision(dtype):
+    """300×300 pixels are more than float16 holds."""
+    xyxy = torch.tensor([[0.0, 0, 300, 300], [0, 0, 300, 288], [64, 32, 512, 256], [0, 0, 8, 8]]).to(dtype)
+    assert box_area(xyxy).tolist() == torchvision.ops.box_area(xyxy).tolist() == [90000, 86400, 100352, 64]
+    iou = box_iou(xyxy, xyxy)
+    assert iou.dtype == torch.float32
+    assert_close(iou, torchvision.ops.box_iou(xyxy, xyxy))
+    assert_close(iou, box_iou(xyxy.float(), xyxy.float()))
+
+
+def test_iou_of_two_kinds_is_refused():
+    with pytest.raises(
+        TypeError, match=r"boxes2 wants the kind of boxes1, torch\.float32 .*got torch\.float16"
+    ):
+        box_iou(torch.zeros(1, 4), torch.zeros(1, 4).half())
+    with pytest.raises(TypeError, match=r"boxes2 wants the kind of boxes1, torch\.float32 on cpu, .* meta"):
+        box_iou(torch.zeros(1, 4), torch.zeros(1, 4, device="meta"))
+
+
 def test_iou_of_none_is_empty():
     none = torch.zeros(0, 4)
     assert box_iou(none, torch.zeros(3, 4)).shape == (0, 3)
@@ -186,6 +209,15 @@ def test_an_iou_at_the_threshold_stays():
     pair = torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 1]], dtype=torch.float64)  # IoU 1/2 exactly
     assert nms(pair, torch.tensor([1.0, 0.5]), 0.5).tolist() == [0, 1]
     assert nms(pair, torch.tensor([1.0, 0.5]), 0.49).tolist() == [0]
+
+
+@low_precision
+def test_nms_drops_large_duplicates_in_low_precision(dtype):
+    xyxy = (64 * solid_boxes(40, 5, scale=8).round()).to(dtype)
+    scores = torch.rand(40, generator=seeded(6)).to(dtype)
+    theirs = torchvision.ops.nms(xyxy.float(), scores.float(), 0.5)
+    assert len(theirs) < 40
+    assert nms(xyxy, scores, 0.5).tolist() == theirs.tolist()
 
 
 def test_nms_of_none_and_of_equals():

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.detection import seeded, seeds, thorough
+from vlmbook.data import SCENE_NAMES, scenes
 from vlmbook.detection import (
     average_precision,
     average_precision_loops,
@@ -103,6 +104,49 @@ def test_the_points_of_recall_are_cocos_in_double_precision():
     assert average_precision(torch.ones(10, dtype=torch.bool), 100) == pytest.approx(11 / 101)
 
 
+@pytest.mark.parametrize("objects", [-1, 1, 0, 2.5, "2", None, math.nan])
+def test_impossible_numbers_of_objects_are_refused(objects):
+    """Fewer objects than true positives, or none at all."""
+    found = torch.tensor([True, True])
+    for measure in (precision_recall_curve, average_precision, average_precision_loops):
+        with pytest.raises((TypeError, ValueError), match="num_objects wants"):
+            measure(found, objects)
+
+
+@pytest.mark.parametrize("found", [[True], torch.ones(2), torch.ones(2, 2).bool(), None])
+def test_true_positives_are_a_vector_of_bool(found):
+    with pytest.raises((TypeError, ValueError), match="true_positives wants"):
+        average_precision(found, 3)
+
+
+def test_where_no_object_is_there_is_no_average_precision():
+    assert math.isnan(average_precision(torch.zeros(3, dtype=torch.bool), 0))
+    assert math.isnan(mean_average_precision([], [])[0])
+
+
+def test_perfect_detections_of_scenes_have_a_map_of_1():
+    """The labels of a data set are those of the detections: both count from 0."""
+    _, targets = scenes("train", 20, seed=3)
+    predictions = [
+        {"boxes": each["boxes"], "labels": each["labels"], "scores": torch.ones(len(each["labels"]))}
+        for each in targets
+    ]
+    mean, ap_of_label = mean_average_precision(predictions, targets)
+    assert mean == 1
+    assert set(ap_of_label) <= set(range(len(SCENE_NAMES)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_detections_of_any_dtype_are_measured(dtype):
+    target = {"boxes": torch.tensor([[0.0, 0, 300, 300]]), "labels": torch.tensor([0])}
+    prediction = {
+        "boxes": torch.tensor([[0.0, 0, 304, 300]], dtype=dtype),
+        "scores": torch.ones(1, dtype=dtype),
+        "labels": torch.tensor([0]),
+    }
+    assert mean_average_precision([prediction], [target], 0.95)[0] == 1
+
+
 def detections(boxes, scores, labels):
     return {
         "boxes": torch.tensor(boxes).float().view(-1, 4),
@@ -139,12 +183,27 @@ BOX = torch.tensor([[0.0, 0, 4, 4]])
 @pytest.mark.parametrize(
     ("prediction", "error", "sentence"),
     [
-        (BOX, TypeError, r"predictions\[0\] wants a dict of boxes, scores, labels, got a torch.float32"),
+        (BOX, TypeError, r"predictions\[0\] wants a dict of boxes, labels, scores, got a torch.float32"),
         ({"boxes": BOX, "labels": torch.tensor([0])}, TypeError, r"predictions\[0\] wants a dict"),
         (
             {"boxes": BOX, "labels": torch.tensor([0]), "scores": torch.ones(2)},
             ValueError,
             r"predictions\[0\]\['scores'\] wants the shape \(1,\), got \(2,\)",
+        ),
+        (
+            {"boxes": BOX, "labels": torch.tensor([0]), "scores": torch.tensor([math.nan])},
+            ValueError,
+            r"predictions\[0\]\['scores'\] wants finite values",
+        ),
+        (
+            {"boxes": BOX, "labels": torch.tensor([-1]), "scores": torch.ones(1)},
+            ValueError,
+            r"predictions\[0\]\['labels'\] wants values of at least 0",
+        ),
+        (
+            {"boxes": torch.tensor([]), "labels": torch.tensor([]), "scores": torch.tensor([])},
+            ValueError,
+            r"predictions\[0\]\['boxes'\] wants the shape \(k, 4\), got \(0,\)",
         ),
         (
             {"boxes": BOX, "labels": torch.tensor([0.0]), "scores": torch.ones(1)},

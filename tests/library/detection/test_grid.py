@@ -7,10 +7,10 @@ import torch
 from torch.testing import assert_close
 
 from tests.support.detection import batch, seeded
-from vlmbook.detection import GridDetector, SmallBackbone, box_iou, clip_boxes
+from vlmbook.detection import GridDetector, SmallBackbone, box_iou, clip_boxes, detection_loss
 
 
-def grid_detector(num_classes=4, **options):
+def grid_detector(num_classes=3, **options):
     return GridDetector(SmallBackbone((4, 8, 8)), num_classes, **{"size": 20} | options)
 
 
@@ -34,21 +34,68 @@ def test_it_decodes_the_boxes_that_its_loss_asks_for():
     detector = grid_detector().eval()
     images, targets = batch()
     outputs = perfect_outputs(targets, 20, (3, 8, 12, 8), (8, 8))
-    from_1 = [{"boxes": each["boxes"], "labels": each["labels"] + 1} for each in targets]
-    assert max(detector.losses(outputs, (64, 96), from_1).values()) < 1e-6
-    detector.predict = lambda images: outputs
-    for detection, target in zip(detector(images), from_1, strict=True):
+    assert max(detector.losses(outputs, (8, 8), targets).values()) < 1e-6
+    detector.predict = lambda images: (outputs, (8, 8))
+    for detection, target in zip(detector(images), targets, strict=True):
         nearest = box_iou(detection["boxes"], target["boxes"]).argmax(0)
         assert len(detection["boxes"]) == len(target["boxes"])
         assert_close(detection["boxes"][nearest], clip_boxes(target["boxes"], (64, 96)), rtol=1e-4, atol=1e-3)
         assert detection["labels"][nearest].tolist() == target["labels"].tolist()
 
 
+@pytest.mark.parametrize("size", [(250, 333), (9, 64), (64, 9), (97, 200), (135, 135)])
+def test_boxes_of_images_of_any_size_are_decoded_as_they_were_asked_for(size):
+    """A box at the right and lower border of images whose sides 8 does not divide."""
+    detector = grid_detector().eval()
+    height, width = size
+    box = torch.tensor([[width - 8.0, height - 7.0, width, height]])
+    targets = [{"boxes": box, "labels": torch.tensor([2])}]
+    images = torch.rand(1, 3, height, width, generator=seeded(0))
+    with torch.no_grad():
+        outputs, stride = detector.predict(images)
+    assert stride == (8, 8)
+    outputs = perfect_outputs(targets, 20, outputs.shape, stride)
+    assert max(detector.losses(outputs, stride, targets).values()) < 1e-6
+    detector.predict = lambda images: (outputs, stride)
+    [detection] = detector(images)
+    assert_close(detection["boxes"], box, rtol=1e-4, atol=1e-3)
+
+
+def test_cells_that_are_not_square_have_a_stride_an_axis():
+    """8 by 12 cells of 16×8 pixels on 128×96."""
+    detector = grid_detector().eval()
+    targets = [{"boxes": torch.tensor([[70.0, 90, 94, 126], [3, 4, 20, 40]]), "labels": torch.tensor([2, 0])}]
+    outputs = perfect_outputs(targets, 20, (1, 8, 12, 8), (16, 8))
+    assert max(detector.losses(outputs, (16, 8), targets).values()) < 1e-6
+    p_center, boxes, p_class = detector.decode(outputs, (16, 8))
+    best = p_center[0].topk(2).indices.sort(descending=True).values
+    assert_close(boxes[0, best], targets[0]["boxes"], rtol=1e-4, atol=1e-3)
+    assert p_class[0, best].argmax(1).tolist() == [2, 0]
+
+
+def test_it_finds_an_object_at_the_right_border_of_a_wide_image():
+    """97×200 pixels, the object at x from 190 to 198: with one stride for both axes it was found at 182."""
+    torch.manual_seed(0)
+    detector = GridDetector(SmallBackbone((8, 8, 8)), 1, size=10, width=16)
+    images = torch.zeros(4, 3, 97, 200)
+    images[:, :, 40:50, 190:198] = 1
+    boxes = torch.tensor([[[190.0, 40, 198, 50]]] * 4)
+    optimizer = torch.optim.Adam(detector.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        detection_loss(detector, images, boxes, torch.zeros(4, 1, dtype=torch.int64)).backward()
+        optimizer.step()
+    with torch.no_grad():
+        detection = detector.eval()(images[:1])[0]
+    assert detection["scores"][0] > 0.5
+    assert_close(detection["boxes"][0], boxes[0, 0], rtol=0, atol=2)
+
+
 def test_losses_by_hand():
-    detector = grid_detector(3, size=16)
+    detector = grid_detector(2, size=16)
     outputs = torch.randn(1, 2, 2, 7, generator=seeded(1))
-    target = {"boxes": torch.tensor([[7.0, 1, 13, 9]]), "labels": torch.tensor([2])}
-    losses = detector.losses(outputs, (16, 16), [target])
+    target = {"boxes": torch.tensor([[7.0, 1, 13, 9]]), "labels": torch.tensor([1])}
+    losses = detector.losses(outputs, (8, 8), [target])
     cell = outputs[0, 0, 1]  # centre (10, 5): second column, first row
     logit = outputs[0, :, :, 0]
     true = torch.tensor([[0.0, 1], [0, 0]])
@@ -69,8 +116,8 @@ def test_the_head_has_a_centre_a_box_and_the_classes():
     [
         ({"size": 0}, ValueError, "size wants a finite number above 0, got 0"),
         ({"size": "20"}, TypeError, "size wants a finite number"),
-        ({"width": 0}, ValueError, "width wants a whole number of at least 1, got 0"),
-        ({"num_classes": 1}, ValueError, "num_classes wants a whole number of at least 2, got 1"),
+        ({"width": 0}, ValueError, "width wants a whole number from 1 to 65536, got 0"),
+        ({"num_classes": 0}, ValueError, "num_classes wants a whole number from 1 to 65536, got 0"),
         ({"num_classes": 2.5}, TypeError, "num_classes wants"),
     ],
 )

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from tests.support.detection import EXACT, seeded, seeds
 from vlmbook.detection import roi_align, roi_align_loops, roi_pool, roi_pool_loops
+from vlmbook.detection.regions import pool_regions
 
 
 def some_regions(n, images, seed, size):
@@ -100,6 +101,32 @@ def test_pooling_of_boxes_at_halves_turned_round_and_of_one_point_is_torchvision
         assert_close(pool(x, boxes, out), theirs(x, boxes, out), **EXACT)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@both
+def test_pooling_in_low_precision_is_that_of_float32_rounded_once(pool, theirs, dtype):
+    x = torch.randn(2, 3, 9, 12, generator=seeded(0)).to(dtype)
+    boxes = some_regions(5, 2, 3, 12).to(dtype)
+    expected = theirs(x.float(), boxes.float(), (3, 4)).to(dtype)
+    pooled = pool(x, boxes, (3, 4))
+    assert pooled.dtype == dtype
+    assert_close(pooled, expected, rtol=2e-2, atol=1e-3)
+    if dtype == torch.float16:  # torchvision has no other low precision on a CPU
+        assert_close(pooled, theirs(x, boxes, (3, 4)), rtol=2e-2, atol=2e-2)
+
+
+def test_a_mean_of_many_is_not_rounded_on_the_way():
+    """Summed in bfloat16, 1024 ones would stop at 256."""
+    x = torch.ones(1, 1, 32, 32, dtype=torch.bfloat16)
+    assert roi_align(x, torch.tensor([[0.0, 0, 0, 32, 32]]).bfloat16(), 1, sampling_ratio=32).item() == 1
+
+
+def test_what_the_detectors_call_has_a_stride_an_axis():
+    x = torch.arange(12.0).expand(1, 1, 12, 12)
+    boxes = [torch.tensor([[16.0, 8, 64, 32]])]
+    pooled = pool_regions(x, boxes, (4, 8), 3)
+    assert_close(pooled, roi_align(x, [boxes[0] / torch.tensor([8.0, 4, 8, 4])], 3, sampling_ratio=2))
+
+
 def test_on_a_ramp_roi_align_gives_the_middle_of_each_bin():
     x = torch.arange(12.0).expand(1, 1, 12, 12)
     box = torch.tensor([[0, 2.3, 2.3, 8.3, 8.3]])
@@ -117,6 +144,8 @@ def test_on_a_ramp_roi_align_gives_the_middle_of_each_bin():
         (torch.zeros(1, 3, 4, 4), [torch.zeros(1, 4)] * 2, 2, ValueError, "one tensor an image, 1, got 2"),
         (torch.zeros(1, 3, 4, 4), torch.tensor([[1.0, 0, 0, 2, 2]]), 2, ValueError, "numbers from 0 to 0"),
         (torch.zeros(1, 3, 4, 4), torch.zeros(1, 5) / 0, 2, ValueError, "boxes wants finite values"),
+        (torch.zeros(1, 3, 4, 4), torch.zeros(1, 5) + 1e6, 2, ValueError, "boxes"),
+        (torch.zeros(1, 3, 4, 4), [torch.tensor([])], 2, ValueError, r"boxes\[0\] wants the shape"),
         (torch.zeros(1, 3, 4, 4), torch.zeros(1, 5), 0, ValueError, "output_size wants .* got 0"),
         (torch.zeros(1, 3, 4, 4), torch.zeros(1, 5), 2.0, TypeError, "output_size wants .* got 2.0"),
         (torch.zeros(1, 3, 4, 4), torch.zeros(1, 5).double(), 2, TypeError, "float32 .*got torch.float64"),

@@ -205,7 +205,7 @@ def _draw_likely(axes, image, detections, names):
     likely = detections["scores"] >= 0.4
     labels = detections["labels"][likely].tolist()
     scores = detections["scores"][likely].tolist()
-    texts = [f"{names[label - 1]} {score:.1f}" for label, score in zip(labels, scores, strict=True)]
+    texts = [f"{names[label]} {score:.1f}" for label, score in zip(labels, scores, strict=True)]
     draw_boxes(axes, detections["boxes"][likely], texts, color=plot.BLUE)
 
 
@@ -241,7 +241,7 @@ def draw_curves(figure: Figure, found: dict, names: list[str]) -> None:
     """{detector: (predictions, targets)}: precision over recall of each class; its AP beside its name."""
     panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
     for panel, (title, (predictions, targets)) in zip(panels, found.items(), strict=True):
-        for label, name in enumerate(names, 1):
+        for label, name in enumerate(names):
             _, true_positives, objects = match_detections(predictions, targets, label)
             precision, recall = precision_recall_curve(true_positives, objects)
             ap = average_precision(true_positives, objects)
@@ -284,7 +284,7 @@ def draw_found(
         boxes = detections["boxes"][mine][order][: len(true_positives)]
         for is_true, color in ((False, plot.ORANGE), (True, plot.BLUE)):
             chosen = boxes[true_positives == is_true]
-            draw_boxes(axes, chosen, [names[label - 1]] * len(chosen), color=color)
+            draw_boxes(axes, chosen, [names[label]] * len(chosen), color=color)
     _show_whole(axes, image)
     return axes
 
