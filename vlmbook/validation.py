@@ -130,7 +130,7 @@ def require_same_kind(
     )
 
 
-# --- what is made of them -----------------------------------------------------------------------------------
+# --- built on them ------------------------------------------------------------------------------------------
 
 
 def require_pair(value: Any, name: str, *, least: int = 1, most: int | None = None) -> tuple[int, int]:
@@ -160,7 +160,7 @@ def require_choice(value: Any, name: str, choices: Iterable) -> Any:
 
 
 def require_type(value: Any, name: str, kind: type | tuple[type, ...], wanted: str) -> Any:
-    """Any -> itself, an instance of `kind`; `wanted` says what that is, "a UNet". Raises TypeError."""
+    """Any -> itself, an instance of `kind`; `wanted` names it in words, "a UNet". Raises TypeError."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} wants {wanted}, got {describe(value)}")
     return value

@@ -363,7 +363,7 @@ def test_types_and_functions():
         refused(TypeError, r"f wants a function, got .+", require_callable, value, "f")
 
 
-# What is said of a value.
+# Descriptions of values.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Chapter 3b: two or more wrong answers for each exercise, and what the message has to say about them."""
+"""Chapter 3b: wrong answers of each exercise, and a part of the message to each."""
 
 import torch
 from torch.nn import functional as F
