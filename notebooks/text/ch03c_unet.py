@@ -356,12 +356,12 @@ assert counts == {"transposed": 4, "bilinear": 0}
 
 # %%
 from vlmbook.training import fit
-def loss(model, x, target):
+def ce_dice_loss(model, x, target):
     logits = model(x)
     return cross_entropy_loss(logits, target) + dice_loss(logits, target)
-def train(net, x, target, seed, loss=loss, **settings):
+def train(net, x, target, seed, loss_fn=ce_dice_loss, **settings):
     net, x = (each.to(memory_format=torch.channels_last) for each in (net, x))   # fast on CPUs
-    losses = fit(net, (x, target), loss_fn=loss, seed=seed, **settings,
+    losses = fit(net, (x, target), loss_fn=loss_fn, seed=seed, **settings,
                  precision=runtime.pick(quick=None, full="bf16")).losses
     net.eval().cpu()
     return losses
@@ -588,7 +588,7 @@ def crops_and_turns(model, x, target, side=128):
     turns, flip = torch.randint(4, ()).item(), torch.rand(()) < 0.5
     x, target = (each[..., top : top + side, left : left + side].rot90(turns, (-2, -1))
                  for each in (x, target))
-    return loss(model, *(each.flip(-1) if flip else each for each in (x, target)))
+    return ce_dice_loss(model, *(each.flip(-1) if flip else each for each in (x, target)))
 
 def membrane_scores(prediction, target):     # -> F1 of the membrane, share of wrong pixels
     hits = (prediction & target).sum()
@@ -615,7 +615,7 @@ if slices:
     for seed in range(3):
         runtime.seed_everything(seed)
         net = UNet(1, 2, width=16, depth=4)
-        train(net, x, y, seed, loss=crops_and_turns, epochs=300, batch_size=6, lr=3e-3, warmup=50)
+        train(net, x, y, seed, loss_fn=crops_and_turns, epochs=300, batch_size=6, lr=3e-3, warmup=50)
         logits = predict_tiled(net, held, tile=256, overlap=net.receptive_radius())
         seeds.append(membrane_scores(logits.argmax(1), wanted))
     membranes["U-Net"] = {name: [each[name] for each in seeds] for name in seeds[0]}
