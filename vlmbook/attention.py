@@ -263,7 +263,7 @@ class VisionTransformer(nn.Module):
         require_tensor(x, "x", "B C H W", empty="B", C=self.conv_proj.in_channels, H=height, W=width)
         require_same_kind(x, "x", self.conv_proj.weight)
         patches = rearrange(self.conv_proj(x), "b d h w -> b (h w) d")
-        return torch.cat([self.class_token.expand(len(x), -1, -1), patches], dim=1)
+        return torch.cat([self.class_token.expand(x.shape[0], -1, -1), patches], dim=1)
 
     def attention_weights(self, x: torch.Tensor) -> list[torch.Tensor]:
         """(B, C, H, W) -> list of (B, h, N + 1, N + 1): the attention weights of each block, the class token

@@ -741,6 +741,13 @@ def test_an_empty_batch_is_fine():
     assert rollout(net.attention_weights(x)).shape == (0, 7, 7)
 
 
+def test_an_exported_transformer_takes_any_batch():
+    net, x = small().float().eval(), torch.rand(2, 2, 6, 4)
+    exported = torch.export.export(net, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
+    images = torch.rand(5, 2, 6, 4)
+    assert_close(exported(images), net(images))
+
+
 def test_the_module_draws_nothing():
     assert "matplotlib" not in vars(module)
 

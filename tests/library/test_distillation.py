@@ -460,6 +460,23 @@ def test_distil_hands_temperature_alpha_and_settings_on():
         assert history.losses == pytest.approx([expected.item()], rel=1e-4)
 
 
+def test_a_resumed_distillation_has_the_same_teacher_and_the_same_loss(tmp_path):
+    images, labels, logits = torch.rand(8, 1, 4, 4), torch.arange(8) % 5, torch.randn(8, 5)
+    settings = {"epochs": 1, "batch_size": 4, "lr": 0.1, "progress": False, "checkpoint": tmp_path / "a.st"}
+
+    def run(logits=logits, temperature=2, alpha=0.5, resume=True):
+        torch.manual_seed(0)
+        student = nn.Sequential(nn.Flatten(), nn.Linear(16, 5))
+        weights = {"temperature": temperature, "alpha": alpha}
+        return distill(student, images, labels, logits, **weights, **settings, resume=resume)
+
+    first = run(resume=False)
+    assert run().losses == first.losses
+    for other in ({"logits": logits + 1}, {"temperature": 3}, {"alpha": 0.7}):
+        with pytest.raises(ValueError, match=r"another loss|other data"):
+            run(**other)
+
+
 def test_generations_learn_from_one_another():
     images, labels = (part[:200] for part in digits("train"))
     options = {"epochs": 6, "batch_size": 50, "lr": 0.02, "progress": False, "temperature": 2}
