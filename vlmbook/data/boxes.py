@@ -99,9 +99,9 @@ def random_zoom(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(B, C, H, W), (B, K, 4), (B, K) -> the same shapes: each image zoomed and cut, with its boxes.
 
-    The zoom is drawn between `smallest` and `largest`, evenly in its logarithm; the position is drawn too.
-    Above 1 a part of the image fills the whole of it, below 1 the image is smaller with black around it. Boxes
-    end at the edges; an object of which less than the share `min_visible` is left becomes a row of label −1.
+    The zoom is drawn between `smallest` and `largest`, evenly in its logarithm, then the position. Above 1 a
+    part of the image fills the whole of it, below 1 the image is smaller with black around it. Boxes end at
+    the edges; an object of which less than the share `min_visible` is left becomes a row of label −1.
     `generator` draws, or torch's global one.
 
     A detector that is trained on few images needs it: it sees no object twice at one size and position. With

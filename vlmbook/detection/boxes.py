@@ -106,8 +106,9 @@ def nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torc
 
 def _survivors(overlaps):
     """(N, N) bool, best first -> (N,) bool: the boxes that no better survivor overlaps."""
+    worse = overlaps.triu(1)  # row i: the boxes after i that it overlaps
     alive = torch.ones(len(overlaps), dtype=torch.bool, device=overlaps.device)
-    for i in range(len(overlaps)):
+    for i in worse.any(1).nonzero()[:, 0].tolist():
         if alive[i]:
-            alive[i + 1 :] &= ~overlaps[i, i + 1 :]
+            alive &= ~worse[i]
     return alive

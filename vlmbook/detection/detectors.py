@@ -1,7 +1,8 @@
 """What both detectors share: a small backbone, the map it makes, losses, the choice of detections.
 
 Labels of objects count from 0, as in every data set. A backbone is any module that makes one map (B, D, h, w)
-of images and has D as `out_channels`. With `stride`, the pixels a cell, images are padded to whole cells.
+of images and has D as `out_channels`. With `stride`, the pixels a cell, one number or two (down, across),
+images are padded to whole cells.
 """
 
 import torch
@@ -70,7 +71,7 @@ def require_backbone(backbone: nn.Module) -> int:
     """Any -> its `out_channels`. Raises TypeError or ValueError for what is no backbone."""
     require_type(backbone, "backbone", nn.Module, "a torch module with out_channels")
     channels = getattr(backbone, "out_channels", None)
-    require_whole(getattr(backbone, "stride", 1), "backbone.stride", most=LARGEST_WIDTH)
+    require_pair(getattr(backbone, "stride", 1), "backbone.stride", most=LARGEST_WIDTH)
     return require_whole(channels, "backbone.out_channels", most=LARGEST_WIDTH)
 
 
@@ -90,9 +91,9 @@ def extract_features(backbone: nn.Module, images: torch.Tensor) -> tuple[torch.T
     in_channels = _in_channels(backbone)
     if in_channels is not None and images.shape[1] != in_channels:
         raise ValueError(f"images wants {in_channels} channels, as the backbone, got {images.shape[1]}")
-    multiple = getattr(backbone, "stride", 1)
+    down, across = require_pair(getattr(backbone, "stride", 1), "backbone.stride")
     height, width = images.shape[2:]
-    padded = F.pad(images, (0, -width % multiple, 0, -height % multiple))
+    padded = F.pad(images, (0, -width % across, 0, -height % down))
     x = backbone(padded)
     require_tensor(x, "the backbone's map", "B D h w", B=len(images), D=channels)
     return x, (padded.shape[2] / x.shape[2], padded.shape[3] / x.shape[3])

@@ -48,10 +48,10 @@ def _match(predictions, targets, label, threshold):
 
 def _best_of_label(prediction, label):
     """{boxes, scores, labels} -> (d, 4), (d,) float64 on the CPU: those of one class, best first."""
-    mine = prediction["labels"].cpu() == label
-    scores = prediction["scores"].cpu().double()[mine]
+    of_class = prediction["labels"].cpu() == label
+    scores = prediction["scores"].cpu().double()[of_class]
     scores, order = scores.sort(descending=True, stable=True)
-    boxes = prediction["boxes"].cpu().double()[mine][order]
+    boxes = prediction["boxes"].cpu().double()[of_class][order]
     return boxes[:MOST_DETECTIONS], scores[:MOST_DETECTIONS]
 
 

@@ -60,9 +60,10 @@ class FasterRCNN(nn.Module):
             ratios,
             pre_nms_top_n=pre_nms_top_n,
             post_nms_top_n=post_nms_top_n,
-            batch_size_per_image=rpn_batch_size_per_image,
+            batch_size_per_image=require_whole(rpn_batch_size_per_image, "rpn_batch_size_per_image"),
         )
-        self.roi_heads = RoIHeads(channels, num_classes, width, box_batch_size_per_image)
+        regions = require_whole(box_batch_size_per_image, "box_batch_size_per_image")
+        self.roi_heads = RoIHeads(channels, num_classes, width, regions)
 
     def forward(
         self, images: torch.Tensor, boxes: torch.Tensor | None = None, labels: torch.Tensor | None = None
@@ -130,7 +131,7 @@ def as_torchvision(model: FasterRCNN, image_size: tuple[int, int]) -> nn.Module:
         deepcopy(model.backbone),
         min_size=min(image_size),
         max_size=max(image_size),
-        size_divisible=getattr(model.backbone, "stride", 1),
+        size_divisible=max(require_pair(getattr(model.backbone, "stride", 1), "backbone.stride")),
         image_mean=[0],
         image_std=[1],
         rpn_anchor_generator=AnchorGenerator((tuple(rpn.sizes),), (tuple(rpn.ratios),)),

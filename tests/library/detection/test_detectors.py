@@ -253,6 +253,14 @@ def test_a_backbone_without_a_stride_has_that_of_its_map(make):
     assert len(type(make())(Resized(), 3, **ARGUMENTS[type(make())]).eval()(torch.rand(2, 3, 64, 96))) == 2
 
 
+def test_images_are_padded_to_the_stride_of_each_axis():
+    """A convolution is a backbone: it has `out_channels`, and a stride an axis."""
+    backbone = nn.Conv2d(3, 5, kernel_size=(4, 8), stride=(4, 8))
+    x, stride = extract_features(backbone, torch.rand(2, 3, 9, 9))
+    assert x.shape == (2, 5, 3, 2)
+    assert stride == (4, 8)
+
+
 @both
 def test_what_is_no_backbone_is_refused(make):
     kind = type(make())

@@ -40,10 +40,12 @@ def test_it_detects_what_torchvisions_does(seed, size):
         detections = ours(images)
         theirs = torchvisions(ours, size)(list(images))
     assert sum(len(each["boxes"]) for each in detections) > 20
-    for mine, other in zip(detections, theirs, strict=True):
-        assert_close(mine["boxes"], other["boxes"], rtol=1e-4, atol=1e-4)
-        assert_close(mine["scores"], other["scores"], rtol=1e-4, atol=1e-4)
-        assert_close(mine["labels"] + 1, other["labels"])  # torchvision's 0 is the background
+    for ours_of_image, theirs_of_image in zip(detections, theirs, strict=True):
+        assert_close(ours_of_image["boxes"], theirs_of_image["boxes"], rtol=1e-4, atol=1e-4)
+        assert_close(ours_of_image["scores"], theirs_of_image["scores"], rtol=1e-4, atol=1e-4)
+        assert_close(
+            ours_of_image["labels"] + 1, theirs_of_image["labels"]
+        )  # torchvision's 0 is the background
 
 
 LOSSES = {
@@ -102,9 +104,11 @@ def test_the_rpns_parts_are_torchvisions():
     assert proposals.offsets.shape == (3, 8 * 12 * 6, 4)
     assert_close(proposals.logits, logits[0].permute(0, 2, 3, 1).flatten(1))
     assert_close(proposals.offsets, offsets[0].view(3, 6, 4, 8, 12).permute(0, 3, 4, 1, 2).flatten(1, 3))
-    for mine, other, candidates in zip(proposals.boxes, boxes, proposals.candidates, strict=True):
-        assert_close(mine, other)
-        assert len(mine) <= 40 < len(candidates) <= 120
+    for ours_of_image, theirs_of_image, candidates in zip(
+        proposals.boxes, boxes, proposals.candidates, strict=True
+    ):
+        assert_close(ours_of_image, theirs_of_image)
+        assert len(ours_of_image) <= 40 < len(candidates) <= 120
 
 
 @pytest.mark.parametrize("size", [(9, 64), (64, 9), (135, 135), (97, 200), (250, 333)])
@@ -178,9 +182,10 @@ def test_sizes_of_the_heads():
         ({"ratios": (-1.0,)}, ValueError, r"ratios\[0\] wants a finite number above 0, got -1"),
         ({"width": 0}, ValueError, "width wants a whole number from 1 to 65536, got 0"),
         ({"pre_nms_top_n": 2.5}, TypeError, "pre_nms_top_n wants a whole number"),
-        ({"rpn_batch_size_per_image": 0}, ValueError, "batch_size_per_image wants"),
+        ({"rpn_batch_size_per_image": 0}, ValueError, "rpn_batch_size_per_image wants"),
         ({"num_classes": 0}, ValueError, "num_classes wants a whole number from 1 to 65536, got 0"),
         ({"num_classes": 2.5}, TypeError, "num_classes wants"),
+        ({"box_batch_size_per_image": "8"}, TypeError, "box_batch_size_per_image wants"),
         ({"backbone": "resnet"}, TypeError, "backbone wants a torch module with out_channels, got 'resnet'"),
     ],
 )

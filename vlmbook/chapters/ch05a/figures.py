@@ -87,12 +87,12 @@ def draw_confusion(figure: Figure, p: torch.Tensor, y: torch.Tensor) -> None:
     bins = (confidence * 10).long().clamp(max=9)
     correct = (predicted == y).float()
     for number in bins.unique().tolist():
-        mine = bins == number
+        in_bin = bins == number
         middle = (number + 0.5) / 10
-        right.bar(middle, correct[mine].mean().item(), 0.09, color=plot.BLUE)
-        mean = confidence[mine].mean().item()
+        right.bar(middle, correct[in_bin].mean().item(), 0.09, color=plot.BLUE)
+        mean = confidence[in_bin].mean().item()
         right.plot([number / 10, (number + 1) / 10], [mean, mean], color=plot.ORANGE, linewidth=2)
-        right.annotate(f"{int(mine.sum())}", (middle, 0.02), ha="center", color="white", fontsize=7)
+        right.annotate(f"{int(in_bin.sum())}", (middle, 0.02), ha="center", color="white", fontsize=7)
     right.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.03))
     right.set_title("orange: mean confidence")
 
@@ -262,8 +262,8 @@ def draw_area(figure: Figure, true_positives: torch.Tensor, objects: int) -> Non
             axes.fill_between([start, end], height, color=plot.BLUE, alpha=0.25, linewidth=0)
     axes.plot(recall.tolist(), precision.tolist(), "-", color=plot.GREY)
     for is_true, color, name in ((True, plot.BLUE, "true positive"), (False, plot.ORANGE, "false positive")):
-        mine = true_positives == is_true
-        axes.plot(recall[mine].tolist(), precision[mine].tolist(), "o", color=color, label=name)
+        of_kind = true_positives == is_true
+        axes.plot(recall[of_kind].tolist(), precision[of_kind].tolist(), "o", color=color, label=name)
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.08))
     axes.set_title(f"AP {average_precision(true_positives, objects):.3f}")
     axes.legend(loc="lower left")
@@ -278,10 +278,10 @@ def draw_found(
     plot.image(axes, image, title)
     draw_boxes(axes, target["boxes"], width=2.5)
     for label in detections["labels"].unique().tolist():
-        mine = detections["labels"] == label
+        of_class = detections["labels"] == label
         _, true_positives, _ = match_detections([detections], [target], label)
-        order = detections["scores"][mine].sort(descending=True, stable=True).indices
-        boxes = detections["boxes"][mine][order][: len(true_positives)]
+        order = detections["scores"][of_class].sort(descending=True, stable=True).indices
+        boxes = detections["boxes"][of_class][order][: len(true_positives)]
         for is_true, color in ((False, plot.ORANGE), (True, plot.BLUE)):
             chosen = boxes[true_positives == is_true]
             draw_boxes(axes, chosen, [names[label]] * len(chosen), color=color)
