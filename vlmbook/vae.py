@@ -125,7 +125,8 @@ def log_normal(z: torch.Tensor, mu: torch.Tensor, logvar: torch.Tensor) -> torch
     """(…, Z) three times -> (…): log of the density N(z; mu, exp(logvar)) in nats."""
     _require_one_shape(z=z, mu=mu, logvar=logvar)
     z, mu, logvar = _at_least_float32(z), _at_least_float32(mu), _at_least_float32(logvar)
-    return -((z - mu).square() / logvar.exp() + logvar + math.log(2 * math.pi)).sum(-1) / 2
+    distance = (z - mu) * (-logvar / 2).exp()  # in units of sigma
+    return -(distance.square() + logvar + math.log(2 * math.pi)).sum(-1) / 2
 
 
 # --- the pixels ---------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """For every public callable of the library one call that works, by module: what the fuzz test starts from.
 
-A module here is named after the library's, dots as underscores: `detection_boxes` for `vlmbook.detection.boxes`. Its
-`GOOD_CALLS` maps a name as the module's readers write it, "conv2d", "ResNet", "ResNet.forward", to a function
-without arguments that returns a fresh `Call`.
+A module here is named after the library's, dots as underscores: `detection_boxes` for
+`vlmbook.detection.boxes`. Its `GOOD_CALLS` maps a name as the module's readers write it, "conv2d", "ResNet",
+"ResNet.forward", to a function without arguments that returns a fresh `Call`.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Call:
-    """What is called, and with what; `free` names arguments that may be anything, each with its reason in a comment."""
+    """What is called, and with what; `free` names arguments that may be anything, each with its reason
+    in a comment.
+    """
 
     function: Callable
     arguments: dict = field(default_factory=dict)  # by keyword; "*name" for a variadic argument, a tuple
