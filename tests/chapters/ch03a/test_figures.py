@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from tests.support.drawings import drawn, every_end, pictures
+from tests.support import drawings
+from tests.support.drawings import drawn, every_end
 from vlmbook.chapters.ch03a import figures
 from vlmbook.chapters.ch03a.experiments import KERNELS, grey_photo
 from vlmbook.data import photo_names
@@ -22,6 +23,11 @@ WINDOW = {
 }
 POOLING = {"kind": ("max", "average"), "window": (1, 4, 8), "shift": (0, 1, 8)}
 ODD = [0, -1, 1e-40, 100, 1e38, -1e38, 1e300, float("nan"), float("inf")]
+
+
+def pictures(figure):
+    """The pictures of a figure in the dtype of the images that were drawn; matplotlib gets float64."""
+    return [picture.float() for picture in drawings.pictures(figure)]
 
 
 @pytest.mark.parametrize("photo", photo_names())
