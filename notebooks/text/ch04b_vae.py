@@ -241,7 +241,7 @@ log_fit = Categorical(logits=logits.movedim(1, -1)).log_prob(x * 16).sum((1, 2, 
 kl = kl_divergence(Normal(mu, (logvar / 2).exp()), Normal(0.0, 1.0)).sum(1)
 slow = -elbo_loops(*hand[:1], x, *hand[1:])
 assert_close((slow, ours), ((kl - log_fit).mean(),) * 2)
-slopes = [torch.autograd.grad(y, net.parameters()) for y in (slow, ours)]
+slopes = [torch.autograd.grad(y, net.parameters(), retain_graph=True) for y in (slow, ours)]
 assert_close(*slopes, rtol=1e-3, atol=1e-4)
 bits = metrics.bits_per_dimension(-ours, 64)
 print(f"untrained: {ours:.1f} nats an image, {bits:.2f} bits a pixel")
@@ -713,11 +713,11 @@ if small:
 # an empty tray first.
 
 # %%
-parts, auc = ("fit", "kl", "active", "frechet"), {name: x.tolist() for name, x in auc.items()}
+parts, by_name = ("fit", "kl", "active", "frechet"), {name: x.tolist() for name, x in auc.items()}
 trade = {f"beta_{beta}": dict(zip(parts, each.T.tolist())) for beta, each in sweep.items()}
 short = {name: each["elbo"] for name, each in tried.items()}
 records.record("ch04b", seed=[0, 1, 2], rows=comparison.as_measurements(rows), bits_by_seed=by_seed,
-               AUC=auc, beta=trade, validation=short);
+               AUC=by_name, beta=trade, validation=short);
 
 # %% [markdown]
 # ## 8 Exercises

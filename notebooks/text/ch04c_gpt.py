@@ -721,7 +721,7 @@ check("ch04c.4", mask_for)
 
 # %% [markdown]
 # **5 · Build.** What is it going to be? From the first `length` tokens of each image (none of them, if `length` is 0), the probability of
-# every class, if all are equally likely beforehand. Then try it on `near` and `valid_images`: after which row is the class known?
+# every class of `model.num_classes`, if all are equally likely beforehand. Then try it on `near` and `valid_images`: after which row is the class known?
 
 # %%
 def classes_from(model, tokens, length):     # (B, N), int -> (B, num_classes), rows sum to 1

@@ -229,6 +229,11 @@ def test_kl_and_density_are_those_of_distributions(batch, latent, seed, scale):
         assert_close(*(values_and_gradients(way, leaves) for way in (mine, theirs)), **EXACT)
 
 
+def test_density_of_a_very_narrow_normal_is_finite_at_its_mean():
+    z, logvar = torch.ones(1, 2), torch.full((1, 2), -120.0)
+    assert_close(log_normal(z, z, logvar), torch.tensor([120 - math.log(2 * math.pi)]))
+
+
 def test_density_takes_further_axes():
     z, mu, logvar = randn(4, 3, 5), randn(4, 3, 5, seed=1), randn(4, 3, 5, seed=2)
     assert_close(log_normal(z, mu, logvar), Normal(mu, (logvar / 2).exp()).log_prob(z).sum(-1), **EXACT)

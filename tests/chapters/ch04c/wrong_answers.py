@@ -83,6 +83,7 @@ WRONG_ANSWERS = [
     ("ch04c.4", lambda order: order.argsort()[:, None] < order.argsort(), "may not"),
     ("ch04c.4", lambda order: torch.ones(len(order), len(order)).bool(), "written first"),
     ("ch04c.4", lambda order: print(end=""), "return"),
+    ("ch04c.5", lambda m, x, length: m(x, torch.full_like(x[:, 0], 9)).softmax(1), "num_classes = 4"),
     ("ch04c.5", lambda m, x, length: terms(m, x).sum(-1).softmax(1), "not known yet"),
     ("ch04c.5", lambda m, x, length: terms(m, x)[..., :length].mean(-1).softmax(1), "their sum"),
     ("ch04c.5", lambda m, x, length: terms(m, x)[..., :length].sum(-1), "Bayes"),
