@@ -169,7 +169,9 @@ async def show_record(client, made):
         shutil.copytree(records.RESULTS, published)
     else:
         published.mkdir()
-    shutil.copy(made, published)
+    for path in (made, made.with_suffix(".png")):
+        if path.exists():
+            shutil.copy(path, published)
     there = f"__import__('pathlib').Path({str(published)!r})"
     client.kc.execute(
         f"__import__('vlmbook.notebook.records').notebook.records.RESULTS = {there}", silent=True

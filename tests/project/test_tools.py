@@ -117,6 +117,21 @@ def test_two_executions_differ_in_nothing_but_what_was_measured(tiny, capsys):
 
 
 @pytest.mark.slow
+def test_the_first_cell_shows_the_picture_of_this_very_run(tiny):
+    look = """published("ch99a")
+from vlmbook.notebook import records
+print([path.name for path in records.RESULTS.glob("*.png")])"""
+    save = """
+from vlmbook.notebook.records import output_folder
+plt.savefig(output_folder() / "ch99a.quick.png")"""
+    text = TINY.replace('published("ch99a")', look).replace("accuracy=0.5)", "accuracy=0.5)" + save)
+    tiny.text.write_text(text, encoding="utf-8")
+    assert tools.main(["execute", "ch99a"]) == 0
+    shown = nbformat.read(tiny.notebook, as_version=4).cells[2].outputs[0].text
+    assert "['ch99a.quick.png']" in shown
+
+
+@pytest.mark.slow
 def test_a_full_run_publishes_its_record_and_picture_alone(tiny, capsys):
     picture = "from vlmbook.notebook.records import output_folder\n"
     picture += 'plt.savefig(output_folder() / "ch99a.full.png")\n'
