@@ -591,6 +591,7 @@ best, histogram, gaussian, gan = rows
 assert best["frechet"] < gan["frechet"] < gaussian["frechet"] < histogram["frechet"]
 assert gan["recall"] > gaussian["recall"] and gan["bits"] is None
 
+
 # %% [markdown]
 # By the Fréchet distance the GAN is far better than a Gaussian, and clearly worse than real images. But look at the other two. Its recall
 # is even higher than that of *real* images, which should make us suspicious; its precision is about that of the histogram, which draws

@@ -150,7 +150,6 @@ print(*(f"{name}: first layer {share:.0e} of the last" for name, share in shares
 assert torch.func.vmap(torch.func.grad(torch.sigmoid))(torch.linspace(-8, 8, 999)).max() <= 0.25
 assert shares["sigmoid"] < 1e-6 < 1e-4 < shares["ReLU"]
 
-
 # %% [markdown]
 # Next to nothing, with the sigmoid. (ReLU's falls as well, a little: the first weights are small.) So hidden layers have ReLU or its relatives today; the sigmoid is left where a number between 0 and 1 is the *answer*, as in gates, and in
 # *object or not* below.

@@ -431,6 +431,7 @@ def students(of, loss, seeds=5, make=small): # -> trained networks, a seed each
 
 trained = {name: students(*way) for name, way in ways.items()}
 
+
 # %%
 def score(nets):                             # -> list: accuracy on the test part, one a seed
     return [accuracy(predict_logits(net, test_images), test_labels) for net in nets]
