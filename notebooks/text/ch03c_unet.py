@@ -615,7 +615,7 @@ if slices:
     for seed in range(3):
         runtime.seed_everything(seed)
         net = UNet(1, 2, width=16, depth=4)
-        train(net, x, y, seed, loss_fn=crops_and_turns, epochs=300, batch_size=6, lr=3e-3, warmup=50)
+        train(net, x, y, seed, crops_and_turns, epochs=300, batch_size=6, lr=3e-3, warmup=50)
         logits = predict_tiled(net, held, tile=256, overlap=net.receptive_radius())
         seeds.append(membrane_scores(logits.argmax(1), wanted))
     membranes["U-Net"] = {name: [each[name] for each in seeds] for name in seeds[0]}
@@ -623,12 +623,13 @@ if slices:
     assert min(membranes["U-Net"]["F1"]) > membranes["random forest"]["F1"]
 
 # %%
-scores_by_class = {name.replace(" ", "_"): {"background": a, "object": b, "mean": (a + b) / 2}
+class_scores = {name.replace(" ", "_"): {"background": a, "object": b, "mean": (a + b) / 2}
            for name, (a, b) in ((name, each.tolist()) for name, each in scores.items())}
 ablation = {name.replace(" ", "_"): {"inside": each[:, 1].tolist(), "outline": each[:, 2].tolist()}
             for name, each in parts.items()}
-records.record("ch03c", seed=list(range(3)), IoU=scores_by_class, IoU_mean_by_seed=by_seed.mean(1).tolist(),
-               ablation=ablation, **({"membranes": membranes} if membranes else {}));
+records.record("ch03c", seed=list(range(3)), IoU=class_scores, ablation=ablation,
+               IoU_mean_by_seed=by_seed.mean(1).tolist(),
+               **({"membranes": membranes} if membranes else {}));
 
 # %% [markdown]
 # ## 10 Exercises
