@@ -627,9 +627,8 @@ class_scores = {name.replace(" ", "_"): {"background": a, "object": b, "mean": (
            for name, (a, b) in ((name, each.tolist()) for name, each in scores.items())}
 ablation = {name.replace(" ", "_"): {"inside": each[:, 1].tolist(), "outline": each[:, 2].tolist()}
             for name, each in parts.items()}
-records.record("ch03c", seed=list(range(3)), IoU=class_scores, ablation=ablation,
-               IoU_mean_by_seed=by_seed.mean(1).tolist(),
-               **({"membranes": membranes} if membranes else {}));
+records.record("ch03c", seed=[0, 1, 2], IoU=class_scores, ablation=ablation,
+    IoU_mean_by_seed=by_seed.mean(1).tolist(), **({"membranes": membranes} if membranes else {}));
 
 # %% [markdown]
 # ## 10 Exercises
