@@ -741,6 +741,7 @@ def test_an_empty_batch_is_fine():
     assert rollout(net.attention_weights(x)).shape == (0, 7, 7)
 
 
+@pytest.mark.skipif(torch.__version__ < "2.7", reason="torch 2.6 cannot export a batch of any size")
 def test_an_exported_transformer_takes_any_batch():
     net, x = small().float().eval(), torch.rand(2, 2, 6, 4)
     exported = torch.export.export(net, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()

@@ -126,6 +126,7 @@ def test_it_learns():
     assert 0 < history.seconds < 60
 
 
+@pytest.mark.filterwarnings("ignore:The epoch parameter in")  # torch 2.6 warns within its own SequentialLR
 def test_it_does_what_a_plain_loop_does():
     ours, theirs = seeded(nn.Sequential().append(nn.Linear(6, 6)).cpu), None
     theirs = deepcopy(ours)
@@ -152,6 +153,7 @@ def test_it_does_what_a_plain_loop_does():
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step()`")
+@pytest.mark.filterwarnings("ignore:The epoch parameter in")  # torch 2.6 warns within its own SequentialLR
 @given(st.integers(2, 50), st.data())
 def test_the_learning_rate_is_that_of_torch(steps, data):
     warmup = data.draw(st.integers(0, steps - 1))
