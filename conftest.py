@@ -52,11 +52,19 @@ use_own_kernel()
 
 import hypothesis  # noqa: E402
 import matplotlib  # noqa: E402
+import matplotlib.pyplot as plt  # noqa: E402
 import pytest  # noqa: E402
 
 matplotlib.use("agg")  # in this process only: a test opens no window
 hypothesis.settings.register_profile("vlmbook", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("vlmbook")
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    """A test starts without open figures of pyplot, whichever tests its process has run before."""
+    yield
+    plt.close("all")
 
 
 def pytest_collection_modifyitems(items):
