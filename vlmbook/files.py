@@ -4,6 +4,7 @@ It does without torch, and so without `vlmbook.validation`: the command line use
 """
 
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -12,25 +13,30 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+NAMED = 40  # characters of a file's name that stand in the name of its partial file
 
-def write_whole(path: str | Path, content: bytes, *, replace: bool = True) -> None:
+
+def write_whole(path: str | Path, content: bytes, *, replace: bool = True, private: bool = False) -> None:
     """path, bytes -> None: the file holds all of it, or what it held before, however this process ends.
 
     The bytes go to a file of a unique name in the same folder, are forced to the disk, and take the path's
     position in one step. A symbolic link stays a link: the file that it points to is replaced, with the
-    permissions that it had. With replace=False an existing file raises FileExistsError and stays. Missing
-    folders on the way are created. Raises OSError for a path that is no file, and for a full disk.
+    permissions that it had. A new file can be read by others as the umask says, with private=True by its
+    owner only. With replace=False an existing file raises FileExistsError and stays. Missing folders on the
+    way are created. Raises OSError for a path that is no file, and for a full disk.
     """
     target = _resolve(path)
     if not isinstance(content, bytes):
         raise TypeError(f"content wants bytes, got an object of type {type(content).__name__}")
     if not isinstance(replace, bool):
         raise TypeError(f"replace wants True or False, got an object of type {type(replace).__name__}")
+    if not isinstance(private, bool):
+        raise TypeError(f"private wants True or False, got an object of type {type(private).__name__}")
     with _naming(path):
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.partial")  # of 255 bytes
+        partial = target.with_name(f".{target.name[:NAMED]}.{secrets.token_hex(8)}.partial")  # of 255 bytes
         try:
-            _write_synced(partial, content, _permissions(target))
+            _write_synced(partial, content, _permissions(target, private))
             if replace:
                 os.replace(partial, target)
             else:
@@ -41,18 +47,19 @@ def write_whole(path: str | Path, content: bytes, *, replace: bool = True) -> No
 
 
 @contextmanager
-def sole_writer(path: str | Path) -> Iterator[None]:
+def sole_writer(path: str | Path, *, wait: float = 0) -> Iterator[None]:
     """path -> nothing, while the block runs: no other process on this machine may write the same file.
 
-    Raises BlockingIOError where another one does. The lock is a file beside it, `.name.lock`, which ends with
-    the block. Raises OSError for a path that is no file.
+    Raises BlockingIOError where another one still does after `wait` seconds. The lock is a file beside it,
+    `.name.lock`, which ends with the block. Raises OSError for a path that is no file.
     """
     target = _resolve(path)
+    wait = _seconds(wait)
     lock = FileLock(target.with_name(f".{target.name}.lock"))
     with _naming(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=wait, poll_interval=0.02)
         except Timeout:
             raise BlockingIOError(
                 f"{path} is being written by another process; give each its own file"
@@ -63,6 +70,32 @@ def sole_writer(path: str | Path) -> Iterator[None]:
         with suppress(OSError):  # while it is still held, so that nobody takes a lock that is gone
             os.unlink(lock.lock_file)
         lock.release()
+
+
+def remove_partials(path: str | Path) -> None:
+    """path -> None: what killed writers of this file left beside it is deleted.
+
+    To be called by the sole writer of the file. The name has at most 40 characters, since a partial file of a
+    longer one could be that of another file. Raises ValueError for a longer one, OSError for a path that is
+    no file.
+    """
+    target = _resolve(path)
+    if len(target.name) > NAMED:
+        raise ValueError(f"path wants a file name of at most {NAMED} characters, got {target.name!r}")
+    pattern = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{16}}\.partial")
+    with _naming(path):
+        for each in target.parent.iterdir() if target.parent.is_dir() else ():
+            if pattern.fullmatch(each.name):
+                each.unlink(missing_ok=True)
+
+
+def _seconds(wait):
+    """A number of seconds, from 0 to a day -> float."""
+    if isinstance(wait, bool) or not isinstance(wait, (int, float)):
+        raise TypeError(f"wait wants a number of seconds, got an object of type {type(wait).__name__}")
+    if not 0 <= wait <= 86_400:
+        raise ValueError("wait wants 0 to 86,400 seconds, got a number outside")
+    return float(wait)
 
 
 def _resolve(path):
@@ -94,9 +127,11 @@ def _naming(path):
         raise OSError(error.errno, f"{path} cannot be written: {error.strerror}") from error
 
 
-def _permissions(target):
-    """-> int: those that the file has, or what the umask leaves to a new one."""
-    return stat.S_IMODE(target.stat().st_mode) if target.exists() else None
+def _permissions(target, private):
+    """-> int: those that the file has; None for a new one, which gets what the umask leaves."""
+    if target.exists():
+        return stat.S_IMODE(target.stat().st_mode)
+    return 0o600 if private else None
 
 
 def _write_synced(path, content, permissions):

@@ -4,7 +4,7 @@ import os
 import tempfile
 
 from tests.support.good_calls import Call
-from vlmbook.files import sole_writer, write_whole
+from vlmbook.files import remove_partials, sole_writer, write_whole
 
 
 def in_a_new_folder(function):
@@ -20,14 +20,15 @@ def in_a_new_folder(function):
     return call
 
 
-def write_alone(path):
-    with sole_writer(path):
+def write_alone(path, wait):
+    with sole_writer(path, wait=wait):
         pass
 
 
 GOOD_CALLS = {
     "write_whole": lambda: Call(
-        in_a_new_folder(write_whole), {"path": "a.st", "content": b"new", "replace": True}
+        in_a_new_folder(write_whole), {"path": "a.st", "content": b"new", "replace": True, "private": True}
     ),
-    "sole_writer": lambda: Call(in_a_new_folder(write_alone), {"path": "a.st"}),
+    "sole_writer": lambda: Call(in_a_new_folder(write_alone), {"path": "a.st", "wait": 0.1}),
+    "remove_partials": lambda: Call(in_a_new_folder(remove_partials), {"path": "a.st"}),
 }
