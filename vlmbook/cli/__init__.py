@@ -1,4 +1,6 @@
-"""The command `vlmbook`: run the chapters, open them in JupyterLab, name photographs, grade exercises."""
+"""The command `vlmbook`: run the chapters, open them in JupyterLab, name photographs and the people on them,
+grade exercises.
+"""
 
 import argparse
 import sys
@@ -7,6 +9,7 @@ import sys
 from vlmbook.cli.classify import classify_photographs
 from vlmbook.cli.console import MISUSED, Mistake, ending_on_sigterm, escape_controls, stop_code
 from vlmbook.cli.doctor import examine
+from vlmbook.cli.faces import GALLERY, enroll_person, identify_faces, remove_person, verify_person
 from vlmbook.cli.grade import grade_files
 from vlmbook.cli.lab import open_lab
 from vlmbook.cli.run import run_chapters
@@ -43,6 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_run(commands)
     add_lab(commands)
     add_classify(commands)
+    add_faces(commands)
     add_grade(commands)
     add_doctor(commands)
     return top
@@ -86,6 +90,55 @@ def add_classify(commands) -> None:
     )
     one.add_argument("files", nargs="+", metavar="FILE", help="a photograph")
     one.set_defaults(command=classify_photographs)
+
+
+def add_faces(commands) -> None:
+    one = commands.add_parser(
+        "faces",
+        help="enroll people from photographs, identify, verify and remove them",
+        description="Recognises people on photographs. The gallery is one file with names and embeddings, "
+        "never an image. Enroll only people who have agreed to it.",
+    )
+    actions = one.add_subparsers(metavar="ACTION", required=True)
+    person, photographs, gallery = (argparse.ArgumentParser(add_help=False) for _ in range(3))
+    person.add_argument("name", metavar="NAME", help="the person")
+    photographs.add_argument("files", nargs="+", metavar="FILE", help="a photograph")
+    gallery.add_argument("--gallery", default=GALLERY, metavar="FILE", help=f"default: {GALLERY}")
+    gallery.add_argument(
+        "--threshold",
+        type=float,
+        metavar="DISTANCE",
+        help="up to which two faces are of one person (default: what the library takes)",
+    )
+    enroll = actions.add_parser(
+        "enroll",
+        help="add the face of each photograph to a person",
+        epilog="Exit code 0: all are enrolled, 1: some could not be, 2: misused, or the weights are missing.",
+        parents=[person, photographs, gallery],
+    )
+    enroll.set_defaults(command=enroll_person)
+    identify = actions.add_parser(
+        "identify",
+        help="name the people on photographs",
+        epilog="Exit code 0: all were read, 1: some were not, 2: misused, or the weights are missing.",
+        parents=[photographs, gallery],
+    )
+    identify.set_defaults(command=identify_faces)
+    verify = actions.add_parser(
+        "verify",
+        help="tell whether photographs show a person",
+        epilog="Exit code 0: all show the person, 1: some do not, or could not be read, 2: misused, or the "
+        "weights are missing.",
+        parents=[person, photographs, gallery],
+    )
+    verify.set_defaults(command=verify_person)
+    remove = actions.add_parser(
+        "remove",
+        help="delete a person from the gallery",
+        epilog="Exit code 0: deleted, 2: nobody of this name is enrolled, or the weights are missing.",
+        parents=[person, gallery],
+    )
+    remove.set_defaults(command=remove_person)
 
 
 def add_grade(commands) -> None:

@@ -18,6 +18,7 @@ from vlmbook.validation import require_number, require_tensor, require_type, req
 
 LONGEST = 1024  # pixels of the longer side: a larger image is made smaller first
 WINDOW = 24  # pixels of the cascade's smallest window
+VOTES = 8  # windows of one face
 CELL, BLOCK, ORIENTATIONS = 5, 2, 9  # of the HOG features
 
 
@@ -27,7 +28,7 @@ CELL, BLOCK, ORIENTATIONS = 5, 2, 9  # of the HOG features
 def detect_faces(
     image: torch.Tensor,
     *,
-    votes: int = 4,
+    votes: int = VOTES,
     scale: float = 1.1,
     border: float = 0.35,
     smallest: int = WINDOW,
@@ -59,25 +60,31 @@ def detect_faces(
     return boxes[(boxes[:, 2] - boxes[:, 0]).argsort(descending=True, stable=True)]
 
 
-def group_windows(windows: torch.Tensor, overlap: float = 0.3) -> tuple[torch.Tensor, torch.Tensor]:
-    """(M, 4) xyxy -> (N, 4), (N,) int64: the mean of the windows of each group, and how many they are.
+def group_windows(windows: torch.Tensor, overlap: float = 0.5) -> tuple[torch.Tensor, torch.Tensor]:
+    """(M, 4) xyxy -> (N, 4), (N,) int64: the mean of the windows of each group and their number, the largest
+    group first.
 
-    A group is the window that most others overlap with an IoU above `overlap`, and these; the next one is
-    looked for among the rest. Raises TypeError or ValueError for what are no boxes.
+    A group is the window that most others overlap with an IoU above `overlap`, together with these; the next
+    group is looked for among the rest. Raises TypeError or ValueError for what are no boxes.
     """
     require_tensor(windows, "windows", "M 4", empty="M", least=-1e6, most=1e6)
+    require_values(windows, "windows")
     overlap = require_number(overlap, "overlap", least=0, most=1)
+    windows = windows.detach().cpu()
     near = box_iou(windows, windows) > overlap
-    boxes, counts = [], []
-    free = torch.ones(len(windows), dtype=torch.bool, device=windows.device)
-    while free.any():
-        members = near[(near & free).sum(1).masked_fill(~free, -1).argmax()] & free
-        boxes.append(windows[members].mean(0))
-        counts.append(int(members.sum()))
-        free &= ~members
-    order = sorted(range(len(boxes)), key=lambda i: -counts[i])
-    stacked = torch.stack([boxes[i] for i in order]) if boxes else windows
-    return stacked, torch.tensor([counts[i] for i in order], dtype=torch.int64)
+    near.fill_diagonal_(True)  # also a box without area
+    neighbours = near.sum(1)
+    boxes, counts = [windows[:0]], []
+    while len(windows) and neighbours.max() > 0:
+        members = near[neighbours.argmax()].nonzero()[:, 0]
+        boxes.append(windows[members].mean(0, keepdim=True))
+        counts.append(len(members))
+        neighbours -= near[:, members].sum(1)
+        near[:, members] = False
+        neighbours[members] = 0
+    counts = torch.tensor(counts, dtype=torch.int64)
+    order = counts.argsort(descending=True, stable=True)
+    return torch.cat(boxes)[order], counts[order]
 
 
 def _windows(grey, scale, smallest):
@@ -219,11 +226,19 @@ def require_image(image: torch.Tensor, name: str = "image") -> torch.Tensor:
     """Any -> itself, an image (1, H, W) or (3, H, W) in [0, 1]. Raises TypeError or ValueError."""
     require_type(name, "name", str, "the name of an argument")
     require_tensor(image, name, "C H W", least=0, most=1)
-    if image.is_meta:
-        raise ValueError(f"{name} wants a tensor with values, got one on the meta device")
+    require_values(image, name)
     if image.shape[0] not in (1, 3):
         raise ValueError(f"{name} wants the shape (1, H, W) or (3, H, W), got {tuple(image.shape)}")
     return image
+
+
+def require_values(x: torch.Tensor, name: str) -> torch.Tensor:
+    """Tensor -> itself, which is not on the meta device. Raises TypeError or ValueError."""
+    require_type(x, "x", torch.Tensor, "a torch.Tensor")
+    require_type(name, "name", str, "the name of an argument")
+    if x.is_meta:
+        raise ValueError(f"{name} wants a tensor with values, got one on the meta device")
+    return x
 
 
 def _as_grey(image, longest):
