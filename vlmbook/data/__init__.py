@@ -2,6 +2,7 @@
 own.
 """
 
+from vlmbook.data.avatars import Avatars, avatars
 from vlmbook.data.boxes import flip_horizontally, pad_targets, random_zoom, unpad_targets
 from vlmbook.data.bundled import digits, face_patches, photo, photo_names
 from vlmbook.data.downloads import cifar10, digits_or_fashion, fashion_mnist
@@ -18,8 +19,10 @@ from vlmbook.runtime import DataMissing, data_folder
 
 __all__ = [
     "SCENE_NAMES",
+    "Avatars",
     "DataMissing",
     "Shapes",
+    "avatars",
     "cifar10",
     "class_folders",
     "class_mask_folders",
