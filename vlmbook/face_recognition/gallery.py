@@ -190,12 +190,12 @@ class Gallery:
             result = change(people)
             remove_partials(self.path)
             write_whole(self.path, gallery_file.pack(people, self.pipeline.digest), private=True)
-            self._take(people, gallery_file.version(self.path))
+            self._take(people, gallery_file.find_version(self.path))
         return result
 
     def _refresh(self):
         """Read the file again if it is another one than before."""
-        if self.path is not None and gallery_file.version(self.path) != self._version:
+        if self.path is not None and gallery_file.find_version(self.path) != self._version:
             self._take(*gallery_file.read(self.path, self.pipeline.digest))
 
     def _take(self, people, version):

@@ -80,7 +80,7 @@ def read(path: str | Path, network: str) -> tuple[People, Version | None]:
     return unpack(content, network, str(path)), _version(status)
 
 
-def version(path: str | Path) -> Version | None:
+def find_version(path: str | Path) -> Version | None:
     """path -> Version of the file that is there now, None where none is. Raises OSError."""
     path = require_path(path, "path")
     try:
