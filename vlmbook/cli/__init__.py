@@ -9,6 +9,7 @@ import sys
 from vlmbook.cli.classify import classify_photographs
 from vlmbook.cli.console import MISUSED, Mistake, ending_on_sigterm, escape_controls, stop_code
 from vlmbook.cli.doctor import examine
+from vlmbook.cli.edit import inpaint_photographs, stylise_photographs, upscale_photographs
 from vlmbook.cli.faces import GALLERY, enroll_person, identify_faces, remove_person, verify_person
 from vlmbook.cli.grade import grade_files
 from vlmbook.cli.lab import open_lab
@@ -47,6 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_lab(commands)
     add_classify(commands)
     add_faces(commands)
+    add_edit(commands)
     add_grade(commands)
     add_doctor(commands)
     return top
@@ -141,6 +143,42 @@ def add_faces(commands) -> None:
     remove.set_defaults(command=remove_person)
 
 
+def add_edit(commands) -> None:
+    one = commands.add_parser(
+        "edit",
+        help="enlarge, repair or stylise photographs; the copies are new files",
+        epilog="No file is overwritten. A copy is a PNG file, with the transparency, the grey and the colour "
+        "profile of the photograph.",
+    )
+    kinds = one.add_subparsers(metavar="EDIT", required=True)
+    upscale = kinds.add_parser("upscale", help="enlarge 2, 3 or 4 times with a trained network")
+    upscale.add_argument("--factor", type=int, default=2, choices=(2, 3, 4), help="default: 2")
+    upscale.set_defaults(command=upscale_photographs)
+    inpaint = kinds.add_parser("inpaint", help="fill holes, such as scratches and unwanted text")
+    inpaint.add_argument(
+        "--mask",
+        required=True,
+        metavar="MASK",
+        help="an image of the same size, white where the hole is; or a folder of such images, named as the "
+        "photographs",
+    )
+    inpaint.set_defaults(command=inpaint_photographs)
+    style = kinds.add_parser("style", help="give photographs the texture of a painting (extra: pretrained)")
+    style.add_argument("--style", required=True, metavar="PAINTING", help="an image")
+    style.add_argument(
+        "--size", type=read_pixels, default=256, metavar="PIXELS", help="of the longer side (default: 256)"
+    )
+    style.add_argument("--steps", type=read_count, default=100, help="of the optimisation (default: 100)")
+    style.add_argument("--keep-colours", action="store_true", help="those of the photograph")
+    style.set_defaults(command=stylise_photographs)
+    for kind in (upscale, inpaint, style):
+        kind.add_argument("files", nargs="+", metavar="FILE", help="a photograph")
+        kind.add_argument("--output", required=True, metavar="DIR", help="where the copies go")
+        kind.epilog = (
+            "Exit code 0: all were edited, 1: some were not, 2: misused, or the weights are missing."
+        )
+
+
 def add_grade(commands) -> None:
     one = commands.add_parser(
         "grade",
@@ -174,6 +212,18 @@ def add_profile(parser) -> None:
     parser.add_argument(
         "--profile", metavar="quick|full", help="default: what VLMBOOK_PROFILE says, else quick"
     )
+
+
+def read_pixels(text: str) -> int:
+    if not text.isdecimal() or not 32 <= int(text) <= 4096:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of pixels from 32 to 4096")
+    return int(text)
+
+
+def read_count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 100,000")
+    return int(text)
 
 
 def read_seconds(text: str) -> int:

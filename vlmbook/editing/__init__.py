@@ -1,0 +1,97 @@
+"""Editing photographs: enlarging, filling holes, painting in a style; how well it was done; files.
+
+Images are (C, H, W), floating in [0, 1] or bytes, of one or three channels and any size. Nothing is written
+but new files.
+"""
+
+from vlmbook.editing.holes import block_mask, free_form_mask
+from vlmbook.editing.inpainting import (
+    GatedConv2d,
+    GatedUNet,
+    draw_masks,
+    fill_smoothly,
+    inpaint,
+    inpainter,
+    inpainting_loss,
+    load_inpainter,
+)
+from vlmbook.editing.photographs import (
+    Photograph,
+    encode_photograph,
+    inpaint_photograph,
+    read_hole,
+    read_photograph,
+    save_photograph,
+    stylise_photograph,
+    upscale_photograph,
+)
+from vlmbook.editing.quality import first_features, luma_psnr, perceptual_distance, psnr, ssim
+from vlmbook.editing.resampling import (
+    crop_to_multiple,
+    enlarge_bicubic,
+    rgb_to_ycbcr,
+    shrink_bicubic,
+    studio_luma,
+    ycbcr_to_rgb,
+)
+from vlmbook.editing.style import (
+    content_loss,
+    gram_matrix,
+    style_loss,
+    style_transfer,
+    total_variation,
+)
+from vlmbook.editing.superresolution import (
+    SubPixelNetwork,
+    cut_pairs,
+    load_network,
+    upscale,
+    upscaler,
+    upscaling_loss,
+)
+from vlmbook.editing.tiling import map_tiles, windows
+
+__all__ = [
+    "GatedConv2d",
+    "GatedUNet",
+    "Photograph",
+    "SubPixelNetwork",
+    "block_mask",
+    "content_loss",
+    "crop_to_multiple",
+    "cut_pairs",
+    "draw_masks",
+    "encode_photograph",
+    "enlarge_bicubic",
+    "fill_smoothly",
+    "first_features",
+    "free_form_mask",
+    "gram_matrix",
+    "inpaint",
+    "inpaint_photograph",
+    "inpainter",
+    "inpainting_loss",
+    "load_inpainter",
+    "load_network",
+    "luma_psnr",
+    "map_tiles",
+    "perceptual_distance",
+    "psnr",
+    "read_hole",
+    "read_photograph",
+    "rgb_to_ycbcr",
+    "save_photograph",
+    "shrink_bicubic",
+    "ssim",
+    "studio_luma",
+    "style_loss",
+    "style_transfer",
+    "stylise_photograph",
+    "total_variation",
+    "upscale",
+    "upscale_photograph",
+    "upscaler",
+    "upscaling_loss",
+    "windows",
+    "ycbcr_to_rgb",
+]

@@ -1,0 +1,250 @@
+"""Super-resolution: a residual network at the small size, whose last layer shuffles channels into pixels.
+
+The network sees luma. It predicts what bicubic interpolation lacks; the two colour differences, in which eyes
+see little detail, are interpolated.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from vlmbook.editing.resampling import (
+    LARGEST_FACTOR,
+    crop_to_multiple,
+    enlarge_bicubic,
+    rgb_to_ycbcr,
+    shrink_bicubic,
+    ycbcr_to_rgb,
+)
+from vlmbook.editing.tiling import map_tiles, require_image
+from vlmbook.pretrained import ours
+from vlmbook.validation import (
+    require_choice,
+    require_same_kind,
+    require_tensor,
+    require_type,
+    require_whole,
+)
+
+FACTORS = (2, 3, 4)
+TILE = 192  # pixels of the small image that are computed at once
+WEIGHTS = {2: "ch06b_upscale_x2", 3: "ch06b_upscale_x3", 4: "ch06b_upscale_x4"}
+
+
+# --- the network --------------------------------------------------------------------------------------------
+
+
+class ResidualBlock(nn.Module):
+    """(B, D, H, W) -> (B, D, H, W): x + conv(ReLU(conv(x))), without batch normalisation [Lim et al. 2017,
+    arXiv:1707.02921, fig. 2c].
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        width = require_whole(width, "width", most=2**12)
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)  # at first a block is its shortcut
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        require_tensor(x, "x", "B C H W", C=self.conv1.in_channels)
+        require_same_kind(x, "x", self.conv1.weight)
+        return x + self.conv2(F.relu(self.conv1(x)))
+
+
+class SubPixelNetwork(nn.Module):
+    """(B, 1, H, W) in [0, 1] -> (B, 1, fH, fW): bicubic interpolation plus the detail that the network adds.
+
+    All convolutions work at the small size. The last one has f² channels, which become f × f pixels each: the
+    sub-pixel convolution [Shi et al. 2016, arXiv:1609.05158, eq. 4]. Height and width are free. Raises
+    TypeError or ValueError for sizes below 1 and for a factor above 16.
+    """
+
+    def __init__(self, factor: int, *, width: int = 64, depth: int = 8):
+        super().__init__()
+        self.factor = require_whole(factor, "factor", most=LARGEST_FACTOR)
+        width = require_whole(width, "width", most=2**12)
+        depth = require_whole(depth, "depth", most=2**10)
+        self.first = nn.Conv2d(1, width, 3, padding=1)
+        self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(depth))
+        self.last = nn.Conv2d(width, self.factor**2, 3, padding=1)
+        nn.init.zeros_(self.last.weight)  # at first the network is bicubic interpolation
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        require_tensor(x, "x", "B C H W", C=1)
+        require_same_kind(x, "x", self.first.weight)
+        features = self.first(x)
+        y = features
+        for block in self.blocks:
+            y = block(y)
+        detail = F.pixel_shuffle(self.last(features + y), self.factor)
+        return enlarge_bicubic(x, self.factor) + detail
+
+    def receptive_radius(self) -> int:
+        """-> int: the largest distance, in pixels of the small image, to a pixel that an output depends
+        on.
+        """
+        return max(2 + 2 * len(self.blocks), 3)  # a layer of 3×3 reaches one pixel; bicubic reaches three
+
+
+# --- using it -----------------------------------------------------------------------------------------------
+
+
+def upscale(
+    image: torch.Tensor,
+    factor: int = 2,
+    *,
+    network: SubPixelNetwork | None = None,
+    tile: int = TILE,
+    progress: bool = False,
+) -> torch.Tensor:
+    """(C, H, W) in [0, 1], C = 1 or 3 -> (C, fH, fW): the image enlarged 2, 3 or 4 times, with the detail
+    that a trained network adds.
+
+    Without `network` it is the one that comes with this package, `upscaler(factor)`. Grey images stay grey.
+    The image goes through in windows of `tile` pixels: memory is bounded, and the result is that of the whole
+    image but for rounding. An image of bytes (uint8) stays one of bytes. Raises TypeError or ValueError for
+    images, factors and networks that do not fit, WeightsMissing where the package's own weights are not
+    there.
+    """
+    require_image(image, channels=(1, 3))
+    factor = require_choice(factor, "factor", FACTORS)
+    network = upscaler(factor) if network is None else network
+    require_type(network, "network", SubPixelNetwork, "a SubPixelNetwork")
+    if network.factor != factor:
+        raise ValueError(f"network wants the factor {factor}, got one for {network.factor}")
+    return map_tiles(
+        lambda window: _enlarge(window, network),
+        image,
+        tile=tile,
+        overlap=network.receptive_radius(),
+        factor=factor,
+        progress=progress,
+    )
+
+
+def upscaler(factor: int) -> SubPixelNetwork:
+    """int -> SubPixelNetwork with the weights that come with this package, in eval mode.
+
+    Raises ValueError for a factor other than 2, 3 or 4, and WeightsMissing.
+    """
+    factor = require_choice(factor, "factor", FACTORS)
+    state, _ = ours(WEIGHTS[factor])
+    return load_network(state, factor)
+
+
+def load_network(state: dict[str, torch.Tensor], factor: int) -> SubPixelNetwork:
+    """dict of tensors, int -> SubPixelNetwork of the width and depth that the tensors tell, in eval mode.
+
+    Raises TypeError or ValueError for tensors that are no such network's.
+    """
+    require_type(state, "state", dict, "a dict of tensors")
+    factor = require_whole(factor, "factor", most=LARGEST_FACTOR)
+    if "first.bias" not in state:
+        raise ValueError("state wants the tensors of a SubPixelNetwork, got others")
+    width = len(require_tensor(state["first.bias"], "first.bias", "D"))
+    depth = sum(str(name).endswith("conv1.bias") for name in state)
+    with torch.random.fork_rng(devices=[]):
+        network = SubPixelNetwork(factor, width=width, depth=max(1, depth))
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ValueError(f"state wants the tensors of a SubPixelNetwork, got others: {reason}") from None
+    return network.eval()
+
+
+def _enlarge(window, network):
+    """(C, h, w), network -> (C, fh, fw)"""
+    weight = network.first.weight
+    wide = window.to(weight)
+    with torch.no_grad():
+        if len(wide) == 1:
+            return network(wide[None])[0].cpu()
+        luma, blue, red = rgb_to_ycbcr(wide)
+        detailed = network(luma[None, None])[0]
+        smooth = enlarge_bicubic(torch.stack([blue, red]), network.factor)
+        return ycbcr_to_rgb(torch.cat([detailed, smooth])).cpu()
+
+
+# --- training it --------------------------------------------------------------------------------------------
+
+
+def upscaling_loss(network: nn.Module, small: torch.Tensor, large: torch.Tensor) -> torch.Tensor:
+    """network, (B, 1, h, w), (B, 1, fh, fw) -> scalar: the mean absolute error, for `fit`.
+
+    Unlike the squared error it does not punish a missed edge out of proportion [Lim et al. 2017, sec. 5.2].
+    Raises TypeError or ValueError for what does not fit.
+    """
+    require_type(network, "network", nn.Module, "a torch.nn.Module")
+    require_tensor(small, "small", "B C H W")
+    require_tensor(large, "large", "B C H W", B=len(small))
+    enlarged = network(small)
+    require_tensor(enlarged, "network(small)", "B C H W", **dict(zip("CHW", large.shape[1:], strict=True)))
+    return F.l1_loss(enlarged.to(large.dtype), large)
+
+
+def cut_pairs(
+    images: Sequence[torch.Tensor],
+    factor: int,
+    *,
+    size: int,
+    count: int,
+    generator: torch.Generator | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """list of (C, H, W) in [0, 1] -> (count, 1, size, size), (count, 1, f·size, f·size) float32: luma of
+    random squares, small and large, to train on.
+
+    Each image is made small once, by `shrink_bicubic`, and rounded to 8 bits. A square is drawn from an image
+    in proportion to the pixels, and turned and mirrored into one of eight positions. Raises TypeError or
+    ValueError for what are no images, and for images smaller than a square.
+    """
+    factor = require_whole(factor, "factor", most=LARGEST_FACTOR)
+    size = require_whole(size, "size", most=2**12)
+    count = require_whole(count, "count", most=2**24)
+    lumas = [crop_to_multiple(_luma(image, factor * size), factor) for image in _as_list(images)]
+    small = [(255 * shrink_bicubic(luma, factor).clamp(0, 1)).round() / 255 for luma in lumas]
+    pixels = torch.tensor([float(each.numel()) for each in small])
+    chosen = pixels.multinomial(count, replacement=True, generator=_generator(generator)).tolist()
+    drawn = [_draw_square(small[index], lumas[index], size, factor, generator) for index in chosen]
+    return torch.stack([pair[0] for pair in drawn]), torch.stack([pair[1] for pair in drawn])
+
+
+def _draw_square(small, large, size, factor, generator):
+    """(1, h, w), (1, fh, fw) -> (1, size, size), (1, f·size, f·size): the same random square of both."""
+    top, left = (int(torch.randint(side - size + 1, (1,), generator=generator)) for side in small.shape[1:])
+    turns, mirrored = torch.randint(4, (1,), generator=generator), torch.rand(1, generator=generator) < 0.5
+    squares = []
+    for image, scale in ((small, 1), (large, factor)):
+        square = image[:, scale * top : scale * (top + size), scale * left : scale * (left + size)]
+        square = square.rot90(int(turns), (1, 2))
+        squares.append(square.flip(2) if mirrored else square)
+    return squares
+
+
+def _luma(image, least):
+    """(C, H, W) -> (1, H, W) float32"""
+    require_tensor(image, "images", "C H W", least=0, most=1)
+    if len(image) not in (1, 3):
+        raise ValueError(f"images wants one or three channels, got {len(image)}")
+    if min(image.shape[1:]) < least:
+        raise ValueError(f"images wants sides of at least {least}, got {tuple(image.shape[1:])}")
+    image = image.float()
+    return image if len(image) == 1 else rgb_to_ycbcr(image)[:1]
+
+
+def _as_list(images):
+    require_type(images, "images", (list, tuple), "a list of images")
+    if not images:
+        raise ValueError("images wants at least one image, got none")
+    return images
+
+
+def _generator(generator):
+    if generator is None:
+        return None
+    return require_type(generator, "generator", torch.Generator, "a torch.Generator")
