@@ -44,12 +44,14 @@ from vlmbook.editing.style import (
 from vlmbook.editing.superresolution import (
     SubPixelNetwork,
     cut_pairs,
+    cut_squares,
     load_network,
     upscale,
     upscaler,
     upscaling_loss,
 )
 from vlmbook.editing.tiling import map_tiles, windows
+from vlmbook.editing.training import train_inpainter, train_upscaler
 
 __all__ = [
     "GatedConv2d",
@@ -60,6 +62,7 @@ __all__ = [
     "content_loss",
     "crop_to_multiple",
     "cut_pairs",
+    "cut_squares",
     "draw_masks",
     "encode_photograph",
     "enlarge_bicubic",
@@ -88,6 +91,8 @@ __all__ = [
     "style_transfer",
     "stylise_photograph",
     "total_variation",
+    "train_inpainter",
+    "train_upscaler",
     "upscale",
     "upscale_photograph",
     "upscaler",

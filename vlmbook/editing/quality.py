@@ -87,7 +87,7 @@ def perceptual_distance(image: torch.Tensor, reference: torch.Tensor, network: E
     require_same_kind(image, "image", network.fc.weight, "the network")
     with torch.no_grad():
         pair = first_features(network, torch.stack([image, reference]), PERCEPTUAL_BLOCKS)
-    return sum(float(_feature_distance(*features)) for features in pair) / len(pair)
+    return sum(float(_feature_distance(features)) for features in pair) / len(pair)
 
 
 def first_features(network: EfficientNetLite0, images: torch.Tensor, blocks: int) -> list[torch.Tensor]:

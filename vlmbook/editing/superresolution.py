@@ -214,6 +214,18 @@ def cut_pairs(
     return torch.stack([pair[0] for pair in drawn]), torch.stack([pair[1] for pair in drawn])
 
 
+def cut_squares(
+    images: Sequence[torch.Tensor], *, size: int, count: int, generator: torch.Generator | None = None
+) -> torch.Tensor:
+    """list of (C, H, W) in [0, 1] -> (count, 1, size, size) float32: luma of random squares, as `cut_pairs`
+    draws them.
+
+    Raises TypeError or ValueError as `cut_pairs`.
+    """
+    _, squares = cut_pairs(images, 1, size=size, count=count, generator=generator)
+    return squares
+
+
 def _draw_square(small, large, size, factor, generator):
     """(1, h, w), (1, fh, fw) -> (1, size, size), (1, f·size, f·size): the same random square of both."""
     top, left = (int(torch.randint(side - size + 1, (1,), generator=generator)) for side in small.shape[1:])
