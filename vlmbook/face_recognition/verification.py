@@ -106,13 +106,14 @@ def roc_curve(distances: torch.Tensor, same: torch.Tensor, weights: torch.Tensor
     """
     distances, same, weights = _require_pairs(distances, same, weights)
     order = distances.argsort(stable=True)
+    order = order[weights[order] > 0]
     distances, same, weights = distances[order], same[order], weights[order]
+    if not (weights[same].sum() > 0 and weights[~same].sum() > 0):
+        raise ValueError("same wants pairs of one person and pairs of two, got one kind only")
     last = torch.ones(len(distances), dtype=torch.bool)  # of equal distances only the last is a point
     last[:-1] = distances[1:] != distances[:-1]
     accepted_same = (weights * same).cumsum(0)
     accepted_other = (weights * ~same).cumsum(0)
-    if not (accepted_same[-1] > 0 and accepted_other[-1] > 0):
-        raise ValueError("same wants pairs of one person and pairs of two, got one kind only")
     zero = torch.zeros(1, dtype=torch.float64)
     return Roc(
         torch.cat([zero - torch.inf, distances[last]]),
