@@ -206,7 +206,7 @@ def pretrained_pipeline() -> FacePipeline:
 
     Raises `vlmbook.pretrained.WeightsMissing`, an OSError, without the extra `pretrained`.
     """
-    return FacePipeline(face_resnet(), face_landmarks())
+    return FacePipeline(face_resnet().to(memory_format=torch.channels_last), face_landmarks())
 
 
 def digest_network(network: nn.Module) -> str:

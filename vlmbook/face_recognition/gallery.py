@@ -162,8 +162,8 @@ class Gallery:
             raise ValueError(
                 f"embeddings wants the width of the gallery, {matrix.shape[1]}, got {len(query)}"
             )
-        # ‖a − b‖² = ‖a‖² − 2ab + ‖b‖² is one product of a matrix. It rounds by less than `error`: whoever could
-        # be among the k nearest is compared again, by the differences.
+        # ‖a − b‖² = ‖a‖² − 2ab + ‖b‖² is one product of a matrix. It rounds by less than `error`. Whoever
+        # could be among the k nearest is compared again, by the differences.
         rough = np.minimum.reduceat(squares - 2 * (matrix @ query), starts)
         error = (len(query) + 4) * EPSILON * (squares.max() ** 0.5 + np.linalg.norm(query)) ** 2
         count = min(k, len(names))

@@ -248,7 +248,7 @@ def test_a_gallery_of_another_network_is_refused(path):
 
 
 def test_a_forged_file_is_refused(path):
-    """Whoever knows the format can compute its checksum; what does not fit together is refused all the same."""
+    """Whoever knows the format can compute the checksum; what does not fit together is refused."""
     for people in (
         {"a\nb": np.ones((1, 3), np.float32)},
         {"a": np.full((1, 3), np.nan, np.float32)},

@@ -102,7 +102,7 @@ def test_a_weight_counts_a_pair_so_often(measure):
 
 
 def test_the_equal_error_rate_by_hand():
-    """At 0.6, FAR is 3/6 and FRR 1/4; at 0.5, 2/6 and 1/4; at 0.3, 1/6 and 1/4: they meet between 0.3 and 0.5."""
+    """FAR and FRR are 1/6 and 1/4 at 0.3, 2/6 and 1/4 at 0.5: they meet in between."""
     rate, threshold = equal_error_rate(DISTANCES, SAME)
     assert math.isclose(rate, 1 / 4, abs_tol=1e-9)
     assert 0.3 < threshold < 0.5
