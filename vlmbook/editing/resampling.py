@@ -16,6 +16,11 @@ YCBCR = (
     (-0.299 / 1.772, -0.587 / 1.772, 0.5),
     (0.5, -0.587 / 1.402, -0.114 / 1.402),
 )
+RGB = (  # the inverse
+    (1.0, 0.0, 1.402),
+    (1.0, -0.114 * 1.772 / 0.587, -0.299 * 1.402 / 0.587),
+    (1.0, 1.772, 0.0),
+)
 STUDIO = (65.481 / 255, 128.553 / 255, 24.966 / 255)  # weights of the luma that papers measure on
 STUDIO_BLACK = 16 / 255
 
@@ -81,7 +86,7 @@ def rgb_to_ycbcr(images: torch.Tensor) -> torch.Tensor:
     Raises TypeError or ValueError for what has not three channels.
     """
     require_tensor(images, "images", "… C H W", C=3)
-    return _mix(images, torch.tensor(YCBCR, dtype=torch.float64))
+    return _mix(images, YCBCR)
 
 
 def ycbcr_to_rgb(images: torch.Tensor) -> torch.Tensor:
@@ -90,7 +95,7 @@ def ycbcr_to_rgb(images: torch.Tensor) -> torch.Tensor:
     Raises TypeError or ValueError for what has not three channels.
     """
     require_tensor(images, "images", "… C H W", C=3)
-    return _mix(images, torch.tensor(YCBCR, dtype=torch.float64).inverse())
+    return _mix(images, RGB)
 
 
 def _resample(images, margin, up, down):
@@ -114,9 +119,9 @@ def _mirror(images, margin):
 
 
 def _mix(images, matrix):
-    """(…, 3, H, W), (3, 3) -> (…, 3, H, W)"""
-    matrix = matrix.to(torch.promote_types(images.dtype, torch.float32)).to(images.device)
-    return torch.einsum("ij,...jhw->...ihw", matrix, images.to(matrix)).to(images.dtype)
+    """(…, 3, H, W), 3 × 3 numbers -> (…, 3, H, W)"""
+    wide = images.to(torch.promote_types(images.dtype, torch.float32))
+    return torch.einsum("ij,...jhw->...ihw", wide.new_tensor(matrix), wide).to(images.dtype)
 
 
 def _require_colours(images):

@@ -22,6 +22,7 @@ from vlmbook.editing.tiling import map_tiles, require_image
 from vlmbook.pretrained import ours
 from vlmbook.validation import (
     require_choice,
+    require_number,
     require_same_kind,
     require_tensor,
     require_type,
@@ -46,8 +47,8 @@ class ResidualBlock(nn.Module):
         width = require_whole(width, "width", most=2**12)
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)  # at first a block is its shortcut
-        nn.init.zeros_(self.conv2.bias)
+        initialise_he(self.conv1, 1.0)
+        initialise_he(self.conv2, 0.1)  # at first a block is nearly its shortcut
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         require_tensor(x, "x", "B C H W", C=self.conv1.in_channels)
@@ -71,8 +72,8 @@ class SubPixelNetwork(nn.Module):
         self.first = nn.Conv2d(1, width, 3, padding=1)
         self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(depth))
         self.last = nn.Conv2d(width, self.factor**2, 3, padding=1)
-        nn.init.zeros_(self.last.weight)  # at first the network is bicubic interpolation
-        nn.init.zeros_(self.last.bias)
+        initialise_he(self.first, 1.0)
+        initialise_he(self.last, 0.0)  # at first the network is bicubic interpolation
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         require_tensor(x, "x", "B C H W", C=1)
@@ -89,6 +90,20 @@ class SubPixelNetwork(nn.Module):
         on.
         """
         return max(2 + 2 * len(self.blocks), 3)  # a layer of 3×3 reaches one pixel; bicubic reaches three
+
+
+def initialise_he(conv: nn.Conv2d, scale: float) -> None:
+    """Conv2d, float -> None: normal weights of variance scale² · 2 / inputs [He et al. 2015,
+    arXiv:1502.01852, eq. 10], no bias.
+
+    Raises TypeError or ValueError for what is no convolution, and for a negative scale.
+    """
+    require_type(conv, "conv", nn.Conv2d, "an nn.Conv2d")
+    scale = require_number(scale, "scale", least=0, most=1e3)
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    with torch.no_grad():
+        conv.weight.mul_(scale)
+    nn.init.zeros_(conv.bias)
 
 
 # --- using it -----------------------------------------------------------------------------------------------
