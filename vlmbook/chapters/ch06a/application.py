@@ -1,0 +1,173 @@
+"""Chapter 6a's application: photographs are uploaded, people enrolled and verified, and a slider moves the
+threshold along the ROC.
+"""
+
+import base64
+import html
+import tempfile
+from pathlib import Path
+
+import ipywidgets as widgets
+import torch
+from matplotlib.figure import Figure
+
+from vlmbook import plot
+from vlmbook.data import read_image
+from vlmbook.face_recognition import FacePipeline, Gallery, Roc
+from vlmbook.notebook.interact import render
+
+MOST_ANSWERS = 6  # that the picture shows
+
+
+class FaceDesk(widgets.VBox):
+    """FacePipeline, Roc, threshold -> widgets to enrol people from uploaded photographs, and to verify them.
+
+    The gallery is kept in memory: nothing is written to a file, and no photograph is kept. The slider sets
+    the threshold; the answers to all photographs that were verified follow it.
+    """
+
+    def __init__(self, pipeline: FacePipeline, roc: Roc, *, threshold: float = 0.6):
+        self.gallery = Gallery(pipeline, threshold=threshold)
+        self.roc = roc
+        self.answers = []  # (name of the person, name of the file, distance)
+        self.person = widgets.Text(description="name")
+        self.photographs = widgets.FileUpload(accept="image/*", multiple=True, description="photographs")
+        self.enroll_button = widgets.Button(description="enrol")
+        self.verify_button = widgets.Button(description="verify")
+        self.remove_button = widgets.Button(description="remove")
+        self.slider = widgets.FloatSlider(
+            threshold, min=0.2, max=1.4, step=0.01, description="threshold", continuous_update=False
+        )
+        self.status = widgets.HTML("Nobody is enrolled.")
+        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
+        self.enroll_button.on_click(lambda _: self._tell(self.enroll))
+        self.verify_button.on_click(lambda _: self._tell(self.verify))
+        self.remove_button.on_click(lambda _: self._tell(self.remove))
+        self.slider.observe(lambda change: self.set_threshold(change.new), "value")
+        self._redraw()
+        self.first = self.picture.value
+        buttons = [self.person, self.photographs, self.enroll_button, self.verify_button, self.remove_button]
+        row = widgets.Box(buttons, layout=widgets.Layout(flex_flow="row wrap"))
+        super().__init__([row, self.status, self.slider, self.picture])
+
+    # --- what the buttons do --------------------------------------------------------------------------------
+
+    def enroll(self) -> str:
+        """-> str: the uploaded photographs are enrolled under the name; what happened, in a sentence."""
+        name = self.person.value.strip()
+        images = [image for _, image in self._take_uploads()]
+        count = self.gallery.enroll(name, images)
+        return f"{name} is enrolled with {count} photograph{'s' * (count > 1)}."
+
+    def verify(self) -> str:
+        """-> str: each uploaded photograph is compared with the person of that name."""
+        name = self.person.value.strip()
+        sentences = []
+        for file, image in self._take_uploads():
+            found = self.gallery.verify(name, image)
+            self.answers = [*self.answers, (name, file, found.distance)][-MOST_ANSWERS:]
+            answer = "is" if found.same else "is not"
+            sentences.append(f"{file} {answer} {name}: distance {found.distance:.2f}.")
+        return " ".join(sentences)
+
+    def remove(self) -> str:
+        """-> str: the person of that name is deleted, and the answers about this person too."""
+        name = self.person.value.strip()
+        self.gallery.remove(name)
+        self.answers = [answer for answer in self.answers if answer[0] != name]
+        return f"{name} is removed."
+
+    def set_threshold(self, threshold: float) -> None:
+        """float -> None: the gallery's threshold; the picture follows."""
+        self.gallery.threshold = threshold
+        self._redraw()
+
+    # --- inside ---------------------------------------------------------------------------------------------
+
+    def _take_uploads(self):
+        """-> list of (name of the file, (C, H, W)); the uploads are forgotten. Raises ValueError without
+        any.
+        """
+        uploads = self.photographs.value
+        self.photographs.value = ()
+        if not uploads:
+            raise ValueError("photographs wants at least one file, got none")
+        return [(upload["name"], _decode(upload)) for upload in uploads]
+
+    def _tell(self, action):
+        """What is wrong with a photograph or a name is a sentence for the reader, not a traceback."""
+        try:
+            sentence = action()
+        except (ValueError, TypeError, OSError) as error:
+            sentence = f"{error}."
+        self.status.value = html.escape(sentence)
+        self._redraw()
+
+    def _redraw(self):
+        values = {"roc": self.roc, "answers": tuple(self.answers), "threshold": self.gallery.threshold}
+        self.picture.value = render(draw_desk, (7.0, 2.6), **values)
+
+    def _repr_mimebundle_(self, **kwargs):
+        bundle = super()._repr_mimebundle_(**kwargs)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        png = base64.b64encode(self.first).decode()
+        return data | {"image/png": png, "text/plain": "face desk"}, metadata
+
+
+def draw_desk(
+    figure: Figure, roc: Roc, answers: tuple[tuple[str, str, float], ...] = (), threshold: float = 0.6
+) -> None:
+    """Roc, (person, file, distance) of each answer: the operating point on the ROC; the distances beside the
+    threshold.
+    """
+    left, right = figure.subplots(1, 2)
+    shown = roc.far > 0
+    left.semilogx(roc.far[shown], roc.tar[shown], color=plot.GREY)
+    point = int((roc.thresholds <= threshold).nonzero()[-1, 0])
+    far, tar = float(roc.far[point]), float(roc.tar[point])
+    left.plot(max(far, float(roc.far[shown].min())), tar, "o", color="black")
+    left.set(xlabel="FAR", ylabel="TAR", ylim=(-0.02, 1.04), title=f"FAR {far:.2g}, TAR {tar:.3f}")
+    rows = range(len(answers))
+    distances = [distance for _, _, distance in answers]
+    colours = [plot.BLUE if distance <= threshold else plot.ORANGE for distance in distances]
+    right.barh(rows, distances, color=colours)
+    right.set(yticks=rows, yticklabels=[_label(person, file) for person, file, _ in answers])
+    right.axvline(threshold, color="black", linestyle="--")
+    right.set(xlim=(0, 1.5), ylim=(len(answers) - 0.5 if answers else 0.5, -0.5), xlabel="distance")
+    right.set_title("blue: accepted" if answers else "nothing is verified yet")
+
+
+def _label(person, file):
+    return f"{person[:10]}: {file[:14]}"
+
+
+def _decode(upload):
+    """A file of the upload widget -> (C, H, W), read as any untrusted file is, from a folder that is
+    deleted.
+    """
+    with tempfile.TemporaryDirectory(prefix="vlmbook-") as folder:
+        path = Path(folder, "photograph")
+        path.write_bytes(bytes(upload["content"]))
+        try:
+            return read_image(path)
+        except ValueError as error:
+            reason = str(error).replace(str(path), upload["name"])
+            raise ValueError(reason) from None
+
+
+def make_roc(points: dict[str, list[float]]) -> Roc:
+    """{"thresholds", "far", "tar": (K,)} of a record -> Roc."""
+    thresholds, far, tar = (torch.tensor(points[name]).double() for name in ("thresholds", "far", "tar"))
+    start = torch.tensor([-torch.inf, 0, 0], dtype=torch.float64)
+    return Roc(*(torch.cat([start[i : i + 1], values]) for i, values in enumerate((thresholds, far, tar))))
+
+
+def thin_roc(roc: Roc, count: int = 60) -> dict[str, list[float]]:
+    """Roc -> {"thresholds", "far", "tar"}: at most so many points of it, as a record holds them."""
+    last = len(roc.thresholds) - 1
+    keep = torch.linspace(1, last, min(count, last)).round().long().unique()
+    low = (roc.far[1:] <= 0.02).nonzero()[:, 0] + 1  # most points where the FAR is small
+    if len(low):
+        keep = torch.cat([keep, low[torch.linspace(0, len(low) - 1, min(count, len(low))).long()]]).unique()
+    named = {"thresholds": roc.thresholds, "far": roc.far, "tar": roc.tar}
+    return {name: values[keep].tolist() for name, values in named.items()}

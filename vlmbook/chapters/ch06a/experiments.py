@@ -1,0 +1,403 @@
+"""Chapter 6a: faces that are spoiled on purpose, leaks, detectors that are counted, galleries that grow, a
+network that is exported, and the photographs of ORL.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from sklearn.model_selection import GroupKFold
+from torch import nn
+from torch.nn import functional as F
+
+from vlmbook import data
+from vlmbook.detection import box_iou
+from vlmbook.face_embedder import FaceLandmarks
+from vlmbook.face_recognition import crop_box, cut_faces, detect_faces, embed
+from vlmbook.files import write_whole
+
+WITHOUT_FACE = ("brick", "cat", "coffee", "coins", "grass", "gravel", "rocket", "tissue")
+ASTRONAUT = torch.tensor([169.0, 69, 273, 173])  # the astronaut's face, xyxy
+
+# --- faces that are spoiled ---------------------------------------------------------------------------------
+
+
+def spoil(
+    images: torch.Tensor, labels: torch.Tensor, *, count: int = 8, seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+    """(N, C, H, W), (N,) -> (N + count, C, H, W), (N + count,), {fault: (count,) indices}: three faults of a
+    collected data set.
+
+    "blurred": these are blurred. "duplicate": these, at the end, are copies, a little brighter.
+    "mislabelled": these have the label of somebody else.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(images), generator=generator)[: 3 * count].view(3, count)
+    images = images.clone()
+    labels = labels.clone()
+    images[chosen[0]] = _blur(images[chosen[0]])
+    people = labels.unique()
+    step = torch.randint(1, len(people), (count,), generator=generator)
+    labels[chosen[1]] = people[(torch.searchsorted(people, labels[chosen[1]]) + step) % len(people)]
+    copies = (1.05 * images[chosen[2]]).clamp(0, 1)
+    faults = {
+        "blurred": chosen[0],
+        "duplicate": len(images) + torch.arange(count),
+        "mislabelled": chosen[1],
+    }
+    return torch.cat([images, copies]), torch.cat([labels, labels[chosen[2]]]), faults
+
+
+def _blur(x):
+    for _ in range(3):
+        x = F.avg_pool2d(F.pad(x, (2, 2, 2, 2), mode="replicate"), 5, stride=1)
+    return x
+
+
+def measure_sharpness(images: torch.Tensor) -> torch.Tensor:
+    """(N, C, H, W) -> (N,): the standard deviation of the Laplacian, divided by that of the image
+    [Pech-Pacheco et al. 2000].
+    """
+    grey = images.mean(1, keepdim=True)
+    kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
+    edges = F.conv2d(grey, kernel)
+    return edges.flatten(1).std(1) / grey.flatten(1).std(1).clamp_min(1e-6)
+
+
+def find_copies(images: torch.Tensor, similarity: float = 0.995) -> torch.Tensor:
+    """(N, C, H, W) -> (M, 2): pairs whose pixels have at least this correlation, the earlier one first."""
+    x = images.flatten(1)
+    x = F.normalize(x - x.mean(1, keepdim=True))
+    i, j = torch.triu_indices(len(x), len(x), offset=1)
+    alike = (x @ x.T)[i, j] >= similarity
+    return torch.stack([i[alike], j[alike]], dim=1)
+
+
+def suspect_labels(embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """(N, D), (N,) -> (N,): how much nearer an image is to somebody else's other images than to its own
+    label's, by the mean distance. Above 0 is suspicious.
+    """
+    distances = torch.cdist(embeddings, embeddings)
+    member = F.one_hot(labels.unique(return_inverse=True)[1]).float()
+    sums = distances @ member  # the distance of an image to itself is 0, and does not count
+    own = (sums * member).sum(1) / (member.sum(0) - 1).clamp_min(1)[member.argmax(1)]
+    others = (sums / member.sum(0)).masked_fill(member.bool(), torch.inf).amin(1)
+    return own - others
+
+
+# --- leaks --------------------------------------------------------------------------------------------------
+
+
+def measure_leak(*, augment_first: bool, seed: int = 0, n: int = 200, classes: int = 10) -> float:
+    """-> accuracy of the nearest neighbour on images and labels that are random, so that there is nothing to
+    learn.
+
+    Each image has four augmented copies, brighter or darker and with noise. The copies are made before a half
+    of all is held out, or of the training half alone.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(n, 1, 12, 12, generator=generator)
+    labels = torch.randint(classes, (n,), generator=generator)
+    if augment_first:
+        x, y = _augmented(images, labels, generator)
+        order = torch.randperm(len(x), generator=generator)
+        train, held = order.chunk(2)
+        return _nearest_neighbour(x[train], y[train], x[held], y[held])
+    train = _augmented(images[: n // 2], labels[: n // 2], generator)
+    return _nearest_neighbour(*train, images[n // 2 :], labels[n // 2 :])
+
+
+def _augmented(images, labels, generator):
+    x = images.repeat(4, 1, 1, 1)
+    gains = 0.8 + 0.4 * torch.rand(len(x), 1, 1, 1, generator=generator)
+    return gains * x + 0.05 * torch.randn(x.shape, generator=generator), labels.repeat(4)
+
+
+def _nearest_neighbour(x, y, held, truth):
+    nearest = torch.cdist(held.flatten(1), x.flatten(1)).argmin(1)
+    return (y[nearest] == truth).float().mean().item()
+
+
+def measure_luck(*, tries: int = 200, n: int = 50, seed: int = 0) -> tuple[float, float]:
+    """-> the accuracy on n validation images of the best of so many classifiers that toss a coin, and its
+    accuracy on 10,000 new images.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    validation = (torch.rand(tries, n, generator=generator) < 0.5).float().mean(1)
+    test = (torch.rand(10_000, generator=generator) < 0.5).float().mean()
+    return validation.max().item(), test.item()
+
+
+def cross_validate(
+    measure: Callable[..., float], faces: torch.Tensor, settings: Iterable[dict], *, folds: int = 3
+) -> dict[tuple, list[float]]:
+    """measure(train, valid, **setting) -> error, (P, K, C, H, W), settings -> {setting: the error of each
+    fold}, no person in two folds.
+    """
+    people = np.arange(len(faces))
+    parts = list(GroupKFold(folds).split(people, groups=people))
+    return {
+        tuple(setting.values()): [measure(faces[train], faces[valid], **setting) for train, valid in parts]
+        for setting in settings
+    }
+
+
+# --- detectors that are counted -----------------------------------------------------------------------------
+
+
+def make_group_photo(
+    sizes: Sequence[int] = (60, 90, 130, 60), gap: int = 24
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """-> (3, H, W), (N, 4): the astronaut's head several times, side by side, and the boxes of the faces.
+
+    It is made from one photograph, so that several faces of known places stand in one image.
+    """
+    photograph = data.photo("astronaut")
+    left, top, right, bottom = 139, 19, 303, 203
+    head = photograph[:, top:bottom, left:right]
+    face = ASTRONAUT - torch.tensor([left, top, left, top])
+    height = max(round(side * head.shape[1] / 104) for side in sizes) + gap
+    picture, boxes, x = torch.full((3, height, 4000), 0.82), [], gap
+    for number, side in enumerate(sizes):
+        zoom = side / 104
+        small = F.interpolate(head[None], scale_factor=zoom, mode="bilinear", antialias=True)[0].clamp(0, 1)
+        box = face * zoom
+        if number % 2:
+            small = small.flip(2)
+            box = torch.stack([small.shape[2] - box[2], box[1], small.shape[2] - box[0], box[3]])
+        y = height - small.shape[1]
+        picture[:, y:, x : x + small.shape[2]] = small
+        boxes.append(box + torch.tensor([x, y, x, y]))
+        x += small.shape[2] + gap
+    return picture[:, :, :x], torch.stack(boxes)
+
+
+def turn_image(image: torch.Tensor, degrees: float) -> torch.Tensor:
+    """(C, H, W) -> (C, H, W): turned around its middle, against the clock; black where nothing was."""
+    angle = torch.deg2rad(torch.tensor(float(degrees)))
+    height, width = image.shape[1:]
+    cosine, sine = angle.cos(), angle.sin()
+    rows = [
+        torch.stack([cosine, sine * height / width, torch.tensor(0.0)]),
+        torch.stack([-sine * width / height, cosine, torch.tensor(0.0)]),
+    ]
+    grid = F.affine_grid(torch.stack(rows)[None], [1, *image.shape], align_corners=False)
+    return F.grid_sample(image[None], grid, align_corners=False)[0].clamp(0, 1)
+
+
+def count_detections(detect: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, int]:
+    """detect(image) -> boxes -> {what: how many}: faces found in the group photograph and in single ones of
+    several sizes and angles; false boxes on 100 patches and 8 photographs without a face.
+    """
+    group, boxes = make_group_photo()
+    astronaut = data.photo("astronaut")
+    counts = {"faces in a group of 4": _count_found(detect(group), boxes)}
+    for degrees in (0, 10, 20, 30):
+        middle = turn_image(astronaut[:, :242, 100:342], degrees)  # the face is near the middle
+        truth = torch.tensor([[69.0, 69, 173, 173]])
+        counts[f"face turned by {degrees}°"] = _count_found(detect(middle), truth)
+    patches, labels = data.face_patches()
+    enlarged = F.interpolate(patches[labels == 0], size=(75, 75), mode="bilinear")
+    counts["boxes on 100 patches without a face"] = sum(len(detect(patch)) for patch in enlarged)
+    photographs = [_shrink(data.photo(name)) for name in WITHOUT_FACE]
+    counts["boxes on 8 photographs without a face"] = sum(len(detect(image)) for image in photographs)
+    return counts
+
+
+def _shrink(image, longest=256):
+    share = longest / max(image.shape[1:])
+    return F.interpolate(image[None], scale_factor=share, mode="bilinear", antialias=True)[0].clamp(0, 1)
+
+
+def _count_found(found, truth, overlap=0.35):
+    """-> how many of the true boxes have a found one on them."""
+    if not len(found):
+        return 0
+    return int((box_iou(truth, found).amax(1) > overlap).sum())
+
+
+# --- real photographs ---------------------------------------------------------------------------------------
+
+
+def make_variants() -> dict[str, torch.Tensor]:
+    """-> {name: (3, 242, 242)}: the astronaut as other cameras would take the same face."""
+    image = data.photo("astronaut")[:, :242, 100:342]
+    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
+    small = F.interpolate(image[None], scale_factor=0.3, mode="bilinear", antialias=True)
+    back = F.interpolate(small, size=image.shape[1:], mode="bilinear")[0]
+    return {
+        "same file": image,
+        "mirrored": image.flip(2),
+        "turned by 12°": turn_image(image, 12),
+        "dark": 0.35 * image,
+        "grey": image.mean(0, keepdim=True).expand(3, -1, -1),
+        "noise": (image + 0.1 * noise).clamp(0, 1),
+        "a third of the pixels": back.clamp(0, 1),
+        "printed": print_photograph(image),
+    }
+
+
+def print_photograph(image: torch.Tensor) -> torch.Tensor:
+    """(3, H, W) -> (3, H, W): what a camera sees of a print of it, pale, dull, soft and at a slant."""
+    height, width = image.shape[1:]
+    dull = 0.12 + 0.72 * (0.75 * image + 0.25 * image.mean(0, keepdim=True))
+    soft = F.avg_pool2d(F.pad(dull[None], (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    paper = F.pad(soft, (14, 14, 14, 14), value=0.86)
+    turned = turn_image(paper[0], -6)
+    return F.interpolate(turned[None], size=(height, width), mode="bilinear", antialias=True)[0].clamp(0, 1)
+
+
+def read_strangers(count: int = 40) -> torch.Tensor:
+    """-> (count, 3, 150, 150): faces of Labeled Faces in the Wild, small and grey, none of them the
+    astronaut's.
+    """
+    patches, labels = data.face_patches()
+    faces = F.interpolate(patches[labels == 1][:count], size=(150, 150), mode="bicubic").clamp(0, 1)
+    return faces.expand(-1, 3, -1, -1)
+
+
+# --- the gallery grows --------------------------------------------------------------------------------------
+
+
+def measure_gallery_errors(
+    embeddings: torch.Tensor,
+    labels: torch.Tensor,
+    threshold: float,
+    sizes: Sequence[int],
+    *,
+    draws: int = 200,
+) -> dict[int, float]:
+    """(N, D), (N,) -> {size of the gallery: share of strangers who get a name}.
+
+    A gallery holds one image of each of so many people; the strangers are all images of all other people.
+    """
+    generator = torch.Generator().manual_seed(0)
+    near = torch.cdist(embeddings, embeddings) <= threshold
+    people = labels.unique()
+    shares = {}
+    for size in sizes:
+        found = []
+        for _ in range(draws):
+            enrolled = people[torch.randperm(len(people), generator=generator)[:size]]
+            images = [_draw_one(labels == person, generator) for person in enrolled]
+            strangers = ~torch.isin(labels, enrolled)
+            found.append(near[strangers][:, images].any(1).float().mean())
+        shares[size] = torch.stack(found).mean().item()
+    return shares
+
+
+def _draw_one(mask, generator):
+    indices = mask.nonzero()[:, 0]
+    return indices[torch.randint(len(indices), (1,), generator=generator)].item()
+
+
+# --- deployment ---------------------------------------------------------------------------------------------
+
+
+class _Calibration(CalibrationDataReader):
+    """Batches of images for `quantize_static`."""
+
+    def __init__(self, name, images):
+        self.batches = iter([{name: batch.numpy()} for batch in images.split(16)])
+
+    def get_next(self):
+        return next(self.batches, None)
+
+
+def export_network(network: nn.Module, example: torch.Tensor, path: Path) -> None:
+    """Module, (B, C, H, W), file -> None: writes the network as ONNX, for batches of any size."""
+    network = network.eval().to(memory_format=torch.contiguous_format)
+    batch = {"x": {0: torch.export.Dim("batch", min=1, max=4096)}}
+    program = torch.onnx.export(
+        network, (example,), dynamo=True, dynamic_shapes=batch, input_names=["x"], verbose=False
+    )
+    write_whole(path, program.model_proto.SerializeToString(), replace=True)
+
+
+def quantize_network(path: Path, calibration: torch.Tensor, to: Path) -> None:
+    """ONNX file, (N, C, H, W) -> None: writes the network with weights and activations of 8 bits, a scale for
+    each channel; the images tell how large the activations are.
+    """
+    quantize_static(
+        path,
+        to,
+        _Calibration("x", calibration),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        activation_type=QuantType.QUInt8,
+    )
+
+
+def open_onnx(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+    """ONNX file -> function (B, C, H, W) -> (B, D), in one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda x: torch.from_numpy(session.run(None, {"x": x.contiguous().numpy()})[0])
+
+
+def measure_latency(function: Callable, x: torch.Tensor, *, repeats: int = 30) -> float:
+    """-> float: milliseconds of function(x), the median of so many calls."""
+    seconds = []
+    with torch.inference_mode():
+        for _ in range(repeats):
+            began = time.perf_counter()
+            function(x)
+            seconds.append(time.perf_counter() - began)
+    return 1e3 * float(np.median(seconds))
+
+
+# --- ORL ----------------------------------------------------------------------------------------------------
+
+
+def read_orl(first: int, last: int) -> list[list[torch.Tensor]]:
+    """-> for each person of ORL from `first` to `last`, ten images (1, 112, 92).
+
+    Raises `vlmbook.data.DataMissing` where VLMBOOK_DATA holds no orl_faces.
+    """
+    folder = data.data_folder() / "orl_faces"
+    return [
+        [data.read_image(folder / f"s{person}" / f"{number}.pgm", channels=1) for number in range(1, 11)]
+        for person in range(first, last + 1)
+    ]
+
+
+def find_orl_boxes(people: list[list[torch.Tensor]]) -> tuple[torch.Tensor, int]:
+    """P × 10 × (1, H, W) -> (10·P, 4) xyxy, how many were found; for the others a box in the middle."""
+    boxes, found = [], 0
+    for image in (image for images in people for image in images):
+        faces = detect_faces(image)
+        found += len(faces) > 0
+        boxes.append(faces[0] if len(faces) else torch.tensor([13.0, 26, 79, 92]))
+    return torch.stack(boxes), found
+
+
+def cut_orl(
+    people: list[list[torch.Tensor]], boxes: torch.Tensor, landmarks: FaceLandmarks | None, size: int
+) -> torch.Tensor:
+    """P × 10 × (1, H, W), (10·P, 4) -> (P, 10, 3, size, size): aligned where there are landmarks, else cut
+    out.
+    """
+    images = [image for each in people for image in each]
+    if landmarks is None:
+        chips = [crop_box(image, box, size) for image, box in zip(images, boxes, strict=True)]
+    else:
+        chips = [
+            cut_faces(image, box[None], landmarks, size=size)[0]
+            for image, box in zip(images, boxes, strict=True)
+        ]
+    return torch.stack(chips).view(len(people), 10, 3, size, size)
+
+
+def embed_faces(network: nn.Module, faces: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Module, (P, K, C, H, W) -> (P·K, D) of length 1, (P·K,) int64: the mean of an image and its mirror
+    image, and who it is.
+    """
+    embeddings = embed(faces.flatten(0, 1), network, mirror=True, batch_size=200)
+    return F.normalize(embeddings), torch.arange(len(faces)).repeat_interleave(faces.shape[1])
