@@ -12,7 +12,7 @@ from skimage.feature import Cascade, hog
 from sklearn.svm import LinearSVC
 from torch.nn import functional as F
 
-from vlmbook.data.images import LUMA
+from vlmbook.data.images import LUMA, resize_image
 from vlmbook.detection import box_iou, nms
 from vlmbook.validation import require_number, require_tensor, require_type, require_whole
 
@@ -150,7 +150,9 @@ class HogDetector:
         if labels.unique().numel() != 2:
             raise ValueError("labels wants faces (1) and others (0), got one kind only")
         features = np.stack([_hog(patch[0]) for patch in _to_numpy(patches)])
-        machine = LinearSVC(C=self.regularisation, random_state=self.seed, max_iter=20_000)
+        machine = LinearSVC(
+            C=self.regularisation, class_weight="balanced", random_state=self.seed, max_iter=20_000
+        )
         machine.fit(features.reshape(len(features), -1), labels.cpu().numpy())
         self.weights = torch.from_numpy(machine.coef_.reshape(features.shape[1:])).float()
         self.bias = float(machine.intercept_[0])
@@ -194,6 +196,20 @@ class HogDetector:
         boxes, scores = torch.cat(boxes), torch.cat(scores)
         kept = nms(boxes, scores, overlap)
         return boxes[kept], scores[kept]
+
+    def collect(self, image: torch.Tensor, most: int = 50, *, longest: int = LONGEST) -> torch.Tensor:
+        """(C, H, W) -> (N, 1, S, S): what it takes for a face, the best first, at most so many, as patches.
+
+        In an image without a face they are the hard negatives: `fit` with them gives fewer false alarms
+        [Dalal & Triggs 2005, §4].
+        """
+        most = require_whole(most, "most")
+        boxes, _ = self(image, longest=longest)
+        grey = torch.from_numpy(_as_grey(image, max(image.shape[1:]))[0])[None]
+        patches = [grey.new_zeros((0, 1, self._side(), self._side()))]
+        for x1, y1, x2, y2 in boxes[:most].round().long().tolist():
+            patches.append(resize_image(grey[:, y1:y2, x1:x2], self._side())[None])
+        return torch.cat(patches)
 
     def _slide(self, grey, threshold):
         """(H, W) -> (N, 4), (N,): the windows of one size above the threshold."""

@@ -183,6 +183,19 @@ def test_a_face_is_found_at_its_size(detector):
     assert box_iou(boxes, torch.tensor([[50.0, 30, 125, 105]])).max() > 0.5
 
 
+def test_hard_negatives_give_fewer_false_alarms(detector):
+    """Collected in two photographs without a face, they help in two others."""
+    patches, labels = face_patches()
+    hard = torch.cat([detector.collect(photo(name), longest=300) for name in ("cat", "coffee")])
+    assert 50 < len(hard) <= 100 and (detector.score(hard) > -0.5).double().mean() > 0.8
+    none = torch.zeros(len(hard), dtype=torch.int64)
+    taught = HogDetector().fit(torch.cat([patches[::2], hard]), torch.cat([labels[::2], none]))
+    for name in ("horse", "clock"):
+        before, after = (len(each(photo(name), longest=300)[0]) for each in (detector, taught))
+        assert after < 0.7 * before
+    assert (taught.score(patches[1:100:2]) > 0).double().mean() > 0.75
+
+
 def test_it_wants_to_be_trained_and_both_kinds():
     patches, labels = face_patches()
     with pytest.raises(ValueError, match="detector wants to be trained first"):

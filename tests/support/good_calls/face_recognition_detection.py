@@ -26,6 +26,7 @@ GOOD_CALLS = {
     "HogDetector": lambda: Call(HogDetector, {"regularisation": 0.1, "seed": 3}),
     "HogDetector.fit": lambda: Call(HogDetector().fit, {"patches": PATCHES, "labels": LABELS}),
     "HogDetector.score": lambda: Call(trained().score, {"patches": PATCHES}),
+    "HogDetector.collect": lambda: Call(trained().collect, {"image": IMAGE, "most": 3, "longest": 100}),
     "require_image": lambda: Call(detection.require_image, {"image": IMAGE, "name": "image"}),
     "require_values": lambda: Call(detection.require_values, {"x": IMAGE, "name": "x"}),
 }
