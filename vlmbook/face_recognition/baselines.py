@@ -62,7 +62,8 @@ def lbp_histograms(faces: torch.Tensor, grid: int | tuple[int, int] = 7) -> torc
 
 def _histograms(face, rows, columns):
     """(H, W) uint8 -> (rows·columns·59,)."""
-    patterns = local_binary_pattern(face, NEIGHBOURS, 1, method="nri_uniform").astype(np.int64)
+    wide = np.pad(face, 1, mode="edge")  # outside, an image is as bright as at its edge
+    patterns = local_binary_pattern(wide, NEIGHBOURS, 1, method="nri_uniform")[1:-1, 1:-1].astype(np.int64)
     cells = [cell for row in np.array_split(patterns, rows) for cell in np.array_split(row, columns, axis=1)]
     counts = np.stack([np.bincount(cell.ravel(), minlength=PATTERNS) / cell.size for cell in cells])
     return np.sqrt(counts).ravel() / len(cells) ** 0.5

@@ -270,6 +270,7 @@ def test_lbp_histograms_depend_on_the_order_of_brightness_only():
 
 def test_a_pattern_counts_in_its_own_cell():
     even = torch.full((1, 1, 20, 20), 0.5)
+    assert (lbp_histograms(even, 2).view(4, 59) > 0).sum(1).tolist() == [1, 1, 1, 1]
     changed = even.clone()
     changed[..., 14:17, 14:17] = 0.9
     moved = (lbp_histograms(changed, 2) - lbp_histograms(even, 2)).view(4, 59).abs().sum(1)
