@@ -5,13 +5,14 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from vlmbook.files import sole_writer, write_whole
+from vlmbook.files import remove_partials, sole_writer, write_whole
 
 posix = pytest.mark.skipif(os.name != "posix", reason="links, permissions and limits as POSIX has them")
 
@@ -309,3 +310,70 @@ def test_an_error_in_the_block_ends_the_lock_and_comes_through(tmp_path):
     with sole_writer(tmp_path / "a.st"):
         pass
     assert names(tmp_path) == []
+
+
+def test_a_second_writer_can_wait(tmp_path):
+    code = (
+        "import sys, time; from vlmbook.files import sole_writer\n"
+        "with sole_writer(sys.argv[1]):\n"
+        "    print('in', flush=True)\n"
+        "    time.sleep(0.3)"
+    )
+    path = tmp_path / "a.st"
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"in\n"
+        with pytest.raises(BlockingIOError), sole_writer(path, wait=0.01):
+            pass
+        with sole_writer(path, wait=30):
+            pass
+    assert names(tmp_path) == []
+
+
+def test_no_two_of_many_waiting_writers_are_in_the_block(tmp_path):
+    """The lock's file is deleted at the end of a block, while others wait for it."""
+    inside, most = [], []
+
+    def write():
+        for _ in range(20):
+            with sole_writer(tmp_path / "a.st", wait=60):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.0005)
+                inside.pop()
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 80
+
+
+@pytest.mark.parametrize("wait", [-1, 1e9, float("nan"), "1", None, True])
+def test_a_time_to_wait_is_a_number_of_seconds(tmp_path, wait):
+    with (
+        pytest.raises((TypeError, ValueError), match="wait wants"),
+        sole_writer(tmp_path / "a.st", wait=wait),
+    ):
+        pass
+
+
+@posix
+def test_a_private_file_is_its_owner_s(tmp_path):
+    path = tmp_path / "a.st"
+    write_whole(path, b"mine", private=True)
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o640)
+    write_whole(path, b"new", private=True)
+    assert path.stat().st_mode & 0o777 == 0o640  # the owner has opened it
+
+
+def test_what_killed_writers_left_is_deleted_and_nothing_else(tmp_path):
+    kept = ["a.st", ".a.st.lock", f".a.st.b.{'0' * 16}.partial", f".a.st.{'0' * 15}.partial", ".a.st.partial"]
+    for name in [*kept, f".a.st.{'0123456789abcdef'}.partial"]:
+        (tmp_path / name).touch()
+    remove_partials(tmp_path / "a.st")
+    assert names(tmp_path) == sorted(kept)
+    remove_partials(tmp_path / "nowhere" / "a.st")
+    with pytest.raises(ValueError, match="path wants a file name of at most 40 characters"):
+        remove_partials(tmp_path / ("a" * 41))

@@ -13,7 +13,7 @@ from vlmbook.validation import require_number, require_same_kind, require_tensor
 class SoftmaxHead(nn.Module):
     """(B, D), (B,) -> scalar: cross-entropy of a linear classifier of the people in the training set.
 
-    logits = s (W e + b). `scale` s lets embeddings of length 1 reach large logits. The head is thrown away
+    logits = W s e + b. `scale` s lets embeddings of length 1 reach large logits. The head is thrown away
     after training. [Taigman et al. 2014, DeepFace, §3.3]
     """
 
