@@ -97,25 +97,70 @@ def sample(
     steps = require_whole(steps, "steps", most=10_000)
     step = STEPS[require_choice(method, "method", STEPS)]
     start = require_number(start, "start", least=0, below=1)
+    generator = _require_generator(generator)
     if noise is None:
         size = (len(labels), *model.image_shape)
-        noise = torch.randn(size, device=labels.device, generator=_require_generator(generator))
+        noise = torch.randn(size, device=labels.device, generator=generator)
     x = require_tensor(noise, "noise", "B C H W", B=len(labels), device=labels.device)
 
     def velocity(x, t):
         return guided_velocity(model, x, t, labels, guidance)
 
     for t, after in pairwise(torch.linspace(start, 1, steps + 1).tolist()):
-        x = step(velocity, x, t, after)
+        x = step(velocity, x, t, after, generator)
     return ((x + 1) / 2).clamp(0, 1)
 
 
-def _euler_step(velocity, x, t, after):
+@torch.no_grad()
+def complete(
+    model: nn.Module,
+    images: torch.Tensor,
+    mask: torch.Tensor,
+    labels: torch.Tensor,
+    steps: int,
+    *,
+    rounds: int = 4,
+    guidance: float = 1.5,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
+    """model, (B, C, H, W) in [0, 1], (B or 1, 1, H, W) with 1 = hole, (B,) -> (B, C, H, W): holes are filled,
+    all other pixels stay as they are.
+
+    Ancestral steps. Before each one, the known pixels are put on their path at time t. Each step is taken
+    `rounds` times: the step's result is mixed with noise again until it is at time t, so that the hole and
+    its border come to agree [Lugmayr et al. 2022, arXiv:2201.09865, alg. 1]. Raises TypeError or ValueError
+    for images outside [0, 1], a mask that holds other values than 0 and 1, and what `sample` refuses.
+    """
+    _require_model(model)
+    require_tensor(images, "images", "B C H W", least=0, most=1)
+    mask = _require_mask(mask, images)
+    require_tensor(labels, "labels", "B", kind="int64", B=len(images), device=images.device)
+    require_tensor(labels, "labels", "B", kind="int64", least=0, most=model.num_classes)
+    steps = require_whole(steps, "steps", most=10_000)
+    rounds = require_whole(rounds, "rounds", most=1000)
+    generator = _require_generator(generator)
+    known = 2 * images - 1
+
+    def velocity(x, t):
+        return guided_velocity(model, x, t, labels, guidance)
+
+    x = _draw_like(images, generator)
+    for t, after in pairwise(torch.linspace(0, 1, steps + 1).tolist()):
+        for left in reversed(range(rounds)):
+            x = torch.where(mask, x, (1 - t) * _draw_like(x, generator) + t * known)
+            x = _ancestral_step(velocity, x, t, after, generator)
+            if left:
+                ratio, spread = _step_back(t, after)
+                x = ratio * x + spread**0.5 * _draw_like(x, generator)
+    return torch.where(mask, ((x + 1) / 2).clamp(0, 1), images)
+
+
+def _euler_step(velocity, x, t, after, generator):
     """x_t -> x_after: straight on, with the velocity at t."""
     return x + (after - t) * velocity(x, t)
 
 
-def _heun_step(velocity, x, t, after):
+def _heun_step(velocity, x, t, after, generator):
     """x_t -> x_after: with the mean of the velocities at both ends of Euler's step; the last step is Euler's,
     since at t = 1 the velocity of a finite set has no limit.
     """
@@ -126,17 +171,26 @@ def _heun_step(velocity, x, t, after):
     return x + (after - t) * (v + velocity(ahead, after)) / 2
 
 
-def _ancestral_step(velocity, x, t, after):
+def _ancestral_step(velocity, x, t, after, generator):
     """x_t -> x_after: drawn from q(x_after | x_t, image), for the image that the velocity predicts.
 
     Signal t and spread 1 − t take the place of DDPM's √ᾱ and √(1 − ᾱ) [Kingma et al. 2021, arXiv:2107.00630,
     eq. 25]. At after = 1 the predicted image itself comes back.
     """
     image = x + (1 - t) * velocity(x, t)
-    ratio = t / after  # of the signals
-    spread = (1 - t) ** 2 - ratio**2 * (1 - after) ** 2  # variance of x_t, given x_after
+    ratio, spread = _step_back(t, after)
     mean = (ratio * (1 - after) ** 2 * x + after * spread * image) / (1 - t) ** 2
-    return mean + (1 - after) * spread**0.5 / (1 - t) * torch.randn_like(x)
+    return mean + (1 - after) * spread**0.5 / (1 - t) * _draw_like(x, generator)
+
+
+def _step_back(t, after):
+    """t < after -> ratio, variance: x_t given x_after is normal around ratio · x_after with this variance."""
+    ratio = t / after
+    return ratio, (1 - t) ** 2 - ratio**2 * (1 - after) ** 2
+
+
+def _draw_like(x, generator):
+    return torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
 
 
 STEPS = {"euler": _euler_step, "heun": _heun_step, "ancestral": _ancestral_step}
@@ -382,6 +436,17 @@ def _require_generator(generator):
     if generator is None:
         return None
     return require_type(generator, "generator", torch.Generator, "a torch.Generator")
+
+
+def _require_mask(mask, images):
+    """-> (B or 1, 1, H, W) bool: True in the hole. Raises TypeError or ValueError for another one."""
+    height, width = images.shape[2:]
+    require_tensor(mask, "mask", "M 1 H W", kind="any", device=images.device, H=height, W=width)
+    if len(mask) not in (1, len(images)):
+        raise ValueError(f"mask wants one mask, or {len(images)}, got {len(mask)}")
+    if not ((mask == 0) | (mask == 1)).all():
+        raise ValueError("mask wants 1 in the hole and 0 elsewhere, got other values")
+    return mask == 1
 
 
 def _require_widths(widths, size):

@@ -17,6 +17,7 @@ from vlmbook.flow import (
     Averaged,
     FlowUNet,
     ResidualBlock,
+    complete,
     flow_matching_loss,
     guided_velocity,
     interpolate,
@@ -258,8 +259,81 @@ def test_ancestral_steps_have_the_marginals_of_the_path():
     torch.manual_seed(0)
     image, t, after = torch.tensor([0.7]), 0.3, 0.6
     x = interpolate(torch.randn(200_000, 1), image.expand(200_000, 1), torch.full((200_000,), t))
-    there = _ancestral_step(lambda x, t: (image - x) / (1 - t), x, t, after)
+    there = _ancestral_step(lambda x, t: (image - x) / (1 - t), x, t, after, None)
     assert abs(there.mean() - after * 0.7) < 0.005 and abs(there.std() - (1 - after)) < 0.005
+
+
+def test_ancestral_samples_repeat_with_the_generator():
+    model, labels = Straight(), torch.tensor([0, 1])
+    first, second = (
+        sample(model, labels, 4, method="ancestral", guidance=1, generator=generator(5)) for _ in range(2)
+    )
+    assert first.equal(second)
+
+
+def test_a_step_back_has_the_marginals_of_the_path():
+    from vlmbook.flow import _step_back
+
+    torch.manual_seed(0)
+    image, t, after = 0.7, 0.3, 0.6
+    there = after * image + (1 - after) * torch.randn(200_000)
+    ratio, variance = _step_back(t, after)
+    x = ratio * there + variance**0.5 * torch.randn(200_000)
+    assert abs(x.mean() - t * image) < 0.01 and abs(x.std() - (1 - t)) < 0.01
+
+
+class Reciting(nn.Module):
+    """The best velocity of a finite set: what it completes is one of its images."""
+
+    num_classes = 1
+
+    def __init__(self, images):
+        super().__init__()
+        self.images, self.image_shape = 2 * images - 1, images.shape[1:]
+
+    def forward(self, x, t, labels):
+        return optimal_velocity(x, t, self.images)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_hole_is_filled_with_what_belongs_to_the_known_pixels(channels):
+    images = torch.rand(4, channels, 6, 8, generator=generator(0))
+    mask = torch.zeros(1, 1, 6, 8)
+    mask[..., 4:] = 1
+    broken = torch.where(mask == 1, 0.5, images)
+    labels = torch.zeros(4, dtype=torch.int64)
+    model = Reciting(images)
+    filled = complete(model, broken, mask, labels, 40, rounds=5, guidance=1, generator=generator(1))
+    assert_close(filled, images, rtol=0, atol=1e-3)
+    assert filled[mask.expand_as(images) == 0].equal(images[mask.expand_as(images) == 0])
+
+
+def test_each_image_may_have_a_mask_of_its_own_of_any_kind():
+    images, labels = torch.rand(2, 1, 6, 8, generator=generator(0)), torch.zeros(2, dtype=torch.int64)
+    mask = torch.zeros(2, 1, 6, 8, dtype=torch.bool)
+    mask[0, :, :3], mask[1, :, :, 5:] = True, True
+    arguments = (labels, 10)
+    filled = [
+        complete(Reciting(images), images, kind, *arguments, guidance=1, generator=generator(1))
+        for kind in (mask, mask.float(), mask.long())
+    ]
+    assert filled[0].equal(filled[1]) and filled[0].equal(filled[2])
+    assert filled[0][~mask].equal(images[~mask])
+
+
+@pytest.mark.parametrize(
+    "mask, error",
+    [
+        (torch.full((1, 1, 6, 8), 0.5), "1 in the hole"),
+        (torch.zeros(3, 1, 6, 8), "one mask, or 2, got 3"),
+        (torch.zeros(1, 1, 6, 7), "mask wants"),
+        (torch.zeros(6, 8), "mask wants"),
+    ],
+)
+def test_a_mask_that_does_not_fit_is_refused(mask, error):
+    images, labels = torch.rand(2, 1, 6, 8), torch.zeros(2, dtype=torch.int64)
+    with pytest.raises(ValueError, match=error):
+        complete(Reciting(images), images, mask, labels, 2)
 
 
 def test_guidance_goes_beyond_the_class():

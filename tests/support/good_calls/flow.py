@@ -36,6 +36,19 @@ GOOD_CALLS = {
             "generator": torch.Generator(),
         },
     ),
+    "complete": lambda: Call(
+        flow.complete,
+        {
+            "model": model(),
+            "images": X,
+            "mask": torch.ones(1, 1, 8, 8),
+            "labels": LABELS,
+            "steps": 2,
+            "rounds": 2,
+            "guidance": 1.5,
+            "generator": torch.Generator(),
+        },
+    ),
     "guided_velocity": lambda: Call(
         flow.guided_velocity, {"model": model(), "x": X, "t": 0.5, "labels": LABELS, "guidance": 2.0}
     ),
