@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 
 import ipywidgets as widgets
-import torch
 from matplotlib.figure import Figure
 
 from vlmbook import plot
@@ -153,21 +152,3 @@ def _decode(upload):
         except ValueError as error:
             reason = str(error).replace(str(path), upload["name"])
             raise ValueError(reason) from None
-
-
-def make_roc(points: dict[str, list[float]]) -> Roc:
-    """{"thresholds", "far", "tar": (K,)} of a record -> Roc."""
-    thresholds, far, tar = (torch.tensor(points[name]).double() for name in ("thresholds", "far", "tar"))
-    start = torch.tensor([-torch.inf, 0, 0], dtype=torch.float64)
-    return Roc(*(torch.cat([start[i : i + 1], values]) for i, values in enumerate((thresholds, far, tar))))
-
-
-def thin_roc(roc: Roc, count: int = 60) -> dict[str, list[float]]:
-    """Roc -> {"thresholds", "far", "tar"}: at most so many points of it, as a record holds them."""
-    last = len(roc.thresholds) - 1
-    keep = torch.linspace(1, last, min(count, last)).round().long().unique()
-    low = (roc.far[1:] <= 0.02).nonzero()[:, 0] + 1  # most points where the FAR is small
-    if len(low):
-        keep = torch.cat([keep, low[torch.linspace(0, len(low) - 1, min(count, len(low))).long()]]).unique()
-    named = {"thresholds": roc.thresholds, "far": roc.far, "tar": roc.tar}
-    return {name: values[keep].tolist() for name, values in named.items()}

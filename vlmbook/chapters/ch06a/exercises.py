@@ -38,7 +38,7 @@ def judge_pairs(answer):
     if different == SAME + DIFFERENT:
         raise Wrong("{different} are all pairs. Subtract those of one person.", different=different)
     raise Wrong(
-        "{different} pairs of two people? There are 20·19/2 pairs of people, each with 10·10 pairs of images.",
+        "{different} pairs of two people? There are 20·19/2 pairs of people, with 100 pairs of images each.",
         different=different,
     )
 
@@ -165,13 +165,13 @@ def judge_threshold(answer):
             frr = 1 - accepted[same].float().mean().item()
             if frr <= far + 1e-9:
                 raise Wrong(
-                    "For {case} the FRR is limited, and the FAR is {reached:.3g}. Use the pairs of two people.",
+                    "For {case} the FRR is limited, and the FAR is {reached:.3g}. Use the other pairs.",
                     **fields,
                 )
             raise Wrong("For {case} the FAR is {reached:.3g}, more than {far:g}.", **fields)
         recalls = {"got": accepted[same].float().mean().item(), "want": wanted[same].float().mean().item()}
         raise Wrong(
-            "For {case} the FAR of {reached:.3g} is allowed, but the TAR is {got:.3g}, and {want:.3g} is possible. "
+            "For {case} the FAR of {reached:.3g} is allowed. The TAR is {got:.3g}, and could be {want:.3g}. "
             "Take the largest threshold that is allowed.",
             **fields,
             **recalls,
@@ -259,8 +259,8 @@ EXERCISES = {
             "scale * torch.where(F.one_hot(labels, K).bool(), (cosines.acos() + margin).cos(), cosines)",
         ),
         solution=arcface_logits,
-        why="The true person has to win with an angle that is larger by m. So the angles of one person's images "
-        "become smaller than the softmax alone would make them.",
+        why="The true person has to win with an angle that is larger by m. So the angles of one person's "
+        "images become smaller than the softmax alone would make them.",
     ),
     "4": Exercise(
         judge_threshold,
@@ -270,8 +270,8 @@ EXERCISES = {
             "Of all distances whose rate is at most far, return the largest.",
         ),
         solution=choose_threshold,
-        why="The application names the FAR that it allows, and the threshold follows from it. It is chosen on "
-        "other people than those of the test.",
+        why="The application names the FAR that it allows, and the threshold follows from it. It is chosen "
+        "on other people than those of the test.",
     ),
     "5": Exercise(
         judge_trade,

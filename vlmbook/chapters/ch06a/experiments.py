@@ -14,10 +14,25 @@ from sklearn.model_selection import GroupKFold
 from torch import nn
 from torch.nn import functional as F
 
-from vlmbook import data
+from vlmbook import data, runtime
 from vlmbook.detection import box_iou
 from vlmbook.face_embedder import FaceLandmarks
-from vlmbook.face_recognition import crop_box, cut_faces, detect_faces, embed
+from vlmbook.face_recognition import (
+    Eigenfaces,
+    FacePipeline,
+    Pairs,
+    Roc,
+    bootstrap_people,
+    crop_box,
+    cut_faces,
+    detect_faces,
+    embed,
+    equal_error_rate,
+    lbp_histograms,
+    make_pairs,
+    roc_curve,
+    tar_at_far,
+)
 from vlmbook.files import write_whole
 
 WITHOUT_FACE = ("brick", "cat", "coffee", "coins", "grass", "gravel", "rocket", "tissue")
@@ -201,14 +216,14 @@ def count_detections(detect: Callable[[torch.Tensor], torch.Tensor]) -> dict[str
         truth = torch.tensor([[69.0, 69, 173, 173]])
         counts[f"face turned by {degrees}°"] = _count_found(detect(middle), truth)
     patches, labels = data.face_patches()
-    enlarged = F.interpolate(patches[labels == 0], size=(75, 75), mode="bilinear")
+    enlarged = F.interpolate(patches[labels == 0], size=(50, 50), mode="bilinear")
     counts["boxes on 100 patches without a face"] = sum(len(detect(patch)) for patch in enlarged)
     photographs = [_shrink(data.photo(name)) for name in WITHOUT_FACE]
     counts["boxes on 8 photographs without a face"] = sum(len(detect(image)) for image in photographs)
     return counts
 
 
-def _shrink(image, longest=256):
+def _shrink(image, longest=192):
     share = longest / max(image.shape[1:])
     return F.interpolate(image[None], scale_factor=share, mode="bilinear", antialias=True)[0].clamp(0, 1)
 
@@ -251,6 +266,39 @@ def print_photograph(image: torch.Tensor) -> torch.Tensor:
     return F.interpolate(turned[None], size=(height, width), mode="bilinear", antialias=True)[0].clamp(0, 1)
 
 
+def trace_face(pipeline: FacePipeline | None) -> dict:
+    """FacePipeline -> what each stage gives for one photograph, as `figures.draw_pipeline` takes it.
+
+    Without a pipeline the face is cut out, and its embedding is grey values of 8×16 squares.
+    """
+    image = data.photo("astronaut")[:, :242, 100:342]
+    others = {"herself, darker": 0.5 * image, "herself, mirrored": image.flip(2)}
+    box = detect_faces(image)[0]
+    if pipeline is None:
+        chips = {name: crop_box(other, box, 150) for name, other in others.items()}
+        chips |= {f"stranger {i + 1}": chip for i, chip in enumerate(read_strangers(3))}
+        network = _GreySquares()
+        chip = crop_box(image, box, 150)
+    else:
+        chips = {name: pipeline(other).chips[0] for name, other in others.items()}
+        chips |= {f"stranger {i + 1}": chip for i, chip in enumerate(read_strangers(3))}
+        network = pipeline.network
+        chip = pipeline(image).chips[0]
+    embedding = embed(chip[None], network)[0]
+    enrolled = embed(torch.stack(list(chips.values())), network)
+    distances = dict(zip(chips, (enrolled - embedding).norm(dim=1).tolist(), strict=True))
+    stages = {"image": image, "box": box, "chip": chip, "embedding": embedding}
+    return stages | {"distances": distances, "threshold": 0.6}
+
+
+class _GreySquares(nn.Module):
+    """(B, 3, H, W) -> (B, 128) of length 1: the standardised mean of each square of a grid."""
+
+    def forward(self, x):
+        squares = F.adaptive_avg_pool2d(x.mean(1, keepdim=True), (16, 8)).flatten(1)
+        return F.normalize(squares - squares.mean(1, keepdim=True))
+
+
 def read_strangers(count: int = 40) -> torch.Tensor:
     """-> (count, 3, 150, 150): faces of Labeled Faces in the Wild, small and grey, none of them the
     astronaut's.
@@ -258,6 +306,70 @@ def read_strangers(count: int = 40) -> torch.Tensor:
     patches, labels = data.face_patches()
     faces = F.interpolate(patches[labels == 1][:count], size=(150, 150), mode="bicubic").clamp(0, 1)
     return faces.expand(-1, 3, -1, -1)
+
+
+# --- the errors of a verifier -------------------------------------------------------------------------------
+
+
+def make_folds(pairs: Pairs, folds: int, *, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pairs -> distances (N,), same (N,), folds (N,): the people are dealt to the folds, and only pairs
+    within a fold stay, as many of two people as of one.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    fold = pairs.first % folds
+    within = fold == pairs.second % folds
+    same = (within & pairs.same).nonzero()[:, 0]
+    different = (within & ~pairs.same).nonzero()[:, 0]
+    different = different[torch.randperm(len(different), generator=generator)[: len(same)]]
+    chosen = torch.cat([same, different])
+    return pairs.distances[chosen], pairs.same[chosen], fold[chosen]
+
+
+def measure_groups(pairs: Pairs, faces: data.Avatars) -> dict[str, tuple[float, float, float]]:
+    """Pairs of all these faces -> {group: EER and the ends of its 95 % interval over people}."""
+    i, j = torch.triu_indices(len(faces), len(faces), offset=1)
+    wearing = faces.glasses[i].int() + faces.glasses[j].int()
+    dark = (faces.tones > 0.5).int()
+    tones = dark[i] + dark[j]
+    groups = {
+        "no glasses": wearing == 0,
+        "glasses in one": wearing == 1,
+        "light skin": tones == 0,
+        "dark skin": tones == 2,
+    }
+    found = {}
+    for name, members in groups.items():
+        part = Pairs(*(each[members] for each in pairs))
+        draws = bootstrap_people(_equal_error, part, draws=100)
+        ends = draws.quantile(torch.tensor([0.025, 0.975], dtype=draws.dtype)).tolist()
+        rate = _equal_error(*part[:2])
+        found[name] = (rate, min(ends[0], rate), max(ends[1], rate))
+    return found
+
+
+def _equal_error(distances, same, weights=None):
+    return equal_error_rate(distances, same, weights)[0]
+
+
+# --- an ROC in a record -------------------------------------------------------------------------------------
+
+
+def make_roc(points: dict[str, list[float]]) -> Roc:
+    """{"thresholds", "far", "tar": (K,)} of a record -> Roc."""
+    thresholds, far, tar = (torch.tensor(points[name]).double() for name in ("thresholds", "far", "tar"))
+    start = torch.tensor([-torch.inf, 0, 0], dtype=torch.float64)
+    return Roc(*(torch.cat([start[i : i + 1], values]) for i, values in enumerate((thresholds, far, tar))))
+
+
+def thin_roc(roc: Roc, count: int = 60) -> dict[str, list[float]]:
+    """Roc -> {"thresholds", "far", "tar"}: at most so many points of it, as a record holds them."""
+    last = len(roc.thresholds) - 1
+    keep = torch.linspace(1, last, min(count, last)).round().long().unique()
+    low = (roc.far[1:] <= 0.02).nonzero()[:, 0] + 1  # most points where the FAR is small
+    if len(low):
+        keep = torch.cat([keep, low[torch.linspace(0, len(low) - 1, min(count, len(low))).long()]]).unique()
+    named = {"thresholds": roc.thresholds, "far": roc.far, "tar": roc.tar}
+    return {name: values[keep].tolist() for name, values in named.items()}
 
 
 # --- the gallery grows --------------------------------------------------------------------------------------
@@ -393,6 +505,54 @@ def cut_orl(
             for image, box in zip(images, boxes, strict=True)
         ]
     return torch.stack(chips).view(len(people), 10, 3, size, size)
+
+
+def measure_orl(train: Callable, pipeline: FacePipeline | None, *, seeds: Sequence[int] = (0, 1, 2)) -> dict:
+    """train(faces, seed=…) -> (learner with a network, history), FacePipeline -> what the full profile
+    measures on persons 21-40 of ORL; {} in the quick profile, or where ORL is not there.
+
+    `train` learns from persons 1-20. All methods get the same pairs of the same images.
+    """
+    if runtime.profile() == "quick":
+        return {}
+    try:
+        people = read_orl(1, 40)
+    except data.DataMissing as missing:
+        print(missing)
+        return {}
+    boxes, found = find_orl_boxes(people)
+    heads = cut_orl(people, _widen(boxes), None, 48)
+    errors = {}
+    who = torch.arange(20).repeat_interleave(10)
+    grey = heads[20:].flatten(0, 1).mean(1, keepdim=True)
+    known = heads[:20].flatten(0, 1).mean(1, keepdim=True)
+    errors["eigenfaces"] = make_pairs(Eigenfaces(known)(grey), who)
+    errors["LBP"] = make_pairs(lbp_histograms(grey), who)
+    for seed in seeds:
+        learner, _ = train(heads[:20], seed=seed)
+        errors[f"own network, seed {seed}"] = make_pairs(*embed_faces(learner.network, heads[20:]))
+    measured = {"orl_faces_found": found / len(boxes)}
+    if pipeline is not None:
+        chips = cut_orl(people[20:], boxes[200:], pipeline.landmarks, 150)
+        errors["pretrained"] = make_pairs(*embed_faces(pipeline.network, chips))
+        crops = cut_orl(people[20:], boxes[200:], None, 150)
+        errors["pretrained, box alone"] = make_pairs(*embed_faces(pipeline.network, crops))
+        plain = embed(chips.flatten(0, 1), pipeline.network)  # as the gallery embeds them
+        verdict = make_pairs(plain, who)
+        measured["roc"] = thin_roc(roc_curve(verdict.distances, verdict.same))
+    measured["orl_eer"] = {name: _equal_error(*pairs[:2]) for name, pairs in errors.items()}
+    measured["orl_tar"] = {
+        name: {far: tar_at_far(*pairs[:2], far)[0] for far in (1e-1, 1e-2, 1e-3)}
+        for name, pairs in errors.items()
+    }
+    return measured
+
+
+def _widen(boxes, share=0.3):
+    """(N, 4) -> (N, 4): each box with more of the head around it."""
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]) / 2 * (1 + share)
+    return torch.cat([middle - half, middle + half], dim=1)
 
 
 def embed_faces(network: nn.Module, faces: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,6 +10,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch, FancyArrowPatch, Rectangle
+from torch import nn
 
 from vlmbook import plot
 from vlmbook.chapters.ch05a.figures import draw_boxes
@@ -82,6 +83,14 @@ def draw_distances(
     axes.set(yticks=rows, yticklabels=[*distances, f"{len(strangers)} strangers"])
     axes.set(xlim=(0, max(float(strangers.max()), threshold) * 1.05), ylim=(len(distances) + 0.7, -0.7))
     axes.set_xlabel("distance of the embeddings")
+
+
+def draw_windows(figure: Figure, image: torch.Tensor, before: torch.Tensor, after: torch.Tensor) -> None:
+    """(3, H, W), (M, 4), (N, 4): a detector's windows before and after non-maximum suppression."""
+    for axes, boxes, when in zip(figure.subplots(1, 2), (before, after), ("before", "after"), strict=True):
+        plot.image(axes, image, f"{len(boxes)} windows {when} NMS")
+        draw_boxes(axes, boxes, color=plot.ORANGE, width=0.8)
+        axes.set(xlim=(-0.5, image.shape[2] - 0.5), ylim=(image.shape[1] - 0.5, -0.5))
 
 
 # --- alignment ----------------------------------------------------------------------------------------------
@@ -167,6 +176,31 @@ def draw_margin(figure: Figure, margin: float = 0.3, angle: float = 0.6, scale: 
     bars.set(yticks=[0, 1], yticklabels=["softmax: s cos θ", "ArcFace: s cos(θ + m)"], xlim=(0, 1.02))
     bars.set_xlabel("probability of person 1, who it is")
     bars.invert_yaxis()
+
+
+@torch.no_grad()
+def draw_occlusion(figure: Figure, network: nn.Module, images: torch.Tensor, size: int = 7) -> None:
+    """Module, (N, C, H, W): each image, and below it how far the embedding moves when a grey square of `size`
+    pixels covers each position.
+    """
+    panels = figure.subplots(2, len(images), squeeze=False)
+    for column, image in enumerate(images):
+        plot.image(panels[0, column], image)
+        panels[1, column].imshow(_measure_moves(network, image, size), cmap="Greys")
+        panels[1, column].set(xticks=[], yticks=[])
+    panels[0, 0].set_ylabel("image")
+    panels[1, 0].set_ylabel("distance")
+
+
+def _measure_moves(network, image, size, step=2):
+    """(C, H, W) -> (h, w): the distance of the embedding with a square to that of the image as it is."""
+    height, width = image.shape[1:]
+    corners = [(y, x) for y in range(0, height - size + 1, step) for x in range(0, width - size + 1, step)]
+    covered = image.repeat(len(corners), 1, 1, 1)
+    for number, (y, x) in enumerate(corners):
+        covered[number, :, y : y + size, x : x + size] = image.mean()
+    moves = (network(covered) - network(image[None])).norm(dim=1)
+    return moves.view(-(-(height - size + 1) // step), -1)
 
 
 # --- training -----------------------------------------------------------------------------------------------
