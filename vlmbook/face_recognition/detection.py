@@ -55,9 +55,8 @@ def detect_faces(
     longest = require_whole(longest, "longest", least=WINDOW, most=8192)
     grey, shrink = _as_grey(image, longest)
     edge = min(40, round(border * min(grey.shape)))
-    windows = _look_twice(
-        np.pad(grey, edge, mode="edge"), scale, max(WINDOW, round(min(smallest, longest) * shrink))
-    )
+    least = max(WINDOW, round(smallest * shrink))
+    windows = _look_twice(np.pad(grey, edge, mode="edge"), scale, least)
     boxes, counts = group_windows(torch.from_numpy((windows - edge) / shrink).float())
     boxes = boxes[counts >= votes]
     return boxes[(boxes[:, 2] - boxes[:, 0]).argsort(descending=True, stable=True)]

@@ -198,7 +198,9 @@ class FacePipeline:
         require_image(image)
         boxes = self.detect(image)
         chips = cut_faces(image.float(), boxes, self.landmarks)
-        return Faces(boxes, chips, embed(chips, self.network, mirror=self.mirror).float().cpu())
+        parameter = next(self.network.parameters(), chips)  # its dtype and device are the network's
+        embeddings = embed(chips.to(parameter), self.network, mirror=self.mirror)
+        return Faces(boxes, chips, embeddings.float().cpu())
 
 
 def pretrained_pipeline() -> FacePipeline:

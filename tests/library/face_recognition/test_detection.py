@@ -112,6 +112,18 @@ def test_a_large_image_is_made_smaller_and_its_boxes_are_not():
     assert box_iou(found, 6 * box) > 0.6
 
 
+def test_a_face_below_the_smallest_size_is_not_found():
+    """Sizes are pixels of the image that was given, also where a smaller copy is looked at."""
+    image, _ = around_the_face()
+    side = detect_faces(image)[0, 2] - detect_faces(image)[0, 0]
+    assert len(detect_faces(image, smallest=int(0.7 * side))) == 1
+    assert len(detect_faces(image, smallest=int(1.6 * side))) == 0
+    large = F.interpolate(image[None], scale_factor=3, mode="bilinear")[0]
+    assert len(detect_faces(large, smallest=int(3 * 0.7 * side), longest=200)) == 1
+    assert len(detect_faces(large, smallest=int(3 * 1.6 * side), longest=200)) == 0
+    assert len(detect_faces(image, smallest=2**31 - 1)) == 0
+
+
 # Groups.
 
 

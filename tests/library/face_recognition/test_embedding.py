@@ -150,6 +150,13 @@ def test_a_pipeline_does_the_three_steps():
     assert_close(faces.embeddings, embed(faces.chips, pipeline.network))
 
 
+def test_a_network_may_be_in_half_precision():
+    pipeline, image = small_pipeline(), torch.rand(3, 32, 40)
+    exact = pipeline(image).embeddings
+    pipeline.network.bfloat16()
+    assert_close(pipeline(image).embeddings, exact, atol=0.05, rtol=0)
+
+
 @real
 def test_two_photographs_of_one_face_are_near_and_two_faces_are_not():
     pipeline = pretrained_pipeline()
