@@ -36,6 +36,7 @@ METADATA = {
 }
 PICTURE_LIMIT = 300_000  # bytes of the one picture that may stand beside a record
 PHOTOGRAPH = 4096  # a picture with more colours than this is dithered
+CLAIMS = "claims"  # the tag of a cell that holds a section's asserts
 WIDGET = "application/vnd.jupyter.widget-view+json"
 NEW_CELL = {
     "code": nbformat.v4.new_code_cell,
@@ -203,6 +204,7 @@ def settle_notebook(notebook: NotebookNode) -> NotebookNode:
     cells = [strip_cell(cell) for cell in notebook.cells]
     for cell, executed, name in zip(cells, notebook.cells, make_ids(cells), strict=True):
         cell.id = name
+        settle_metadata(cell)
         if cell.cell_type == "code":
             settled = [settle_output(output) for output in merge_streams(executed.outputs)]
             cell.outputs = [output for output in settled if output is not None]
@@ -211,6 +213,13 @@ def settle_notebook(notebook: NotebookNode) -> NotebookNode:
     settled_notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
     nbformat.validate(settled_notebook)
     return settled_notebook
+
+
+def settle_metadata(cell: NotebookNode) -> NotebookNode:
+    """cell -> the same cell, folded in JupyterLab where it holds claims."""
+    if CLAIMS in cell.metadata.get("tags", []):
+        cell.metadata["jupyter"] = {"source_hidden": True}
+    return cell
 
 
 def number_cells(cells):

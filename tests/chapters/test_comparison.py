@@ -44,6 +44,40 @@ def test_a_row_and_the_table(classifier, held_out):
     assert second.split() == "a longer name – 0.00 1.00 1.00 – –".split()
 
 
+def draw_real(n):
+    images, _ = data.digits("train")
+    return images[torch.randint(len(images), (n,))]
+
+
+def test_draws_have_the_classes_of_the_labels_by_the_classifiers_judgement(classifier):
+    torch.manual_seed(0)
+    named = classifier(data.digits("train")[0]).argmax(1)
+    labels = named[:60]  # classes that it names at all
+    images, drawn = comparison.draw_same_classes(draw_real, classifier, labels)
+    assert classifier(images).argmax(1).equal(labels) and drawn >= 60 and drawn % 30 == 0
+
+
+def test_a_class_that_never_comes_is_an_error(classifier, monkeypatch):
+    monkeypatch.setattr(comparison, "ROUNDS", 2)
+    labels = torch.arange(10)
+    with pytest.raises(ValueError, match="images of all classes, got"):
+        comparison.draw_same_classes(lambda n: torch.zeros(n, 1, 8, 8), classifier, labels)
+
+
+def test_measured_draws_and_their_table(classifier, held_out):
+    torch.manual_seed(0)
+    labels = classifier(held_out).argmax(1)
+    row = comparison.measure_draws(draw_real, classifier, held_out, labels, draws=2)
+    assert set(row) == {"frechet", "precision", "recall", "ms"} and all(len(x) == 2 for x in row.values())
+    assert row["frechet"][0] != row["frechet"][1] and min(row["frechet"]) > 0
+    table = comparison.format_draws({"A": {"frechet": [1.0, 3.0], "parameters": 1234}, "a name": {"s": 0.5}})
+    head, first, second = table.splitlines()
+    assert len(head) == len(first) == len(second)
+    assert head.split() == "frechet parameters s".split()
+    assert first.split() == "A 2.00 ± 1.41 1,234 –".split()
+    assert second.split() == "a name – – 0.5".split()
+
+
 def test_a_row_needs_a_likelihood_for_each_held_out_image(classifier, held_out):
     with pytest.raises(ValueError, match=r"nats wants the shape \(40,\), got \(7,\)"):
         comparison.measure_row("A", classifier, held_out, held_out, nats=torch.zeros(7))
