@@ -120,3 +120,15 @@ def test_an_incomplete_command_says_what_is_missing(command, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["faces", *command])
     assert ended.value.code == 2 and "required" in capsys.readouterr().err
+
+
+@real
+def test_a_damaged_tiff_gets_one_line(here, capsys):
+    Image.open("one.png").save("one.tiff")
+    content = bytearray((here / "one.tiff").read_bytes())
+    start = int.from_bytes(content[4:8], "little")  # of the table of tags
+    content[start + 6 : start + 10] = (10**6).to_bytes(4, "little")  # longer than the file
+    (here / "one.tiff").write_bytes(content)
+    assert cli.main(["faces", "enroll", "Eileen", "one.tiff"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1 and "one.tiff cannot be read as an image" in err

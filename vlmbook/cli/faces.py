@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Iterator
 
 from vlmbook.cli.console import BAD, GOOD, Mistake, escape_controls, expand_pattern
@@ -136,7 +137,9 @@ def _read_images(files) -> Iterator:
 
     for file in files:
         try:
-            image = read_image(file, channels=3)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow warns of what it then refuses, or can do without
+                image = read_image(file, channels=3)
         except (OSError, ValueError) as error:
             _complain(str(error))
             continue
