@@ -1,7 +1,7 @@
 """Inpainting: a U-Net of gated convolutions fills the holes of an image.
 
-The network sees one channel at a time, with the hole filled smoothly from coarser and coarser averages of the
-known pixels, and the mask. It predicts what the smooth filling lacks. Of a colour image it fills the luma and
+The network sees one channel at a time, with the hole filled smoothly from the known pixels around it, and the
+mask. It predicts what the smooth filling lacks. Of a colour image it fills the luma and
 the two colour differences, which change together far less than red, green and blue do.
 """
 
@@ -28,8 +28,11 @@ from vlmbook.validation import (
 )
 
 WEIGHTS = "ch06b_inpaint"
-TILE = 128  # pixels that are filled at once
-STEP = 4  # of the smooth filling: its finest average is over 4 × 4 pixels
+TILE = 256  # pixels that are filled at once
+FOLD = 2  # pixels of each direction that the network sees as channels
+STEP = 4  # of the smooth filling: from averages over 4 × 4 pixels on, the whole image is looked at
+SWEEPS = 32  # of the smooth filling: how often a missing pixel becomes the mean of its neighbours
+MARGIN = 8 + SWEEPS  # pixels that a smooth filling depends on beside those of the coarse averages
 STRIP = 512  # rows that are averaged at once
 
 
@@ -37,46 +40,62 @@ STRIP = 512  # rows that are averaged at once
 
 
 class GatedConv2d(nn.Module):
-    """(B, C, H, W) -> (B, D, H, W): ELU(conv(x)) · σ(conv'(x)) [Yu et al. 2019, arXiv:1806.03589, eq. 3].
+    """(B, C, H, W) -> (B, D, H, W): ELU(feature) · σ(gate) [Yu et al. 2019, arXiv:1806.03589, eq. 3].
 
-    The gate σ(conv'(x)) in (0, 1) is learned for each position and channel. So the network itself decides
-    where a feature counts, in the hole, near it, and outside. Both convolutions are 3×3, padded, in one
-    layer. Raises TypeError or ValueError for channels below 1.
+    Feature and gate are convolutions of 3×3, padded, in one layer; batch normalisation follows, with which
+    the network learns in minutes. A gate in (0, 1) is computed for each position and channel: so the network
+    itself decides where a feature counts, in the hole, near it, and outside. Raises TypeError or ValueError
+    for channels below 1.
     """
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
         self.in_channels = require_whole(in_channels, "in_channels", most=2**12)
         self.out_channels = require_whole(out_channels, "out_channels", most=2**12)
-        self.both = nn.Conv2d(in_channels, 2 * out_channels, 3, padding=1)
+        self.both = nn.Conv2d(in_channels, 2 * out_channels, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(2 * out_channels)
 
     @property
     def weight(self) -> torch.Tensor:
-        """-> (2D, C, 3, 3): of the features, then of the gate."""
+        """-> (2D, C, 3, 3): of the features, then of the gates."""
         return self.both.weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         require_tensor(x, "x", "B C H W", C=self.in_channels, empty="B")
         require_same_kind(x, "x", self.weight)
-        feature, gate = self.both(x).chunk(2, dim=1)
+        feature, gate = self.norm(self.both(x)).chunk(2, dim=1)
         return F.elu(feature) * torch.sigmoid(gate)
 
 
 class GatedUNet(UNet):
     """(B, 2, H, W) -> (B, 1, H, W): chapter 3c's U-Net whose convolutions are gated.
 
-    Channel 0 is the image with its hole filled smoothly, channel 1 the mask. The output is what the smooth
-    filling lacks. There is no batch normalisation, which would mix the statistics of hole and image. Raises
-    TypeError or ValueError for sizes below 1.
+    Channel 0 is the image with its hole filled smoothly, minus ½; channel 1 is the mask. The output is what
+    the smooth filling lacks. Squares of 2 × 2 pixels are folded into channels first and unfolded at the end,
+    which is four times as fast as a U-Net at the full size. Raises TypeError or ValueError for sizes below 1.
     """
 
-    def __init__(self, *, width: int = 16, depth: int = 3):
-        super().__init__(2, 1, width=width, depth=depth)
+    def __init__(self, *, width: int = 24, depth: int = 2):
+        super().__init__(2 * FOLD**2, FOLD**2, width=width, depth=depth)
         widths = [width * 2**level for level in range(depth + 1)]
-        self.encoder = nn.ModuleList(_double_gated(*ends) for ends in pairwise([2, *widths]))
+        self.encoder = nn.ModuleList(_double_gated(*ends) for ends in pairwise([2 * FOLD**2, *widths]))
         self.decoder = nn.ModuleList(_double_gated(2 * outs, outs) for outs in widths[:-1])
         nn.init.zeros_(self.head.weight)  # at first the result is the smooth filling
         nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        require_tensor(x, "x", "B C H W", C=2, empty="B")
+        require_same_kind(x, "x", self.head.weight)
+        height, width = x.shape[2:]
+        even = F.pad(x, (0, width % FOLD, 0, height % FOLD), mode="replicate")
+        detail = F.pixel_shuffle(super().forward(F.pixel_unshuffle(even, FOLD)), FOLD)
+        return detail[:, :, :height, :width]
+
+    def receptive_radius(self) -> int:
+        """-> int: the largest distance in pixels from an output pixel to an input pixel that it depends
+        on.
+        """
+        return FOLD * super().receptive_radius() + FOLD - 1
 
 
 def _double_gated(in_channels, channels):
@@ -87,48 +106,51 @@ def _double_gated(in_channels, channels):
 
 
 def fill_smoothly(images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """(B, C, H, W), (B, 1, H, W) of 0 and 1 -> (B, C, H, W): holes filled from averages of the known pixels.
+    """(B, C, H, W), (B, 1, H, W) of 0 and 1 -> (B, C, H, W): holes filled from the known pixels around them.
 
-    Averages over 4, 8, 16 … pixels are taken until no square lacks a known pixel; then each finer level takes
-    its own average where it has one, else that of the level above. Known pixels stay. Raises TypeError or
-    ValueError for shapes that do not fit.
+    First come averages of the known pixels over 2, 4, 8 … pixels, until no square lacks one; each finer level
+    takes its own average where it has one, else that of the level above [after Gortler et al. 1996,
+    SIGGRAPH, sec. 3.4, "pull-push"]. Then each missing pixel becomes the mean of the 3 × 3 pixels around it,
+    32 times, which brings the filling near the solution of Laplace's equation. Known pixels stay. Raises
+    TypeError or ValueError for shapes that do not fit.
     """
     require_tensor(images, "images", "B C H W")
     batch, _, height, width = images.shape
     bounds = {"least": 0, "most": 1, "device": images.device}
     require_tensor(masks, "masks", "B 1 H W", B=batch, H=height, W=width, **bounds)
-    smooth = _enlarge_coarse(_fill_coarse(*_sum_known(images, masks)))[:, :, :height, :width]
+    known = (1 - masks).to(torch.promote_types(images.dtype, torch.float32))
+    smooth = _sweep(_pull_push(images * known, known), masks)
     return torch.where(masks > 0, smooth.to(images.dtype), images)
 
 
-def _sum_known(images, masks):
-    """-> (B, C, ⌈H/4⌉, ⌈W/4⌉), (B, 1, ⌈H/4⌉, ⌈W/4⌉): the mean over 4 × 4 pixels of the known ones with 0
-    for the others, and the share of known ones.
-    """
-    known = (1 - masks).to(torch.promote_types(images.dtype, torch.float32))
-    return _halve(images * known, STEP), _halve(known, STEP)
-
-
-def _fill_coarse(total, share):
+def _pull_push(total, share):
     """(B, C, h, w), (B, 1, h, w) -> (B, C, h, w): the means of the known pixels; where there are none, those
     of the next level, interpolated.
     """
-    mean = total / torch.where(share > 0, share, 1)
     if bool((share > 0).all()) or max(share.shape[2:]) == 1:
-        return mean
-    coarser = _fill_coarse(_halve(total), _halve(share))
+        return total / torch.where(share > 0, share, 1)
+    return _push(_pull_push(_halve(total), _halve(share)), total, share)
+
+
+def _push(coarser, total, share):
+    """The next level, (B, C, h, w), (B, 1, h, w) -> (B, C, h, w): own means, else the next level's."""
     smooth = F.interpolate(coarser, scale_factor=2.0, mode="bilinear")
+    mean = total / torch.where(share > 0, share, 1)
     return torch.where(share > 0, mean, smooth[:, :, : mean.shape[2], : mean.shape[3]])
-
-
-def _enlarge_coarse(coarse):
-    return F.interpolate(coarse, scale_factor=float(STEP), mode="bilinear")
 
 
 def _halve(images, step=2):
     """-> means over step × step pixels; those outside the image count as 0."""
     height, width = images.shape[2:]
     return F.avg_pool2d(F.pad(images, (0, -width % step, 0, -height % step)), step)
+
+
+def _sweep(images, masks):
+    """-> the missing pixels, each replaced by the mean of the 3 × 3 around it, again and again."""
+    for _ in range(SWEEPS):
+        means = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
+        images = torch.where(masks > 0, means, images)
+    return images
 
 
 # --- using it -----------------------------------------------------------------------------------------------
@@ -185,7 +207,7 @@ def load_inpainter(state: dict[str, torch.Tensor]) -> GatedUNet:
     require_type(state, "state", dict, "a dict of tensors")
     if "head.weight" not in state:
         raise ValueError("state wants the tensors of a GatedUNet, got others")
-    width = require_tensor(state["head.weight"], "head.weight", "1 W 1 1").shape[1]
+    width = require_tensor(state["head.weight"], "head.weight", "F W 1 1").shape[1]
     depth = sum(str(name).startswith("upward.") and str(name).endswith(".bias") for name in state)
     with torch.random.fork_rng(devices=[]):
         network = GatedUNet(width=width, depth=max(1, depth))
@@ -199,59 +221,60 @@ def load_inpainter(state: dict[str, torch.Tensor]) -> GatedUNet:
 
 def _windows_with_holes(hole, tile, network):
     """(H, W) bool -> list of Window"""
-    grid = max(STEP, 2**network.depth)
-    every = cut_windows(*hole.shape, tile=tile, overlap=network.receptive_radius(), grid=grid)
+    grid = max(STEP, FOLD * 2**network.depth)
+    overlap = network.receptive_radius() + MARGIN
+    every = cut_windows(*hole.shape, tile=tile, overlap=overlap, grid=grid)
     return [each for each in every if hole[each.top : each.bottom, each.left : each.right].any()]
 
 
 def _coarse_filling(image, hole):
-    """(C, H, W), (H, W) bool -> (C, ⌈H/4⌉, ⌈W/4⌉) float32: computed strip by strip, so that nothing of the
-    image's size is made.
+    """(C, H, W), (H, W) bool -> (C, ⌈H/4⌉, ⌈W/4⌉) float32: averages over 4 × 4 pixels, filled; computed strip
+    by strip, so that nothing of the image's size is made.
     """
-    strips = range(0, len(hole), STRIP)
-    sums = [
-        _sum_known(
-            as_floating(image[:, top : top + STRIP])[None], hole[None, None, top : top + STRIP].float()
-        )
-        for top in strips
-    ]
-    total, share = (torch.cat(parts, dim=2) for parts in zip(*sums, strict=True))
-    return _fill_coarse(total, share)[0]
+    totals, shares = [], []
+    for top in range(0, len(hole), STRIP):
+        known = (~hole[None, None, top : top + STRIP]).float()
+        totals.append(_halve(as_floating(image[:, top : top + STRIP])[None].float() * known, STEP))
+        shares.append(_halve(known, STEP))
+    return _pull_push(torch.cat(totals, dim=2), torch.cat(shares, dim=2))[0]
 
 
 def _fill_window(image, hole, coarse, each, network):
     """-> (C, h, w): the window's rectangle, its holes filled."""
     rows, columns = slice(each.above, each.below), slice(each.before, each.after)
-    known = as_floating(image[:, rows, columns]).to(network.head.weight)
-    covered = hole[rows, columns].to(known)
-    filled = torch.where(covered > 0, _smooth_window(coarse, each).to(known), known)
+    pixels = as_floating(image[:, rows, columns]).to(network.head.weight)
+    covered = hole[None, rows, columns].to(pixels)
+    filled = _smooth_window(pixels, covered, coarse, each)
     planes = rgb_to_ycbcr(filled) if len(filled) == 3 else filled
     with torch.no_grad():
         planes = planes + covered * _predict_detail(network, planes[:, None], covered)
     return (ycbcr_to_rgb(planes) if len(filled) == 3 else planes).cpu()
 
 
+def _smooth_window(pixels, covered, coarse, each):
+    """(C, h, w), (1, h, w), (C, H/4, W/4), Window -> (C, h, w): that part of the whole image's smooth
+    filling.
+    """
+    pixels, known = pixels[None], 1 - covered[None]
+    halves = _halve(pixels * known), _halve(known)
+    rows = slice(each.above // STEP, -(-each.below // STEP))
+    quarter = coarse[None, :, rows, each.before // STEP : -(-each.after // STEP)].to(pixels)
+    smooth = _push(_push(quarter, *halves), pixels * known, known)
+    return _sweep(smooth, covered[None])[0]
+
+
 def _predict_detail(network, planes, covered):
-    """network, (P, 1, h, w), (h, w) -> (P, h, w). A colour difference has its middle at 0, luma at 1/2."""
-    offset = planes.new_tensor([0.0, 0.5, 0.5][: len(planes)]).view(-1, 1, 1, 1)
+    """network, (P, 1, h, w), (1, h, w) -> (P, h, w). A colour difference has its middle at 0, luma at ½."""
+    middle = planes.new_tensor([0.5, 0.0, 0.0][: len(planes)]).view(-1, 1, 1, 1)
     masks = covered.expand(len(planes), 1, -1, -1)
-    return network(torch.cat([planes + offset, masks], dim=1))[:, 0]
-
-
-def _smooth_window(coarse, each):
-    """(C, h', w'), Window -> (C, h, w): that part of the whole image's smooth filling."""
-    top, left = (max(0, start // STEP - 1) for start in (each.above, each.before))
-    bottom, right = (-(-end // STEP) + 1 for end in (each.below, each.after))
-    smooth = _enlarge_coarse(coarse[None, :, top:bottom, left:right])[0]
-    rows = slice(each.above - STEP * top, each.below - STEP * top)
-    return smooth[:, rows, each.before - STEP * left : each.after - STEP * left]
+    return network(torch.cat([planes - middle, masks], dim=1))[:, 0]
 
 
 # --- training it --------------------------------------------------------------------------------------------
 
 
 def inpainting_loss(network: nn.Module, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """network, (B, 1, H, W) in [0, 1], (B, 1, H, W) of 0 and 1 -> scalar: the mean absolute error inside the
+    """network, (B, 1, H, W) in [0, 1], (B, 1, H, W) of 0 and 1 -> scalar: the mean squared error inside the
     holes, for `fit`.
 
     The network sees the images with their holes filled smoothly. Raises TypeError or ValueError for what does
@@ -262,9 +285,9 @@ def inpainting_loss(network: nn.Module, images: torch.Tensor, masks: torch.Tenso
     batch, _, height, width = images.shape
     require_tensor(masks, "masks", "B 1 H W", B=batch, H=height, W=width)
     filled = fill_smoothly(images, masks)
-    detail = network(torch.cat([filled, masks], dim=1))
+    detail = network(torch.cat([filled - 0.5, masks], dim=1))
     require_tensor(detail, "network(images and masks)", "B 1 H W", B=batch, H=height, W=width)
-    errors = (filled + detail - images).abs() * masks
+    errors = (filled + detail - images).square() * masks
     return errors.sum() / masks.sum().clamp(min=1)
 
 

@@ -16,11 +16,11 @@ def train_upscaler(
     factor: int = 2,
     *,
     network: SubPixelNetwork | None = None,
-    size: int = 32,
-    count: int = 40_000,
-    epochs: int = 3,
+    size: int = 24,
+    count: int = 80_000,
+    epochs: int = 1,
     batch_size: int = 16,
-    lr: float = 5e-4,
+    lr: float = 8e-4,
     seed: int = 0,
     precision: str | None = "bf16",
     checkpoint: str | Path | None = None,
@@ -54,11 +54,11 @@ def train_inpainter(
     images: Sequence[torch.Tensor],
     *,
     network: GatedUNet | None = None,
-    size: int = 96,
-    count: int = 16_000,
-    epochs: int = 2,
+    size: int = 64,
+    count: int = 64_000,
+    epochs: int = 1,
     batch_size: int = 16,
-    lr: float = 1e-3,
+    lr: float = 3e-3,
     seed: int = 0,
     precision: str | None = "bf16",
     checkpoint: str | Path | None = None,
@@ -67,7 +67,7 @@ def train_inpainter(
     """list of (C, H, W) in [0, 1] -> GatedUNet in eval mode, History: trained on `count` squares of size ×
     size pixels with free-form holes.
 
-    Without `network` a new one of 0.9 M parameters is made. A checkpoint that exists is gone on with. Raises
+    Without `network` a new one of 0.5 M parameters is made. A checkpoint that exists is gone on with. Raises
     as `cut_squares`, `draw_masks` and `fit`.
     """
     seed = require_whole(seed, "seed", least=0)
