@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
 from sklearn.model_selection import GroupKFold
 from torch import nn
 from torch.nn import functional as F
@@ -193,7 +194,7 @@ def make_group_photo(
 
 def turn_image(image: torch.Tensor, degrees: float) -> torch.Tensor:
     """(C, H, W) -> (C, H, W): turned around its middle, against the clock; black where nothing was."""
-    angle = torch.deg2rad(torch.tensor(float(degrees)))
+    angle = -torch.deg2rad(torch.tensor(float(degrees)))  # y points downwards
     height, width = image.shape[1:]
     cosine, sine = angle.cos(), angle.sin()
     rows = [
@@ -423,7 +424,7 @@ class _Calibration(CalibrationDataReader):
 def export_network(network: nn.Module, example: torch.Tensor, path: Path) -> None:
     """Module, (B, C, H, W), file -> None: writes the network as ONNX, for batches of any size."""
     network = network.eval().to(memory_format=torch.contiguous_format)
-    batch = {"x": {0: torch.export.Dim("batch", min=1, max=4096)}}
+    batch = ({0: torch.export.Dim("batch", min=1, max=4096)},)
     program = torch.onnx.export(
         network, (example,), dynamo=True, dynamic_shapes=batch, input_names=["x"], verbose=False
     )
@@ -431,18 +432,24 @@ def export_network(network: nn.Module, example: torch.Tensor, path: Path) -> Non
 
 
 def quantize_network(path: Path, calibration: torch.Tensor, to: Path) -> None:
-    """ONNX file, (N, C, H, W) -> None: writes the network with weights and activations of 8 bits, a scale for
-    each channel; the images tell how large the activations are.
+    """ONNX file, (N, C, H, W) -> None: writes the network with convolutions and linear layers of 8 bits, a
+    scale for each channel; the images tell how large the activations are.
     """
+    prepared = to.with_suffix(".prepared")
+    quant_pre_process(
+        path, prepared, skip_symbolic_shape=True
+    )  # folds normalisations into the layers before them
     quantize_static(
-        path,
+        prepared,
         to,
         _Calibration("x", calibration),
         quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=["Conv", "Gemm", "MatMul"],
         per_channel=True,
         weight_type=QuantType.QInt8,
         activation_type=QuantType.QUInt8,
     )
+    prepared.unlink()
 
 
 def open_onnx(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:

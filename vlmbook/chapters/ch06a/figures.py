@@ -52,6 +52,9 @@ def draw_pipeline(
     plot.signed(panels[2], cells.view(-1, columns).nan_to_num(), f"3 embed\n→ ({len(embedding)},)")
     _draw_distances(panels[3], distances, threshold)
     panels[3].set_title("4 match\ndistance to the enrolled")
+    panels[3].set_yticks([])
+    for row, name in enumerate(distances):
+        panels[3].annotate(name, (0.03, row), va="center", fontsize=8)
     for left, right in pairwise(panels):
         _join(figure, left, right)
 
@@ -63,6 +66,7 @@ def _join(figure, left, right):
 
 
 def _draw_distances(axes, distances, threshold):
+    """A bar a name; blue is accepted."""
     rows = range(len(distances))
     near = [value <= threshold for value in distances.values()]
     axes.barh(rows, distances.values(), color=[plot.BLUE if each else plot.ORANGE for each in near])
@@ -111,7 +115,7 @@ def draw_alignment(
     points = landmarks(turned, FACE)
     panels[0].plot(*points.T.tolist(), "o", color=plot.BLUE, markersize=4)
     _draw_targets(panels[2])
-    plot.image(panels[3], cut_faces(turned, FACE[None], landmarks)[0], "aligned (3, 150, 150)")
+    plot.image(panels[3], cut_faces(turned, FACE[None], landmarks)[0], "aligned")
 
 
 def _draw_targets(axes):
@@ -122,7 +126,7 @@ def _draw_targets(axes):
         axes.plot(left, top, "o", color=plot.BLUE)
         axes.annotate(name, (left, top), (0, 5), textcoords="offset points", ha="center", fontsize=7)
     axes.set(xlim=(0, 150), ylim=(150, 0), xticks=[], yticks=[], aspect="equal")
-    axes.set_title("five points of the mean face")
+    axes.set_title("mean face")
 
 
 # --- the network --------------------------------------------------------------------------------------------
@@ -186,7 +190,7 @@ def draw_occlusion(figure: Figure, network: nn.Module, images: torch.Tensor, siz
     panels = figure.subplots(2, len(images), squeeze=False)
     for column, image in enumerate(images):
         plot.image(panels[0, column], image)
-        panels[1, column].imshow(_measure_moves(network, image, size), cmap="Greys")
+        panels[1, column].imshow(_measure_moves(network, image, size).numpy(), cmap="Greys")
         panels[1, column].set(xticks=[], yticks=[])
     panels[0, 0].set_ylabel("image")
     panels[1, 0].set_ylabel("distance")
@@ -312,7 +316,7 @@ def draw_open_set(figure: Figure, found: OpenSet, groups: dict[str, tuple[float,
     """OpenSet, {group: EER and the ends of its interval}: identification with strangers; errors by group."""
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.2))
     left.plot(100 * found.false_alarms, 100 * found.identified, color=plot.BLUE)
-    left.set(xlabel="strangers who get a name, %", ylabel="enrolled who get their name, %", ylim=(0, 102))
+    left.set(xlabel="strangers who get a name, %", ylabel="right names, %", ylim=(0, 102))
     middles, lows, highs = (100 * np.array(values) for values in zip(*groups.values(), strict=True))
     plot.intervals(right, list(groups), middles, lows, highs, "EER, %, and its 95 % interval")
     right.set_xlim(0, None)
