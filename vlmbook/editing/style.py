@@ -179,14 +179,16 @@ def _prepare(image, size, name):
         raise ValueError(
             f"{name} wants sides of at least {SMALLEST} pixels at size {size}, got {height} and {width}"
         )
-    small = as_floating(image) if scale == 1 else _shrink(image, height, width)
+    small = as_floating(image).float() if scale == 1 else _shrink(image, height, width)
     return small.expand(3, -1, -1)
 
 
 def _shrink(image, height, width):
     """(C, H, W) -> (C, height, width), a channel at a time, so that a large image needs little memory."""
     channels = [
-        F.interpolate(as_floating(each[None])[None], size=(height, width), mode="bicubic", antialias=True)[0]
+        F.interpolate(
+            as_floating(each[None])[None].float(), size=(height, width), mode="bicubic", antialias=True
+        )
         for each in image
     ]
-    return torch.cat(channels).clamp(0, 1)
+    return torch.cat(channels)[:, 0].clamp(0, 1)

