@@ -87,7 +87,8 @@ class MaskPainter(widgets.VBox):
             self.paint(self.last, here)
             self.last = here
 
-    def _release(self, _x, _y):
+    def _release(self, x, y):
+        self._move(x, y)  # moves are throttled on their way to the kernel: the last ones may be missing
         self.last = None
 
     def _fill(self, _button):

@@ -145,7 +145,7 @@ def make_rivals(images: torch.Tensor, labels: torch.Tensor, *, quick: bool) -> R
     }
     if quick:
         draw["GPT"] = partial(_draw_from_gpt, nets["GPT"])
-        draw["flow without classes"] = partial(_draw_without_classes, nets["flow without classes"])
+        draw["flow trained without classes"] = partial(_draw_without_classes, nets["flow trained without classes"])
     parameters = {name: sum(p.numel() for p in net.parameters()) for name, net in nets.items()}
     return Rivals(draw, seconds, parameters)
 
@@ -173,7 +173,7 @@ DIGIT_RIVALS = {
     "GAN": lambda: Generator(8, latent=32, width=16),
     "VAE": lambda: VAE(8, levels=17, width=16),
     "GPT": lambda: GPT(17, 64, 10, width=64, depth=2),
-    "flow without classes": lambda: FlowUNet(8, 10, widths=(32, 64)),
+    "flow trained without classes": lambda: FlowUNet(8, 10, widths=(32, 64)),
 }
 
 
@@ -185,7 +185,7 @@ def train_digit_rivals(images: torch.Tensor, labels: torch.Tensor) -> tuple[dict
         "GAN": partial(train_gan, images, steps=1200, latent=32, width=16, lr=4e-3),
         "VAE": partial(train_vae, images, levels=17, epochs=40, width=16),
         "GPT": partial(train_gpt, images, labels, levels=17, epochs=14),
-        "flow without classes": partial(_train_without_classes, images, labels),
+        "flow trained without classes": partial(_train_without_classes, images, labels),
     }
     return _train_all(ways)
 

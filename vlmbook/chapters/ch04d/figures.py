@@ -84,7 +84,7 @@ def draw_field(
     points: torch.Tensor,
     velocities: Mapping[str, Callable],
     walk: torch.Tensor,
-    t: float = 0.5,
+    t: float = 0.8,
 ) -> None:
     """(N, 2), {name: velocity(x, t)}, (steps + 1, n, 2) -> the arrows of each field at time t, and where the
     samples of a walk are then.
@@ -249,7 +249,7 @@ def draw_comparison(figure: Figure, rows: Mapping[str, Mapping[str, Sequence[flo
     axes = figure.subplots()
     values = torch.tensor([each[measure] for each in rows.values()])
     mean, std = values.mean(1), values.std(1)
-    plot.intervals(axes, list(rows), mean, mean - std, mean + std, f"{measure}, mean ± std over draws")
+    plot.intervals(axes, list(rows), mean, mean - std, mean + std, f"{measure}, mean ± std over draws (smaller is better)")
     axes.set_xscale("log")
 
 
