@@ -93,13 +93,23 @@ def test_an_output_depends_on_pixels_within_the_radius_only(depth):
     tile=st.integers(1, 50),
     factor=st.sampled_from([2, 3, 4]),
     channels=st.sampled_from([1, 3]),
+    twice=st.booleans(),
 )
-def test_windows_give_the_whole_image(height, width, tile, factor, channels):
+def test_windows_give_the_whole_image(height, width, tile, factor, channels, twice):
     image = torch.rand(channels, height, width, generator=generator(height))
-    network = random_network(factor)
+    network = random_network(2 if twice else factor)
     whole = upscale(image, factor, network=network, tile=64)
     assert whole.shape == (channels, factor * height, factor * width)
     assert_close(upscale(image, factor, network=network, tile=tile), whole, rtol=0, atol=3e-6)
+
+
+def test_a_network_for_2_serves_for_4_and_for_3():
+    image, network = photo("coffee")[:, :24, :32], random_network()
+    twice = upscale(upscale(image, 2, network=network), 2, network=network)
+    assert_close(upscale(image, 4, network=network), twice, rtol=0, atol=1e-5)
+    plain = SubPixelNetwork(2, width=4, depth=1)  # untrained, which is bicubic interpolation
+    thrice = upscale(image, 3, network=plain)
+    assert psnr(thrice, enlarge_bicubic(image, 3).clamp(0, 1)) > 35
 
 
 def test_grey_stays_grey_bytes_stay_bytes_and_colours_keep_their_hue():
@@ -133,8 +143,8 @@ def test_the_network_stays_as_it_was():
 
 
 def test_a_network_for_another_factor_and_an_image_out_of_range_are_refused():
-    with pytest.raises(ValueError, match="wants the factor 3, got one for 2"):
-        upscale(torch.rand(3, 8, 8), 3, network=random_network(2))
+    with pytest.raises(ValueError, match="wants a factor of 2, got one for 3"):
+        upscale(torch.rand(3, 8, 8), 2, network=random_network(3))
     for wrong in (255 * torch.ones(3, 8, 8), torch.rand(4, 8, 8), torch.rand(1, 3, 8, 8)):
         with pytest.raises(ValueError, match="image wants"):
             upscale(wrong, 2, network=random_network())

@@ -12,7 +12,7 @@ def upscale_photographs(args: argparse.Namespace) -> int:
     """-> exit code: each photograph `--factor` times as large."""
     from vlmbook.editing import upscale_photograph, upscaler
 
-    network = _weights_or_mistake(lambda: upscaler(args.factor))
+    network = _weights_or_mistake(upscaler)
 
     def edit(photograph, file):
         return upscale_photograph(photograph, args.factor, network=network, progress=True)

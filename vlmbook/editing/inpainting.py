@@ -299,6 +299,8 @@ def draw_masks(size: int, count: int, *, generator: torch.Generator | None = Non
     """
     size = require_whole(size, "size", most=2**12)
     count = require_whole(count, "count", most=2**24)
+    if generator is not None:
+        require_type(generator, "generator", torch.Generator, "a torch.Generator")
     numbers = torch.randint(1, 6, (count,), generator=generator).tolist()
     brushes = (0.03 + 0.12 * torch.rand(count, generator=generator)).tolist()
     drawn = [

@@ -5,6 +5,7 @@ see little detail, are interpolated.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from vlmbook.editing.resampling import (
     enlarge_bicubic,
     rgb_to_ycbcr,
     shrink_bicubic,
+    shrink_to_three_quarters,
     ycbcr_to_rgb,
 )
 from vlmbook.editing.tiling import map_tiles, require_image
@@ -31,7 +33,7 @@ from vlmbook.validation import (
 
 FACTORS = (2, 3, 4)
 TILE = 192  # pixels of the small image that are computed at once
-WEIGHTS = {2: "ch06b_upscale_x2", 3: "ch06b_upscale_x3", 4: "ch06b_upscale_x4"}
+WEIGHTS = "ch06b_upscale_x2"
 
 
 # --- the network --------------------------------------------------------------------------------------------
@@ -120,36 +122,36 @@ def upscale(
     """(C, H, W) in [0, 1], C = 1 or 3 -> (C, fH, fW): the image enlarged 2, 3 or 4 times, with the detail
     that a trained network adds.
 
-    Without `network` it is the one that comes with this package, `upscaler(factor)`. Grey images stay grey.
-    The image goes through in windows of `tile` pixels: memory is bounded, and the result is that of the whole
-    image but for rounding. An image of bytes (uint8) stays one of bytes. Raises TypeError or ValueError for
-    images, factors and networks that do not fit, WeightsMissing where the package's own weights are not
-    there.
+    Without `network` it is the one that comes with this package, `upscaler()`. A network for the factor is
+    used once. A network for 2 is used twice for 4; the result for 3 is that for 4 made smaller, ¾ of the
+    size. Grey images stay grey. The image goes through in windows of `tile` pixels: memory is bounded, and
+    the result is that of the whole image but for rounding. An image of bytes (uint8) stays one of bytes.
+    Raises TypeError or ValueError for images, factors and networks that do not fit, WeightsMissing where the
+    package's own weights are not there.
     """
     require_image(image, channels=(1, 3))
     factor = require_choice(factor, "factor", FACTORS)
-    network = upscaler(factor) if network is None else network
+    network = upscaler() if network is None else network
     require_type(network, "network", SubPixelNetwork, "a SubPixelNetwork")
-    if network.factor != factor:
-        raise ValueError(f"network wants the factor {factor}, got one for {network.factor}")
+    if network.factor not in (2, factor):
+        raise ValueError(f"network wants a factor of {factor}, got one for {network.factor}")
     return map_tiles(
-        lambda window: _enlarge(window, network),
+        partial(_enlarge, network=network, factor=factor),
         image,
         tile=tile,
-        overlap=network.receptive_radius(),
+        overlap=2 * network.receptive_radius(),  # of the first use, and half as much of the second
         factor=factor,
         progress=progress,
     )
 
 
-def upscaler(factor: int) -> SubPixelNetwork:
-    """int -> SubPixelNetwork with the weights that come with this package, in eval mode.
+def upscaler() -> SubPixelNetwork:
+    """-> SubPixelNetwork for the factor 2 with the weights that come with this package, in eval mode.
 
-    Raises ValueError for a factor other than 2, 3 or 4, and WeightsMissing.
+    Raises WeightsMissing.
     """
-    factor = require_choice(factor, "factor", FACTORS)
-    state, _ = ours(WEIGHTS[factor])
-    return load_network(state, factor)
+    state, _ = ours(WEIGHTS)
+    return load_network(state, 2)
 
 
 def load_network(state: dict[str, torch.Tensor], factor: int) -> SubPixelNetwork:
@@ -173,17 +175,24 @@ def load_network(state: dict[str, torch.Tensor], factor: int) -> SubPixelNetwork
     return network.eval()
 
 
-def _enlarge(window, network):
-    """(C, h, w), network -> (C, fh, fw)"""
-    weight = network.first.weight
-    wide = window.to(weight)
+def _enlarge(window, network, factor):
+    """(C, h, w), network, int -> (C, fh, fw)"""
+    window = window.to(network.first.weight)
+    if network.factor == factor:
+        return _enlarge_once(window, network).cpu()
+    large = _enlarge_once(_enlarge_once(window, network).clamp(0, 1), network)
+    return (large if factor == 4 else shrink_to_three_quarters(large)).cpu()
+
+
+def _enlarge_once(window, network):
+    """(C, h, w), network for f -> (C, fh, fw): luma by the network, colour differences by interpolation."""
     with torch.no_grad():
-        if len(wide) == 1:
-            return network(wide[None])[0].cpu()
-        luma, blue, red = rgb_to_ycbcr(wide)
+        if len(window) == 1:
+            return network(window[None])[0]
+        luma, blue, red = rgb_to_ycbcr(window)
         detailed = network(luma[None, None])[0]
         smooth = enlarge_bicubic(torch.stack([blue, red]), network.factor)
-        return ycbcr_to_rgb(torch.cat([detailed, smooth])).cpu()
+        return ycbcr_to_rgb(torch.cat([detailed, smooth]))
 
 
 # --- training it --------------------------------------------------------------------------------------------
