@@ -97,9 +97,7 @@ def test_cross_validation_never_measures_on_people_it_trained_on():
         seen.append((set(train.flatten().tolist()), set(valid.flatten().tolist())))
         return lr
 
-    found = experiments.cross_validate(
-        measure, torch.arange(12).view(6, 2), [{"lr": 0.1}, {"lr": 0.2}], folds=3
-    )
+    found = experiments.cross_validate(measure, torch.arange(12).view(6, 2), [(0.1,), (0.2,)], folds=3)
     assert found == {(0.1,): [0.1] * 3, (0.2,): [0.2] * 3}
     for train, valid in seen:
         assert not train & valid and train | valid == set(range(12)) and len(valid) == 4

@@ -221,7 +221,7 @@ def judge_trade(answer):
             )
     if math.isclose(rates["more people"], rates["more images"]):
         raise Wrong("Both are {rate:.4f}. Was the same network measured twice?", rate=rates["more people"])
-    if rates["more people"] > rates["more images"]:
+    if rates["more people"] > rates["more images"] + 0.02:  # seeds differ by less
         raise Wrong(
             "Twelve people with twelve images each are better than 48 with three? Check which is which, and "
             "whether both saw 144 images."
@@ -280,7 +280,7 @@ EXERCISES = {
             "train(faces[:48, :3], epochs=…) for both, and equal_error_rate of the test people's pairs.",
             "An epoch of 12 people has one batch, of 48 three. Train the twelve for three times the epochs.",
         ),
-        solution={"more people": 0.09, "more images": 0.13},
+        solution={"more people": 0.091, "more images": 0.118},  # measured with seed 1
         why="The network has to tell apart people whom it has never seen. A new person teaches it more than "
         "another image of a person that it knows.",
     ),

@@ -149,15 +149,19 @@ def measure_luck(*, tries: int = 200, n: int = 50, seed: int = 0) -> tuple[float
 
 
 def cross_validate(
-    measure: Callable[..., float], faces: torch.Tensor, settings: Iterable[dict], *, folds: int = 3
+    measure: Callable[..., float], faces: torch.Tensor, settings: Iterable[tuple], *, folds: int = 3
 ) -> dict[tuple, list[float]]:
-    """measure(train, valid, **setting) -> error, (P, K, C, H, W), settings -> {setting: the error of each
-    fold}, no person in two folds.
+    """measure(train, valid, *setting) -> error, (P, K, C, H, W), settings -> {setting: the error of each
+    fold}, all images of a person in one fold.
     """
-    people = np.arange(len(faces))
-    parts = list(GroupKFold(folds).split(people, groups=people))
+    people, shots = faces.shape[:2]
+    who = np.arange(people).repeat(shots)  # a row an image, as other data sets have it
+    parts = [
+        (np.unique(who[train]), np.unique(who[valid]))
+        for train, valid in GroupKFold(folds).split(who, groups=who)
+    ]
     return {
-        tuple(setting.values()): [measure(faces[train], faces[valid], **setting) for train, valid in parts]
+        setting: [measure(faces[train], faces[valid], *setting) for train, valid in parts]
         for setting in settings
     }
 
