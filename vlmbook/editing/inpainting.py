@@ -1,8 +1,8 @@
 """Inpainting: a U-Net of gated convolutions fills the holes of an image.
 
-The network sees one channel at a time, with the hole filled smoothly from the known pixels around it, and the
-mask. It predicts what the smooth filling lacks. Of a colour image it fills the luma and
-the two colour differences, which change together far less than red, green and blue do.
+The network sees one channel, with the hole filled smoothly from the known pixels around it, and the mask. It
+predicts what the smooth filling lacks. Of a colour image it corrects the luma; the colour differences keep
+the smooth filling.
 """
 
 from itertools import pairwise
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from vlmbook.editing.holes import free_form_mask
 from vlmbook.editing.quality import require_mask
-from vlmbook.editing.resampling import rgb_to_ycbcr, ycbcr_to_rgb
+from vlmbook.editing.resampling import rgb_to_ycbcr
 from vlmbook.editing.tiling import as_floating, as_kind, require_image
 from vlmbook.editing.tiling import windows as cut_windows
 from vlmbook.pretrained import ours
@@ -245,10 +245,9 @@ def _fill_window(image, hole, coarse, each, network):
     pixels = as_floating(image[:, rows, columns]).to(network.head.weight)
     covered = hole[None, rows, columns].to(pixels)
     filled = _smooth_window(pixels, covered, coarse, each)
-    planes = rgb_to_ycbcr(filled) if len(filled) == 3 else filled
     with torch.no_grad():
-        planes = planes + covered * _predict_detail(network, planes[:, None], covered)
-    return (ycbcr_to_rgb(planes) if len(filled) == 3 else planes).cpu()
+        detail = network(torch.cat([_luma(filled) - 0.5, covered])[None])[0]
+    return (filled + covered * detail).cpu()  # luma alone changes where red, green and blue change alike
 
 
 def _smooth_window(pixels, covered, coarse, each):
@@ -263,11 +262,9 @@ def _smooth_window(pixels, covered, coarse, each):
     return _sweep(smooth, covered[None])[0]
 
 
-def _predict_detail(network, planes, covered):
-    """network, (P, 1, h, w), (1, h, w) -> (P, h, w). A colour difference has its middle at 0, luma at ½."""
-    middle = planes.new_tensor([0.5, 0.0, 0.0][: len(planes)]).view(-1, 1, 1, 1)
-    masks = covered.expand(len(planes), 1, -1, -1)
-    return network(torch.cat([planes - middle, masks], dim=1))[:, 0]
+def _luma(image):
+    """(C, h, w) -> (1, h, w)"""
+    return image if len(image) == 1 else rgb_to_ycbcr(image)[:1]
 
 
 # --- training it --------------------------------------------------------------------------------------------
