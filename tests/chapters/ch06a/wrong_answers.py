@@ -63,9 +63,10 @@ WRONG_ANSWERS = [
     ("ch06a.3", arcface(lambda c, true, s, m: (s * torch.where(true, turned(c, m), c))[:, :2]), "shape"),
     ("ch06a.3", arcface(lambda c, true, s, m: torch.full_like(c, float("nan"))), "NaN"),
     ("ch06a.3", lambda *_: EqualToAll(), "A tensor is wanted"),
-    ("ch06a.4", at_quantile(lambda same: same), "more than"),
+    ("ch06a.4", at_quantile(lambda same: same), "largest threshold"),
+    ("ch06a.4", lambda distances, same, far: distances[~same].quantile(far / 2 + 0.2).item(), "more than"),
     ("ch06a.4", lambda distances, same, far: distances.min().item() - 1, "largest threshold"),
-    ("ch06a.4", lambda distances, same, far: distances.max().item(), "more than"),
+    ("ch06a.4", lambda distances, same, far: distances.max().item(), "Use the other pairs"),
     (
         "ch06a.4",
         lambda distances, same, far: min(
