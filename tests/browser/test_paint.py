@@ -60,17 +60,17 @@ def wait_until(page, what, holds):
 
 
 def test_the_mouse_paints_and_fill_changes_what_is_shown(page):
+    assert count(page, "painted") == 0
     canvas = page.locator(".jp-Notebook canvas").first
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
-    assert count(page, "painted") == 0
     page.mouse.move(box["x"] + 60, box["y"] + 100)
     page.mouse.down()
     page.mouse.move(box["x"] + 200, box["y"] + 100, steps=8)
     page.mouse.up()
-    wait_until(page, "painted", lambda pixels: pixels > 30)
+    wait_until(page, "painted", lambda pixels: pixels > 15)
     page.get_by_role("button", name="Fill", exact=True).click()
-    wait_until(page, "white", lambda pixels: pixels > 30)
+    wait_until(page, "white", lambda pixels: pixels > 15)
     assert count(page, "painted") == 0
     page.wait_for_timeout(1000)
     shown = canvas.evaluate("canvas => [...canvas.getContext('2d').getImageData(130, 100, 1, 1).data]")

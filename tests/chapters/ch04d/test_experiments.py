@@ -61,7 +61,9 @@ def test_the_slopes_are_the_derivatives_of_the_weights():
 def test_the_rivals_of_the_digits_draw_digits():
     images, labels = data.digits("train")
     rivals = experiments.make_rivals(images, labels, quick=True)
-    assert set(rivals.seconds) == set(rivals.parameters) == {"GAN", "VAE", "GPT", "flow trained without classes"}
+    assert (
+        set(rivals.seconds) == set(rivals.parameters) == {"GAN", "VAE", "GPT", "flow trained without classes"}
+    )
     torch.manual_seed(0)
     for name, draw in rivals.draw.items():
         drawn = draw(20)

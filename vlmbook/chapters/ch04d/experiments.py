@@ -123,29 +123,30 @@ class Rivals(NamedTuple):
 
 
 def make_rivals(images: torch.Tensor, labels: torch.Tensor, *, quick: bool) -> Rivals:
-    """(N, 1, H, W), (N,) -> Rivals: other real images, models without a network, GAN and VAE, for the digits
-    also GPT.
+    """(N, 1, H, W), (N,) -> Rivals: other real images, GAN and VAE; for the digits also GPT and two models
+    without a network.
 
-    The quick ones are read from the weights that `train_digit_rivals` made; the others are trained here. A
-    GPT of 28×28 pixels would take days on a CPU.
+    The quick ones are read from the weights that `train_digit_rivals` made; the others are trained here. At
+    28×28 pixels a GPT would take days on a CPU, and samples of the models without a network hardly ever look
+    like some of the classes, so no draw of equal classes can be made of them.
     """
     levels = 17 if quick else 256
-    some = images[:10_000]
-    histogram, gaussian = PixelHistogram(some, levels), PixelGaussian(some, levels)
     if quick:
         nets, seconds = _read_digit_rivals()
     else:
         nets, seconds = _train_fashion_rivals(images)
     draw = {
         "other real images": lambda n: images[torch.randint(len(images), (n,))],
-        "pixel histogram": histogram.sample,
-        "Gaussian": gaussian.sample,
         "VAE": partial(_draw_from_vae, nets["VAE"]),
         "GAN": partial(_draw_from_gan, nets["GAN"], levels),
     }
     if quick:
+        draw["pixel histogram"] = PixelHistogram(images, levels).sample
+        draw["Gaussian"] = PixelGaussian(images, levels).sample
         draw["GPT"] = partial(_draw_from_gpt, nets["GPT"])
-        draw["flow trained without classes"] = partial(_draw_without_classes, nets["flow trained without classes"])
+        draw["flow trained without classes"] = partial(
+            _draw_without_classes, nets["flow trained without classes"]
+        )
     parameters = {name: sum(p.numel() for p in net.parameters()) for name, net in nets.items()}
     return Rivals(draw, seconds, parameters)
 
@@ -229,7 +230,7 @@ def train_gan(images: torch.Tensor, *, steps: int, latent: int, width: int, lr: 
     runtime.seed_everything(0)
     generator = Generator(images.shape[-1], latent=latent, width=width)
     discriminator = Discriminator(images.shape[-1], width=width)
-    nets = (discriminator, generator)
+    nets = [net.to(memory_format=torch.channels_last) for net in (discriminator, generator)]
     optimizers = [torch.optim.Adam(net.parameters(), lr=lr, betas=(0.5, 0.99)) for net in nets]
     for step in range(steps):
         for optimizer in optimizers:
@@ -248,7 +249,7 @@ def train_gan(images: torch.Tensor, *, steps: int, latent: int, width: int, lr: 
 def train_vae(images: torch.Tensor, *, levels: int, epochs: int, width: int, lr: float = 0.01) -> VAE:
     """(N, 1, H, W) -> VAE in evaluation mode, trained as in chapter 4b, section 5: the KL grows at first."""
     runtime.seed_everything(0)
-    model = VAE(images.shape[-1], levels=levels, width=width)
+    model = VAE(images.shape[-1], levels=levels, width=width).to(memory_format=torch.channels_last)
     steps, taken = epochs * math.ceil(len(images) / 64), itertools.count()
 
     def loss(net, x):

@@ -249,7 +249,9 @@ def draw_comparison(figure: Figure, rows: Mapping[str, Mapping[str, Sequence[flo
     axes = figure.subplots()
     values = torch.tensor([each[measure] for each in rows.values()])
     mean, std = values.mean(1), values.std(1)
-    plot.intervals(axes, list(rows), mean, mean - std, mean + std, f"{measure}, mean ± std over draws (smaller is better)")
+    plot.intervals(
+        axes, list(rows), mean, mean - std, mean + std, f"{measure}, mean ± std (smaller is better)"
+    )
     axes.set_xscale("log")
 
 
