@@ -99,7 +99,7 @@ def _fit(network, data, loss_fn, *, checkpoint, **settings):
         optimizer=torch.optim.Adam,
         clip=1.0,
         checkpoint=checkpoint,
-        checkpoint_every=200 if checkpoint else None,
+        checkpoint_every=None if checkpoint is None else 200,
         resume=checkpoint is not None,
         **settings,
     )
