@@ -9,6 +9,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 
 from tests.support import lab
+from tools.execute import METADATA
 from vlmbook import data
 
 NAME = "faces.ipynb"
@@ -49,7 +50,7 @@ def photographs(tmp_path_factory):
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reader") / "work"
     with lab.jupyterlab(folder, tmp_path_factory.mktemp("jupyter")) as where, lab.browser() as browser:
-        nbformat.write(new_notebook(cells=[new_code_cell(CELL)]), folder / NAME)
+        nbformat.write(new_notebook(cells=[new_code_cell(CELL)], metadata=METADATA), folder / NAME)
         page = lab.open_notebook(browser, where, NAME)
         lab.run_all(page)
         page.wait_for_selector(".widget-image")
