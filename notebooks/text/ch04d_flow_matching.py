@@ -548,8 +548,8 @@ ends = torch.randn(4, 2, 1, 28, 28, generator=torch.Generator().manual_seed(3))
 walked = torch.cat([angle.cos() * a + angle.sin() * b for a, b in ends])
 of_pair = torch.tensor([0, 7, 8, 10]).repeat_interleave(9)   # the last row has no class
 between = flow.sample(fashion, of_pair, 8, noise=walked).unflatten(0, (4, 9))
-drawings.draw_rows(plt.figure(figsize=(7, 3.2)), dict(zip(
-    ("T-shirt", "sneaker", "bag", "no class"), between)))
+rows_of_walks = dict(zip(("T-shirt", "sneaker", "bag", "no class"), between))
+drawings.draw_rows(plt.figure(figsize=(7, 3.2)), rows_of_walks)
 
 # %% [markdown]
 # Within a class nothing changes suddenly: form and brightness move in small steps. In the last row, without a class, one form turns into another, and
@@ -675,7 +675,6 @@ assert mean["flow, class"] < min(mean["GAN"], mean["VAE"]) / 2
 if small:
     assert max(mean["GAN"], mean["VAE"]) < mean["Gaussian"] < mean["pixel histogram"]
     assert mean["flow, class"] < 0.75 * mean["GPT"]
-    assert parameters["flow, class"] > parameters["GPT"]
     assert mean["flow, class"] < 0.5 * mean["flow trained without classes"] < 0.5 * mean["GAN"]
 
 # %% [markdown]
@@ -685,7 +684,7 @@ if small:
 # - **Without classes**: the flow is nearer than GAN and VAE.
 # - **The class itself** matters more than the kind of generator: the same flow is about three times as far away when it is trained without classes.
 # - *Flow, asked for no class* is poor. Only one image in ten taught this case, and the training was short.
-# - **The price**: with 7 evaluations a sample of the flow costs about 35 times the time of a GAN's sample, and the flows have the most parameters.
+# - **The price**: with 7 evaluations a sample of the flow costs about 35 times the time of a GAN's sample, and the flows have about three times the parameters of the GPT.
 #
 # The table does not say that flows are better in general: the networks differ in size, and each was tuned in its own chapter only.
 #
