@@ -132,9 +132,7 @@ def main():
             seconds[way].append(time.perf_counter() - began)
     medians = {way: statistics.median(times) for way, times in seconds.items()}
     ratio = medians["FlowUNet"] / medians["plain"]
-    print(
-        f"batch of 64, 28×28, channels_last, forward, backward, AdamW; {arguments.repeats} repeats"
-    )
+    print(f"batch of 64, 28×28, channels_last, forward, backward, AdamW; {arguments.repeats} repeats")
     print("median ms: " + ", ".join(f"{way} {1000 * median:.1f}" for way, median in medians.items()))
     print(f"training step, ours over the plain one: {ratio:.3f} (bar: at most {BAR})")
     drawing = []

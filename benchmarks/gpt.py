@@ -163,9 +163,7 @@ def training(batch, repeats):
             seconds[way].append(now() - began)
     medians = {way: statistics.median(times) for way, times in seconds.items()}
     found = ", ".join(f"{way} {1000 * median:.1f}" for way, median in medians.items())
-    print(
-        f"{batch} images, forward, loss, backward and AdamW, {repeats} interleaved, median ms: {found}"
-    )
+    print(f"{batch} images, forward, loss, backward and AdamW, {repeats} interleaved, median ms: {found}")
     return medians["GPT"] / medians["plain"]
 
 
