@@ -349,7 +349,9 @@ def test_ctrl_c_while_a_kernel_starts_leaves_none(book, start, tmp_path):
     stuck = tmp_path / "stuck"
     stuck.mkdir()
     (stuck / "ipykernel_launcher.py").write_text(
-        f"import os, time, pathlib\npathlib.Path({str(tmp_path / 'pid')!r}).write_text(f'{{os.getpid()}}.')\n"
+        "import os, time, pathlib, signal\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"  # as a kernel does when it starts
+        f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(f'{{os.getpid()}}.')\n"
         "time.sleep(60)"
     )
     process = start("run", PYTHONPATH=with_path(stuck, ROOT))

@@ -94,8 +94,8 @@ def test_each_rival_can_be_trained(train):
     images, labels = data.digits("train")
     options = {
         "train_gan": {"images": images[:64], "steps": 2, "latent": 4, "width": 4, "lr": 1e-3},
-        "train_vae": {"images": images[:64], "levels": 17, "epochs": 1, "width": 4},
-        "train_gpt": {"images": images[:64], "labels": labels[:64], "levels": 17, "epochs": 1},
+        "train_vae": {"images": images[:704], "levels": 17, "epochs": 1, "width": 4},
+        "train_gpt": {"images": images[:832], "labels": labels[:832], "levels": 17, "epochs": 2},
     }
     net = getattr(experiments, train)(**options[train])
     assert not net.training and all(weight.isfinite().all() for weight in net.parameters())

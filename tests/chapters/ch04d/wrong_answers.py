@@ -92,7 +92,7 @@ WRONG_ANSWERS = [
     ("ch04d.3", heun_with(from_the_end), "starts at x"),
     ("ch04d.3", heun_with(at_the_old_time), "time after the step"),
     ("ch04d.3", heun_with(with_the_sum), "not their sum"),
-    ("ch04d.3", lambda velocity, x, steps: velocity(x, 0.0), "shape (B,)"),
+    ("ch04d.3", lambda velocity, x, steps: velocity(x, 0.0), "one time for each row"),
     ("ch04d.3", lambda velocity, x, steps: heun(velocity, x, steps + 1), "values are off"),
     ("ch04d.3", lambda velocity, x, steps: x, "values are off"),
     ("ch04d.4", [0.9, 0.91, 0.92], "A dict is wanted"),
