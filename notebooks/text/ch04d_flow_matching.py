@@ -498,8 +498,9 @@ assert min(distances["euler"][16], distances["heun"][15]) < 0.5 * distances["eul
 # %% [markdown]
 # - *Left*: the error falls with the number of evaluations for both methods. At equal cost, Heun's method has no advantage for this network: its smaller
 #   error a step is paid with the second evaluation.
-# - *Right*: from 8 evaluations on the distance changes little. It is then near the distance of other real images (section 8), so this measure cannot
-#   show more. The ancestral method needs more evaluations here.
+# - *Right*: from 8 to 16 evaluations the distance of Euler's and Heun's samples falls by about 0.1 only. It is then near the distance of other real
+#   images (section 8), so this measure can hardly show more. The ancestral method needs more evaluations here. Each point is one draw, so small
+#   differences mean nothing.
 #
 # For 16 evaluations, Euler's and Heun's method both do.
 #
@@ -682,9 +683,10 @@ if small:
 #
 # - **With classes**: the distance of *flow, class* is about half of GPT's, and about that of other real images.
 # - **Without classes**: the flow is nearer than GAN and VAE.
-# - **The class itself** matters more than the kind of generator: the same flow is about three times as far away when it is trained without classes.
-# - *Flow, asked for no class* is poor. Only one image in ten taught this case, and the training was short.
-# - **The price**: with 7 evaluations a sample of the flow costs about 35 times the time of a GAN's sample, and the flows have about three times the parameters of the GPT.
+# - **The class**: the same flow, trained without classes, is about three times as far away.
+# - *Flow, asked for no class* is poor. Only one image in ten had the label *no class* in the training; we did not test whether a larger share helps.
+# - **The price**: with 7 evaluations a sample of the flow costs about as much time as a sample of GPT, and about thirty times the time of a sample of
+#   the GAN. The flows have about three times the parameters of the GPT.
 #
 # The table does not say that flows are better in general: the networks differ in size, and each was tuned in its own chapter only.
 #

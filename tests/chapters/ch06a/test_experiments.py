@@ -296,3 +296,19 @@ def test_mistakes_are_sentences(desk, faces):
 def test_the_desk_shows_a_picture_where_no_kernel_runs(desk):
     data, _ = desk._repr_mimebundle_()
     assert data["image/png"] and "html" not in data
+
+
+def test_a_desk_without_the_weights_is_one_of_our_own_network_with_its_own_curve():
+    curve = roc_curve(torch.tensor([0.1, 0.3, 0.5, 0.6]), torch.tensor([True, True, False, False]))
+    photograph = data.photo("astronaut")[:, :242, 100:342]
+    desk = application.make_desk(None, Squares(), curve, photograph)
+    assert desk.roc is curve and desk.gallery.threshold == 0.9
+    assert [file for _, file, _ in desk.answers] == ["darker", "mirrored"]
+
+
+def test_a_pretrained_desk_shows_no_curve_of_another_network(monkeypatch):
+    monkeypatch.setattr(application.records, "load", lambda *_: None)
+    curve = roc_curve(torch.tensor([0.1, 0.6]), torch.tensor([True, False]))
+    photograph = data.photo("astronaut")[:, :242, 100:342]
+    desk = application.make_desk(FacePipeline(Squares()), Squares(), curve, photograph)
+    assert desk.roc is None and desk.picture.value

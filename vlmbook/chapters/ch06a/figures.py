@@ -124,7 +124,8 @@ def _draw_targets(axes):
     names = ("outer\ncorner", "inner", "outer\ncorner", "inner", "nose")
     for left, top, name in zip(x, y, names, strict=True):
         axes.plot(left, top, "o", color=plot.BLUE)
-        axes.annotate(name, (left, top), (0, 5), textcoords="offset points", ha="center", fontsize=7)
+        place = {"xytext": (0, -6), "va": "top"} if name == "inner" else {"xytext": (0, 5)}
+        axes.annotate(name, (left, top), textcoords="offset points", ha="center", fontsize=7, **place)
     axes.set(xlim=(0, 150), ylim=(150, 0), xticks=[], yticks=[], aspect="equal")
     axes.set_title("mean face")
 
