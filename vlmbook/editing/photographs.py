@@ -14,6 +14,7 @@ import torch
 from PIL import Image, ImageOps
 
 from vlmbook.data.images import MAX_PIXELS, describe_size, open_image, read_image, resize_image, to_tensor
+from vlmbook.editing.denoising import DenoisingNetwork, denoise
 from vlmbook.editing.inpainting import GatedUNet, inpaint
 from vlmbook.editing.resampling import REACH, enlarge_bicubic
 from vlmbook.editing.style import style_transfer
@@ -134,6 +135,19 @@ def inpaint_photograph(
     """
     _require_photograph(photograph)
     pixels = inpaint(photograph.pixels, mask, network=network, progress=progress)
+    return photograph._replace(pixels=pixels)
+
+
+def denoise_photograph(
+    photograph: Photograph,
+    sigma: float | None = None,
+    *,
+    network: DenoisingNetwork | None = None,
+    progress: bool = False,
+) -> Photograph:
+    """Photograph -> Photograph without its noise: `denoise`; transparency stays. Raises as `denoise`."""
+    _require_photograph(photograph)
+    pixels = denoise(photograph.pixels, sigma, network=network, progress=progress)
     return photograph._replace(pixels=pixels)
 
 

@@ -55,9 +55,11 @@ def map_tiles(
     tile: int,
     overlap: int,
     factor: int = 1,
+    grid: int = 1,
     progress: bool = False,
 ) -> torch.Tensor:
-    """function (C, h, w) -> (D, fh, fw), (C, H, W) -> (D, fH, fW): function(image), in windows.
+    """function (C, h, w) -> (D, fh, fw), (C, H, W) -> (D, fH, fW): function(image), in windows, which start
+    at multiples of `grid`.
 
     The result has the dtype of the image; bytes, 0 to 255, are handed on as float32 in [0, 1], and come back
     rounded, so that a large image needs no copy in floating numbers. It equals the whole but for rounding
@@ -69,10 +71,11 @@ def map_tiles(
     tile = require_whole(tile, "tile", most=LARGEST_TILE)
     overlap = require_whole(overlap, "overlap", least=0, most=LARGEST_TILE)
     factor = require_whole(factor, "factor", most=LARGEST_FACTOR)
+    grid = require_whole(grid, "grid", most=LARGEST_TILE)
     progress = require_choice(progress, "progress", (False, True))
     _, height, width = image.shape
     result = None
-    for each in tqdm(list(_windows(height, width, tile, overlap, 1)), disable=not progress, unit="tile"):
+    for each in tqdm(list(_windows(height, width, tile, overlap, grid)), disable=not progress, unit="tile"):
         window = as_floating(image[:, each.above : each.below, each.before : each.after])
         square = require_type(function(window), "function", torch.Tensor, "to return a tensor")
         require_tensor(

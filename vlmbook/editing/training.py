@@ -1,14 +1,18 @@
 """The trainings whose weights come with this package, as functions; their defaults are the full runs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from vlmbook.editing.denoising import STRONGEST, DenoisingNetwork, denoising_loss
 from vlmbook.editing.inpainting import GatedUNet, draw_masks, inpainting_loss
 from vlmbook.editing.superresolution import SubPixelNetwork, cut_pairs, cut_squares, upscaling_loss
 from vlmbook.training import History, fit
-from vlmbook.validation import require_type, require_whole
+from vlmbook.validation import require_number, require_type, require_whole
+
+EVERY = 200  # steps between two checkpoints
 
 
 def train_upscaler(
@@ -21,6 +25,7 @@ def train_upscaler(
     epochs: int = 1,
     batch_size: int = 16,
     lr: float = 8e-4,
+    average: float = 0.0,
     seed: int = 0,
     precision: str | None = "bf16",
     checkpoint: str | Path | None = None,
@@ -29,8 +34,9 @@ def train_upscaler(
     """list of (C, H, W) in [0, 1] -> SubPixelNetwork in eval mode, History: trained on `count` squares of
     size × size pixels and the same squares f times as large.
 
-    Without `network` a new one of 0.6 M parameters is made. A checkpoint that exists is gone on with. Raises
-    as `cut_pairs` and `fit`.
+    Without `network` a new one of 0.6 M parameters is made; one that is given is trained on. With `average`
+    the weights that come back are the mean over the steps, as `AveragingAdam` takes it. A checkpoint that
+    exists is gone on with. Raises as `cut_pairs` and `fit`.
     """
     seed = require_whole(seed, "seed", least=0)
     network = _seeded(seed, SubPixelNetwork, factor) if network is None else network
@@ -43,6 +49,7 @@ def train_upscaler(
         epochs=epochs,
         batch_size=batch_size,
         lr=lr,
+        average=average,
         seed=seed,
         precision=precision,
         checkpoint=checkpoint,
@@ -90,19 +97,110 @@ def train_inpainter(
     )
 
 
-def _fit(network, data, loss_fn, *, checkpoint, **settings):
-    """-> network in eval mode, History: what both trainings share."""
+def train_denoiser(
+    images: Sequence[torch.Tensor],
+    *,
+    network: DenoisingNetwork | None = None,
+    size: int = 64,
+    count: int = 48_000,
+    epochs: int = 2,
+    batch_size: int = 16,
+    lr: float = 1e-3,
+    average: float = 0.999,
+    seed: int = 0,
+    precision: str | None = "bf16",
+    checkpoint: str | Path | None = None,
+    progress: bool = True,
+) -> tuple[DenoisingNetwork, History]:
+    """list of (C, H, W) in [0, 1] -> DenoisingNetwork in eval mode, History: trained on `count` squares of
+    size × size pixels, with normal noise of a level between 0 and 0.25.
+
+    Without `network` a new one of 0.6 M parameters is made. With `average` the weights that come back are the
+    mean over the steps, as `AveragingAdam` takes it. A checkpoint that exists is gone on with. Raises as
+    `cut_squares` and `fit`.
+    """
+    seed = require_whole(seed, "seed", least=0)
+    network = _seeded(seed, DenoisingNetwork) if network is None else network
+    require_type(network, "network", DenoisingNetwork, "a DenoisingNetwork")
+    generator = torch.Generator().manual_seed(seed)
+    squares = cut_squares(images, size=size, count=count, generator=generator)
+    levels = STRONGEST * torch.rand(len(squares), generator=generator)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # of the noise
+        return _fit(
+            network,
+            (squares, levels),
+            denoising_loss,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            average=average,
+            seed=seed,
+            precision=precision,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+
+
+class AveragingAdam(torch.optim.Adam):
+    """Adam that also keeps a running mean of the weights: after each step mean ← average · mean +
+    (1 − average) · weight [after Polyak & Juditsky 1992, SIAM J. Control Optim. 30(4)].
+
+    The mean is part of the optimizer's state, so that a checkpoint holds it. With average = 0 it is the last
+    weight. Raises TypeError or ValueError for an average outside [0, 1).
+    """
+
+    def __init__(self, parameters: Iterable[torch.nn.Parameter], *, average: float = 0.0, **settings: Any):
+        require_type(parameters, "parameters", (list, tuple, Iterator), "a list of nn.Parameter")
+        parameters = list(parameters)
+        for parameter in parameters:
+            require_type(parameter, "parameters", torch.nn.Parameter, "a list of nn.Parameter")
+        if not parameters:
+            raise ValueError("parameters wants at least one nn.Parameter, got none")
+        self.average = require_number(average, "average", least=0, most=0.99999)
+        super().__init__(parameters, **settings)
+        self.defaults["average"] = self.average  # so that a checkpoint knows it
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """-> what `closure` returns: one step of Adam, then one of the mean."""
+        loss = super().step(closure)
+        for parameter in self._trained():
+            state = self.state[parameter]
+            mean = state.setdefault("mean", parameter.detach().clone())
+            mean.lerp_(parameter.detach(), 1 - self.average)
+        return loss
+
+    @torch.no_grad()
+    def copy_mean(self) -> None:
+        """-> None: every weight becomes its mean."""
+        for parameter in self._trained():
+            if "mean" in self.state[parameter]:
+                parameter.copy_(self.state[parameter]["mean"])
+
+    def _trained(self):
+        return [parameter for group in self.param_groups for parameter in group["params"]]
+
+
+def _fit(network, data, loss_fn, *, checkpoint, average=0.0, **settings):
+    """-> network in eval mode, History: what the trainings share."""
+    made = []
+
+    def make(parameters, **options):
+        made.append(AveragingAdam(parameters, average=average, **options))
+        return made[0]
+
     history = fit(
         network.train().to(memory_format=torch.channels_last),
         data,
         loss_fn=loss_fn,
-        optimizer=torch.optim.Adam,
+        optimizer=make,
         clip=1.0,
         checkpoint=checkpoint,
-        checkpoint_every=None if checkpoint is None else 200,
+        checkpoint_every=None if checkpoint is None else EVERY,
         resume=checkpoint is not None,
         **settings,
     )
+    made[0].copy_mean()
     return network.eval(), history
 
 

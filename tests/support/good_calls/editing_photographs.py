@@ -7,7 +7,7 @@ import torch
 
 from tests.support.files import small_sets
 from tests.support.good_calls import Call
-from vlmbook.editing import GatedUNet, SubPixelNetwork, photographs
+from vlmbook.editing import DenoisingNetwork, GatedUNet, SubPixelNetwork, photographs
 from vlmbook.efficientnet import efficientnet_lite0
 
 ALPHA = torch.full((1, 32, 34), 200, dtype=torch.uint8)
@@ -47,6 +47,15 @@ GOOD_CALLS = {
             "photograph": PHOTOGRAPH,
             "mask": MASK,
             "network": GatedUNet(width=2, depth=1).eval(),
+            "progress": False,
+        },
+    ),
+    "denoise_photograph": lambda: Call(
+        photographs.denoise_photograph,
+        {
+            "photograph": PHOTOGRAPH,
+            "sigma": 0.1,
+            "network": DenoisingNetwork(width=2, depth=1),
             "progress": False,
         },
     ),

@@ -11,7 +11,15 @@ GOOD_CALLS = {
     "windows": lambda: Call(tiling.windows, {"height": 9, "width": 7, "tile": 4, "overlap": 1, "grid": 2}),
     "map_tiles": lambda: Call(
         tiling.map_tiles,
-        {"function": torch.sqrt, "image": IMAGE, "tile": 4, "overlap": 1, "factor": 1, "progress": False},
+        {
+            "function": torch.sqrt,
+            "image": IMAGE,
+            "tile": 4,
+            "overlap": 1,
+            "factor": 1,
+            "grid": 1,
+            "progress": False,
+        },
         # What the caller's function raises is its own.
         ("function",),
     ),

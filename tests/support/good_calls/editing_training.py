@@ -7,7 +7,7 @@ import torch
 
 from tests.support.files import small_sets
 from tests.support.good_calls import Call
-from vlmbook.editing import GatedUNet, SubPixelNetwork, training
+from vlmbook.editing import DenoisingNetwork, GatedUNet, SubPixelNetwork, training
 
 
 def settings(size):
@@ -24,6 +24,18 @@ def settings(size):
     }
 
 
+def weight():
+    return torch.nn.Parameter(torch.ones(2))
+
+
+def stepped():
+    parameter = weight()
+    parameter.grad = torch.ones(2)
+    optimizer = training.AveragingAdam([parameter], average=0.5)
+    optimizer.step()
+    return optimizer
+
+
 GOOD_CALLS = {
     "train_upscaler": lambda: Call(
         training.train_upscaler,
@@ -31,9 +43,23 @@ GOOD_CALLS = {
             "images": [torch.rand(1, 12, 12)],
             "factor": 2,
             "network": SubPixelNetwork(2, width=2, depth=1),
+            "average": 0.5,
             **settings(4),
         },
     ),
+    "train_denoiser": lambda: Call(
+        training.train_denoiser,
+        {
+            "images": [torch.rand(1, 12, 12)],
+            "network": DenoisingNetwork(width=2, depth=1),
+            "average": 0.5,
+            **settings(4),
+        },
+    ),
+    "AveragingAdam": lambda: Call(training.AveragingAdam, {"parameters": [weight()], "average": 0.5}),
+    # What a closure raises is its own.
+    "AveragingAdam.step": lambda: Call(stepped().step, {"closure": lambda: 1.0}, ("closure",)),
+    "AveragingAdam.copy_mean": lambda: Call(stepped().copy_mean),
     "train_inpainter": lambda: Call(
         training.train_inpainter,
         {"images": [torch.rand(1, 12, 12)], "network": GatedUNet(width=2, depth=1), **settings(8)},
