@@ -64,6 +64,45 @@ def test_ties_share_their_mean_rank():
     assert experiments.correlate_ranks(a, -b) == pytest.approx(-1)
 
 
+def some_probabilities():
+    return (3 * torch.randn(40, 6, generator=torch.Generator().manual_seed(4))).softmax(1)
+
+
+def test_the_rest_is_equal_and_the_most_likely_class_stays():
+    p = some_probabilities()
+    found = experiments.equalise_rest(p)
+    assert_close(found.sum(1), torch.ones(40))
+    assert torch.equal(found.argmax(1), p.argmax(1))
+    assert_close(found.amax(1), p.amax(1))
+    others = found.sort(1).values[:, :-1]
+    assert_close(others.amin(1), others.amax(1))
+    of_one_softness = experiments.equalise_rest(p, p.amax(1).mean())
+    assert torch.equal(of_one_softness.argmax(1), p.argmax(1))
+    assert_close(of_one_softness.amax(1), p.amax(1).mean().expand(40))
+    assert_close(of_one_softness.sum(1), torch.ones(40))
+
+
+def test_shuffled_rest_keeps_the_most_likely_class_and_the_values():
+    p = some_probabilities()
+    found = experiments.shuffle_rest(p, seed=0)
+    best = p.argmax(1, keepdim=True)
+    assert torch.equal(found.gather(1, best), p.gather(1, best))
+    assert torch.equal(found.sort(1).values, p.sort(1).values)
+    assert_close(experiments.entropy(found), experiments.entropy(p))
+    moved = (found != p).any(1)
+    assert moved.float().mean() > 0.9  # one order of five classes in 120 moves nothing
+    assert torch.equal(experiments.shuffle_rest(p, seed=0), found)
+    assert not torch.equal(experiments.shuffle_rest(p, seed=1), found)
+
+
+def test_every_class_may_come_to_every_place():
+    p = torch.tensor([0.5, 0.3, 0.15, 0.05]).expand(600, 4)
+    found = experiments.shuffle_rest(p, seed=0)
+    for place in (1, 2, 3):
+        for value in (0.3, 0.15, 0.05):
+            assert 0.25 < (found[:, place] == value).float().mean() < 0.42
+
+
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
 def test_falsified_labels_differ_where_they_were_replaced_and_nowhere_else(share):
     labels = torch.arange(50) % 5

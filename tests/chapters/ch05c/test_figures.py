@@ -25,8 +25,9 @@ def test_temperature(values):
     figure = drawn(figures.draw_temperature, (7, 2.4), images=images, logits=logits, **values)
     given = {"image": 0, "temperature": 4.0} | values
     p = soft_labels(logits, given["temperature"])[given["image"]]
-    _, label, curve = figure.axes
+    _, at_one, label, curve = figure.axes
     assert torch.equal(pictures(figure)[0].float(), images[given["image"], 0])
+    assert_close(bars(at_one), logits[given["image"]].softmax(0))
     assert_close(bars(label), p)
     line, dot = curve.lines
     [at], [height] = dot.get_data()
@@ -88,13 +89,18 @@ def test_accuracies_with_the_baselines():
     assert [line.get_xdata()[0] for line in others if line.get_linestyle() == "--"] == pytest.approx([98, 85])
 
 
-def test_attention_is_scaled_for_each_image():
-    images, _, _ = labelled_images(4)
-    maps = {"teacher": torch.rand(4, 4, 4), "student": torch.zeros(4, 4, 4)}
+def test_attention_lies_over_each_image_up_to_its_maximum():
+    images = torch.zeros(2, 1, 8, 8)
+    maps = {"teacher": torch.zeros(2, 4, 4), "student": torch.zeros(2, 4, 4)}
+    maps["teacher"][0, 1, 2] = 0.3
+    maps["teacher"][1, 3, 3] = 7.0
     shown = pictures(drawn(figures.draw_attention, (7, 3.2), images=images, maps=maps))
-    assert len(shown) == 12 and torch.equal(shown[1].float(), images[1, 0])
-    assert all(picture.max() == 1 for picture in shown[4:8]) and shown[8].max() == 0
-    assert_close(shown[5].float(), maps["teacher"][1] / maps["teacher"][1].max())
+    assert len(shown) == 6 and shown[0].max() == 0
+    orange = [picture.float().amax(-1) for picture in shown[2:]]
+    assert orange[0].flatten().argmax() in (2 * 8 + 4, 2 * 8 + 5, 3 * 8 + 4, 3 * 8 + 5)
+    assert orange[1].flatten().argmax() == 7 * 8 + 7
+    assert_close(orange[0].max(), orange[1].max())
+    assert orange[2].max() == orange[3].max() == 0
 
 
 @pytest.mark.parametrize("values", every_end(ALPHA), ids=str)

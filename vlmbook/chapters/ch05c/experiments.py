@@ -1,5 +1,5 @@
-"""Chapter 5c: which classes a teacher confuses, labels of which some are false, and softmax regressions
-distilled for several weights alpha at once.
+"""Chapter 5c: which classes a teacher confuses, soft labels without that knowledge, labels of which some are
+false, and softmax regressions distilled for several weights alpha at once.
 """
 
 import torch
@@ -62,6 +62,31 @@ def compare_confusions(
     }
     last = list(students)[-1]
     return {"teacher": teacher, last: students[last][0]}, correlations
+
+
+# --- soft labels that do not know which classes are similar -------------------------------------------------
+
+
+def equalise_rest(p: torch.Tensor, largest: torch.Tensor | None = None) -> torch.Tensor:
+    """(B, K) probabilities, () or none -> (B, K): the most likely class keeps its probability, or gets
+    `largest`; all other classes share the rest equally.
+    """
+    top, best = p.max(1, keepdim=True)
+    if largest is not None:
+        top = largest.expand_as(top)
+    rest = (1 - top) / (p.shape[1] - 1)
+    return rest.expand_as(p).scatter(1, best, top)
+
+
+def shuffle_rest(p: torch.Tensor, seed: int) -> torch.Tensor:
+    """(B, K) probabilities -> (B, K): the most likely class keeps its probability; those of the others change
+    places at random, in each row anew, so that the entropy stays.
+    """
+    best = p.argmax(1, keepdim=True)
+    order = torch.rand(p.shape, generator=torch.Generator().manual_seed(seed))
+    source = order.scatter(1, best, 2.0).argsort(1)  # classes in random order, the best one last
+    target = p.scatter(1, best, 2.0).argsort(1)
+    return torch.empty_like(p).scatter(1, target, p.gather(1, source))
 
 
 # --- false labels, and the weight alpha ---------------------------------------------------------------------

@@ -4,6 +4,7 @@ students side by side, attention maps, and the effect of alpha.
 
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch.nn import functional as F
 
@@ -15,14 +16,16 @@ from vlmbook.distillation import soft_labels
 def draw_temperature(
     figure: Figure, images: torch.Tensor, logits: torch.Tensor, image: int = 0, temperature: float = 4.0
 ):
-    """An image, its soft label at this temperature, and the entropy over the temperature."""
-    picture, axes, curve = figure.subplots(1, 3, width_ratios=(1, 1.6, 1.6))
+    """An image, its probabilities at T = 1 and at this temperature, and the entropy over the temperature."""
+    picture, *panels, curve = figure.subplots(1, 4, width_ratios=(1, 1.5, 1.5, 1.5))
     z = logits[[image]]
     p = soft_labels(z, temperature)
     classes = range(z.shape[1])
     plot.image(picture, images[image], f"image {image}")
-    axes.bar(classes, p[0].tolist(), color=plot.BLUE)
-    axes.set(xlabel="class", ylim=(0, 1), xticks=classes, title=f"soft label at T = {temperature:g}")
+    for axes, t in zip(panels, (1.0, temperature), strict=True):
+        axes.bar(classes, soft_labels(z, t)[0].tolist(), color=plot.BLUE)
+        axes.set(xlabel="class", ylim=(0, 1), xticks=classes, title=f"T = {t:g}")
+        axes.tick_params(axis="x", labelsize=7)
     temperatures = torch.logspace(-1, 2, 61).tolist()
     entropies = [entropy(soft_labels(z, t)).item() for t in temperatures]
     curve.plot(temperatures, entropies, color=plot.GREY)
@@ -94,15 +97,20 @@ def draw_accuracies(figure: Figure, accuracies: dict[str, list[float]], baseline
 
 def draw_attention(figure: Figure, images: torch.Tensor, maps: dict[str, torch.Tensor]):
     """(n, 1, H, W), {name: (n, h, w)}: images in the first row, under them the attention maps of each
-    network.
+    network, resampled to the size of the images and laid over them in orange, up to each map's maximum.
     """
     panels = figure.subplots(1 + len(maps), len(images), squeeze=False)
-    rows = {"image": images}
-    for name, each in maps.items():
-        rows[name] = each / each.amax((1, 2), keepdim=True).clamp(min=1e-9)
-    for line, (name, each) in zip(panels, rows.items(), strict=True):
-        for panel, x in zip(line, each, strict=True):
-            plot.image(panel, x)
+    size = images.shape[-2:]
+    for panel, x in zip(panels[0], images, strict=True):
+        plot.image(panel, x)
+    for line, each in zip(panels[1:], maps.values(), strict=True):
+        fine = F.interpolate(each[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+        fine = fine / fine.amax((1, 2), keepdim=True).clamp(min=1e-9)
+        for panel, x, heat in zip(line, images, fine, strict=True):
+            grey = 0.6 * x[0][..., None].expand(-1, -1, 3)
+            orange = torch.tensor(to_rgb(plot.ORANGE))
+            plot.image(panel, torch.lerp(grey, orange, 0.8 * heat[..., None]).permute(2, 0, 1))
+    for line, name in zip(panels, ["image", *maps], strict=True):
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
 
 
