@@ -3,13 +3,24 @@
 import math
 from importlib.util import find_spec
 
+import cv2
 import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from skimage.restoration import inpaint_biharmonic
 from torch.testing import assert_close
 
 from vlmbook.data import photo
-from vlmbook.editing import first_features, perceptual_distance, psnr, ssim
+from vlmbook.editing import (
+    fill_smoothly,
+    first_features,
+    inpaint,
+    measure_inpainting,
+    paired_difference,
+    perceptual_distance,
+    psnr,
+    ssim,
+)
 from vlmbook.efficientnet import efficientnet_lite0, imagenet_input
 
 real = pytest.mark.skipif(
@@ -99,3 +110,99 @@ def test_images_that_are_too_small_are_refused():
         perceptual_distance(torch.ones(3, 31, 40), torch.ones(3, 31, 40), efficientnet_lite0(2).eval())
     with pytest.raises(ValueError, match="at least 11"):
         ssim(torch.ones(1, 10, 40), torch.ones(1, 10, 40))
+
+
+# --- fillings compared --------------------------------------------------------------------------------------
+
+
+def smooth(image, mask):
+    return fill_smoothly(image[None], mask[None])[0]
+
+
+def hidden(image, mask):
+    return image
+
+
+def test_each_filling_is_measured_on_the_same_holes_of_three_kinds():
+    images = [photo(name)[:1, 100:164, 100:150] for name in ("cat", "coffee")]
+    seen = []
+
+    def watch(image, mask):
+        seen.append((image, mask))
+        return smooth(image, mask)
+
+    table = measure_inpainting(images, {"hidden": hidden, "watched": watch, "smooth": smooth}, each=3, seed=1)
+    assert list(table) == ["free-form", "free-form wide", "block"]
+    for kind, scores in table.items():
+        assert torch.equal(scores["watched"].psnr, scores["smooth"].psnr), kind
+        assert scores["smooth"].psnr.shape == scores["smooth"].ssim.shape == (2,)
+        assert (scores["smooth"].psnr > scores["hidden"].psnr).all()
+    blocks = seen[-6:]
+    assert len(seen) == 18 and len({tuple(mask.flatten().tolist()) for _, mask in blocks}) == 6
+    values = torch.tensor([psnr(smooth(x, mask), images[1], mask=mask) for x, mask in blocks[3:]])
+    assert table["block"]["smooth"].psnr[1].item() == pytest.approx(values.mean().item())
+    ssims = [ssim(smooth(x, mask), images[1], mask=mask) for x, mask in blocks[3:]]
+    assert table["block"]["smooth"].ssim[1].item() == pytest.approx(sum(ssims) / 3)
+    for x, mask in seen:
+        assert (x[mask > 0] == 0.5).all()  # what was there is not to be seen
+    thin, wide = (torch.stack([m for _, m in seen[i : i + 6]]).mean() for i in (0, 6))
+    assert thin < wide
+
+
+def test_holes_of_ones_own_and_results_of_another_size():
+    image = photo("cat")[:, :40, :40]
+    corner = torch.zeros(1, 40, 40)
+    corner[:, :8, :8] = 1
+    own = {"corner": lambda size, generator: corner}
+    table = measure_inpainting([image], {"hidden": hidden}, holes=own)
+    expected = psnr(torch.where(corner > 0, 0.5, image), image, mask=corner)
+    assert table["corner"]["hidden"].psnr.item() == pytest.approx(expected)
+    with pytest.raises(ValueError, match="shape"):
+        measure_inpainting([image], {"small": lambda image, mask: image[:, 1:]}, holes=own)
+
+
+def test_a_paired_difference_is_the_mean_and_its_standard_error():
+    ours, theirs = torch.tensor([30.0, 20.0, 25.5]), torch.tensor([29.0, 20.0, 23.5])
+    mean, error = paired_difference(ours, theirs)
+    assert mean == pytest.approx(1.0) and error == pytest.approx(math.sqrt(1 / 3))
+    assert paired_difference(theirs, ours) == pytest.approx((-mean, error))
+    with pytest.raises(ValueError, match="at least two"):
+        paired_difference(ours[:1], theirs[:1])
+
+
+def telea(image, mask):
+    """OpenCV's fast marching [Telea 2004], three pixels of radius; it takes bytes."""
+    values = (255 * image).round().byte().permute(1, 2, 0).contiguous().numpy()
+    holes = mask[0].byte().numpy()
+    filled = cv2.inpaint(values, holes, 3, cv2.INPAINT_TELEA).reshape(values.shape)
+    return torch.from_numpy(filled).permute(2, 0, 1).float() / 255
+
+
+def biharmonic(image, mask):
+    filled = inpaint_biharmonic(image.numpy(), mask[0].bool().numpy(), channel_axis=0)
+    return torch.from_numpy(filled).float().clamp(0, 1)
+
+
+def test_all_fillings_agree_where_there_is_one_answer():
+    """A slope: what lies in a narrow hole follows from what is around it."""
+    slope = torch.linspace(0.2, 0.8, 48).expand(3, 48, 48)
+    mask = torch.zeros(1, 48, 48)
+    mask[:, 20:24, 20:24] = 1
+    grey = torch.where(mask > 0, 0.5, slope)
+    expected = telea(grey, mask)
+    for fill in (smooth, biharmonic, inpaint):
+        filled = fill(grey, mask)
+        assert_close(filled[:, 20:24, 20:24], expected[:, 20:24, 20:24], rtol=0, atol=0.03)
+        assert_close(filled[:, mask[0] == 0], slope[:, mask[0] == 0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_in_thin_strokes_ours_is_better_than_telea_on_photographs_that_it_has_not_seen():
+    images = [
+        photo(name)[:1, 100:260, 100:260] for name in ("astronaut", "cat", "coffee", "rocket", "camera")
+    ]
+    table = measure_inpainting(images, {"ours": inpaint, "Telea": telea, "hidden": hidden}, each=2)
+    for kind, scores in table.items():
+        assert (scores["ours"].psnr > scores["hidden"].psnr).all(), kind
+    mean, error = paired_difference(table["free-form"]["ours"].psnr, table["free-form"]["Telea"].psnr)
+    assert mean > error and mean > 0.3

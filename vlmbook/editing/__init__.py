@@ -34,7 +34,16 @@ from vlmbook.editing.photographs import (
     stylise_photograph,
     upscale_photograph,
 )
-from vlmbook.editing.quality import first_features, luma_psnr, perceptual_distance, psnr, ssim
+from vlmbook.editing.quality import (
+    HoleScores,
+    first_features,
+    luma_psnr,
+    measure_inpainting,
+    paired_difference,
+    perceptual_distance,
+    psnr,
+    ssim,
+)
 from vlmbook.editing.resampling import (
     crop_to_multiple,
     enlarge_bicubic,
@@ -67,6 +76,7 @@ __all__ = [
     "DenoisingNetwork",
     "GatedConv2d",
     "GatedUNet",
+    "HoleScores",
     "Photograph",
     "SubPixelNetwork",
     "block_mask",
@@ -95,6 +105,8 @@ __all__ = [
     "load_network",
     "luma_psnr",
     "map_tiles",
+    "measure_inpainting",
+    "paired_difference",
     "perceptual_distance",
     "psnr",
     "read_hole",

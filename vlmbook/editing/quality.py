@@ -5,18 +5,33 @@ of a hole alone.
 """
 
 import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from skimage.metrics import structural_similarity
 
+from vlmbook.editing.holes import block_mask, free_form_mask
 from vlmbook.editing.resampling import studio_luma
 from vlmbook.efficientnet import EfficientNetLite0
-from vlmbook.validation import require_same_kind, require_tensor, require_type, require_whole
+from vlmbook.validation import (
+    require_callable,
+    require_same_kind,
+    require_tensor,
+    require_type,
+    require_whole,
+)
 
 PERCEPTUAL_BLOCKS = 5
 WINDOW = 11  # pixels of SSIM's Gaussian window [Wang et al. 2004, sec. III B]
 SMALLEST = 32  # side of an image whose features are compared
+HIDDEN = 0.5  # what stands in a hole, so that no filling sees what was there
+HOLES = {  # (height, width), torch.Generator -> (1, H, W)
+    "free-form": lambda size, generator: free_form_mask(size, brush=0.03, generator=generator),
+    "free-form wide": lambda size, generator: free_form_mask(size, brush=0.06, generator=generator),
+    "block": lambda size, generator: block_mask(size, share=0.04, generator=generator),
+}
 
 
 def psnr(image: torch.Tensor, reference: torch.Tensor, *, mask: torch.Tensor | None = None) -> float:
@@ -105,6 +120,90 @@ def first_features(network: EfficientNetLite0, images: torch.Tensor, blocks: int
     for block in network.blocks[:blocks]:
         maps.append(block(maps[-1]))
     return maps
+
+
+# --- fillings compared --------------------------------------------------------------------------------------
+
+
+class HoleScores(NamedTuple):
+    """What a filling reached inside the holes: `psnr` in dB and `ssim`, (N,) float64 each, one value an
+    image.
+    """
+
+    psnr: torch.Tensor
+    ssim: torch.Tensor
+
+
+def measure_inpainting(
+    images: Sequence[torch.Tensor],
+    fillings: Mapping[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]],
+    *,
+    holes: Mapping[str, Callable] | None = None,
+    each: int = 1,
+    seed: int = 0,
+) -> dict[str, dict[str, HoleScores]]:
+    """list of (C, H, W) in [0, 1], {name: function (image, mask) -> image} -> {kind of hole: {name:
+    HoleScores}}.
+
+    All fillings get the same images and masks, so that their values are pairs; the pixels in a hole are ½ for
+    all. `holes` maps a kind to a function from (height, width) and a generator to a mask; without it they are
+    thin strokes (a brush of 3 % of the side), wide ones (6 %) and rectangles (4 % of the area). `each` masks
+    are drawn for an image, whose value is their mean; `seed` is of the masks. Raises TypeError or ValueError
+    for what does not fit, and for a filling whose result has another size.
+    """
+    require_type(images, "images", (list, tuple), "a list of images")
+    if not images:
+        raise ValueError("images wants at least one image, got none")
+    for image in images:
+        require_tensor(image, "images", "C H W", least=0, most=1)
+    holes = HOLES if holes is None else holes
+    for name, functions in (("fillings", fillings), ("holes", holes)):
+        require_type(functions, name, dict, "a dict of functions")
+        if not functions:
+            raise ValueError(f"{name} wants at least one function, got none")
+        for function in functions.values():
+            require_callable(function, f"each of {name}")
+    each = require_whole(each, "each", most=1000)
+    seed = require_whole(seed, "seed", least=0, most=2**62)
+    table = {}
+    for kind, draw in holes.items():
+        generator = torch.Generator().manual_seed(seed)
+        masks = [[draw(tuple(image.shape[1:]), generator) for _ in range(each)] for image in images]
+        table[kind] = {name: _score(fill, images, masks) for name, fill in fillings.items()}
+    return table
+
+
+def paired_difference(ours: torch.Tensor, theirs: torch.Tensor) -> tuple[float, float]:
+    """(N,), (N,) -> float, float: the mean of ours − theirs, and its standard error √(variance / N).
+
+    Pairs are values of one photograph: how hard a photograph is drops out. Raises TypeError or ValueError for
+    fewer than two pairs.
+    """
+    require_tensor(ours, "ours", "N", finite=True)
+    require_tensor(theirs, "theirs", "N", N=len(ours), device=ours.device, finite=True)
+    if len(ours) < 2:
+        raise ValueError(f"ours wants at least two values, got {len(ours)}")
+    if ours.is_meta:
+        raise ValueError("ours wants values, got a tensor on the meta device")
+    differences = ours.double() - theirs.double()
+    return float(differences.mean()), float(differences.std() / math.sqrt(len(differences)))
+
+
+def _score(fill, images, masks):
+    """function, list of (C, H, W), list of lists of (1, H, W) -> HoleScores"""
+    values = []
+    for image, drawn in zip(images, masks, strict=True):
+        filled = [fill(torch.where(mask > 0, HIDDEN, image), mask) for mask in drawn]
+        of_image = [
+            (psnr(result, image, mask=mask), ssim(result, image, mask=mask))
+            for result, mask in zip(filled, drawn, strict=True)
+        ]
+        values.append(torch.tensor(of_image, dtype=torch.float64).mean(0))
+    table = torch.stack(values)
+    return HoleScores(table[:, 0], table[:, 1])
+
+
+# --- details ------------------------------------------------------------------------------------------------
 
 
 def _feature_distance(pair):
