@@ -35,22 +35,12 @@ class MaskPainter(widgets.VBox):
         brush: float = 0.1,
         side: int = 280,
     ):
-        require_tensor(image, "image", "C H W", least=0, most=1, finite=True)
-        if len(image) not in (1, 3):
-            raise ValueError(f"image wants 1 or 3 channels, got {len(image)}")
         self.fill = require_callable(fill, "fill", "a function (image, mask) -> image")
-        brush = require_number(brush, "brush", above=0, most=1)
-        side = require_whole(side, "side", least=16, most=4096)
+        self.brush = require_number(brush, "brush", above=0, most=1)
+        self.side = require_whole(side, "side", least=16, most=4096)
         self.before = []  # the images that *Undo* brings back
-        self.image = image.detach()
-        self.mask = torch.zeros_like(self.image[:1])
-        height, width = image.shape[1:]
-        self.scale = side / max(height, width)  # pixels of the screen in one of the image
-        self.radius = brush * max(height, width) / 2
         self.last = None  # where the mouse was, in pixels of the image, while its button is pressed
-        self.canvas = ipycanvas.Canvas(
-            width=max(1, round(width * self.scale)), height=max(1, round(height * self.scale))
-        )
+        self.canvas = ipycanvas.Canvas()
         self.canvas.on_mouse_down(self._press)
         self.canvas.on_mouse_move(self._move)
         self.canvas.on_mouse_up(self._release)
@@ -60,9 +50,25 @@ class MaskPainter(widgets.VBox):
         for name, act in buttons.items():
             self.buttons[name].on_click(act)
         self.trouble = widgets.HTML()
+        self.show(image)
         self.first = _as_png(self._pixels())
-        self._redraw()
         super().__init__([self.canvas, widgets.HBox([*self.buttons.values()]), self.trouble])
+
+    def show(self, image: torch.Tensor) -> None:
+        """(C, H, W) in [0, 1], C = 1 or 3 -> None: this image from now on, with an empty mask of its size.
+
+        Raises TypeError or ValueError for what is no image.
+        """
+        require_tensor(image, "image", "C H W", least=0, most=1, finite=True)
+        if len(image) not in (1, 3):
+            raise ValueError(f"image wants 1 or 3 channels, got {len(image)}")
+        self.image = image.detach()
+        height, width = image.shape[1:]
+        self.scale = self.side / max(height, width)  # pixels of the screen in one of the image
+        self.radius = self.brush * max(height, width) / 2
+        self.canvas.width = max(1, round(width * self.scale))
+        self.canvas.height = max(1, round(height * self.scale))
+        self._clear(None)
 
     def paint(self, start: tuple[float, float], end: tuple[float, float]) -> None:
         """(x, y), (x, y) in pixels of the image -> None: a stroke of the brush is added to the mask.
