@@ -6,6 +6,7 @@ int64 in 0 … K − 1; class 0 is the background where there is one. A pixel wh
 counts in no loss and no score.
 """
 
+import warnings
 from itertools import pairwise, product
 
 import torch
@@ -157,9 +158,10 @@ def predict_tiled(model: UNet, image: torch.Tensor, *, tile: int, overlap: int) 
     pairs the same pixels as in the whole image; the result is the whole image's but for rounding. No
     gradients are kept. Windows are moved to the model's device, logits back to the image's.
 
-    Raises ValueError for an overlap below the model's receptive radius, with which squares would differ at
-    their borders, for tile < 1, and for a model in training mode, whose BatchNorm sees the window; TypeError
-    for another model.
+    With an overlap below the model's receptive radius a UserWarning says so: pixels near the borders of the
+    squares then lack a part of what they would see, and the result differs there. Raises ValueError for an
+    overlap below 0, for tile < 1, and for a model in training mode, whose BatchNorm sees the window;
+    TypeError for another model.
     """
     require_type(model, "model", UNet, "a UNet")
     if any(part.training for part in model.modules()):
@@ -171,7 +173,14 @@ def predict_tiled(model: UNet, image: torch.Tensor, *, tile: int, overlap: int) 
     if image.dtype != model.head.weight.dtype or image.is_meta:
         raise TypeError(f"image wants the model's dtype, {model.head.weight.dtype}, got {describe(image)}")
     tile = require_whole(tile, "tile")
-    overlap = require_whole(overlap, "overlap", least=model.receptive_radius())
+    overlap = require_whole(overlap, "overlap", least=0)
+    radius = model.receptive_radius()
+    if overlap < radius:
+        warnings.warn(
+            f"an overlap of {overlap} is below the receptive radius of {radius}: logits near the borders of "
+            "the squares differ from those of the whole image",
+            stacklevel=2,
+        )
 
     device, (height, width) = model.head.weight.device, image.shape[2:]
     logits = image.new_empty(len(image), model.head.out_channels, height, width)
@@ -280,6 +289,41 @@ def dice_score(
     """
     overlap, predicted, present = _areas(prediction, target, num_classes, ignore_index)
     return (2 * overlap / (predicted + present)).float().to(prediction.device)
+
+
+def boundary_f1(prediction: torch.Tensor, target: torch.Tensor, *, tolerance: int = 1) -> float:
+    """(B, H, W) whole in {0, 1}, (B, H, W) whole in {0, 1} -> float in [0, 1]: the F1 score of the object's
+    boundary, over all images together.
+
+    A boundary pixel is a pixel of the object with a pixel of the background among its eight neighbours.
+    Precision is the share of the prediction's boundary pixels that have one of the target's within
+    `tolerance` pixels in both directions, recall the reverse [after Martin et al. 2004]. NaN where neither
+    has a boundary. Raises TypeError or ValueError for what does not fit, and for a tolerance below 0.
+    """
+    tolerance = require_whole(tolerance, "tolerance", least=0)
+    require_tensor(target, "target", "B H W", kind="discrete", least=0, most=1)
+    batch, height, width = target.shape
+    shape = {"B": batch, "H": height, "W": width}
+    require_tensor(prediction, "prediction", "B H W", kind="discrete", least=0, most=1, **shape)
+    found, wanted = _boundary(prediction.cpu()), _boundary(target.cpu())
+    hits = (found * _thicken(wanted, tolerance)).sum().double()
+    met = (wanted * _thicken(found, tolerance)).sum().double()
+    precision, recall = hits / found.sum(), met / wanted.sum()
+    if not hits and (found.any() or wanted.any()):
+        return 0.0
+    return (2 * precision * recall / (precision + recall)).item()
+
+
+def _boundary(mask):
+    """(B, H, W) of 0 and 1 -> (B, H, W) float: 1 on pixels of the object that touch the background."""
+    mask = mask.float()
+    return mask * _thicken(1 - mask, 1)
+
+
+def _thicken(mask, pixels):
+    """(B, H, W) of 0 and 1 -> (B, H, W): 1 where a 1 is at most so many rows and columns away."""
+    side = 2 * pixels + 1
+    return F.max_pool2d(mask[:, None], side, stride=1, padding=pixels)[:, 0]
 
 
 def _areas(prediction, target, num_classes, ignore_index):

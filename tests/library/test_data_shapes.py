@@ -279,7 +279,7 @@ def test_masks_are_what_covers_half_and_the_rest_is_ground(monkeypatch):
         images, masks = textures(1, size=48, seed=seed)
         covers = torch.stack([alpha for alpha, _ in alphas])
         with monkeypatch.context() as patch:
-            patch.setattr(pasted_module, "_choose", lambda rng: [])
+            patch.setattr(pasted_module, "_choose", lambda rng, part: [])
             grounds, empty = textures(1, size=48, seed=seed)
         assert empty.sum() == 0
         assert masks[0, 0].bool().equal((covers >= 0.5).any(0))
@@ -287,6 +287,36 @@ def test_masks_are_what_covers_half_and_the_rest_is_ground(monkeypatch):
         assert not changed[(covers == 0).all(0)].any() and changed[masks[0, 0] > 0].float().mean() > 0.95
         partly += int(((covers > 0.02) & (covers < 0.98)).sum())
     assert partly > 500  # anti-aliased
+
+
+@pytest.mark.parametrize(
+    "part, grounds, half",
+    [
+        ("train", ["brick", "grass"], "left"),
+        ("test", ["brick", "grass"], "right"),
+        ("new ground", ["gravel"], None),
+        ("new object", ["brick", "grass"], "right"),
+    ],
+)
+def test_parts_share_no_coin_no_horse_and_no_pixel_of_a_ground(part, grounds, half, monkeypatch):
+    horse, coins = _cut_outs()
+    cropped, placed = [], []
+    crop, place = pasted_module.crop_photo, pasted_module._placed
+    monkeypatch.setattr(
+        pasted_module, "crop_photo", lambda *a, **o: cropped.append((a[1], o)) or crop(*a, **o)
+    )
+    monkeypatch.setattr(pasted_module, "_placed", lambda cut, *a: placed.append(cut) or place(cut, *a))
+    textures(40, size=24, seed=5, part=part)
+    names = {name for used, _ in cropped if used != ("cat", "tissue") for name in used}
+    assert names == set(grounds)
+    assert {options["half"] for used, options in cropped if used != ("cat", "tissue")} == {half}
+    allowed = {"train": coins[::2], "new object": [horse]}.get(part, coins[1::2])
+    assert placed and {id(cut) for cut in placed} <= {id(cut) for cut in allowed}
+
+
+def test_a_part_is_one_of_five():
+    with pytest.raises(ValueError, match="part wants 'all' or 'train' or"):
+        textures(1, part="validation")
 
 
 def test_there_are_24_coins_and_a_horse():

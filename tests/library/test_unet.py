@@ -20,7 +20,16 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from vlmbook.data import textures
-from vlmbook.unet import DoubleConv, UNet, cross_entropy_loss, dice_loss, dice_score, iou, predict_tiled
+from vlmbook.unet import (
+    DoubleConv,
+    UNet,
+    boundary_f1,
+    cross_entropy_loss,
+    dice_loss,
+    dice_score,
+    iou,
+    predict_tiled,
+)
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 ups = pytest.mark.parametrize("up", ["transposed", "bilinear"])
@@ -266,6 +275,58 @@ def test_dice_score_is_twice_the_overlap_over_both_areas(batch, classes, size, s
     assert_close(found.nan_to_num(0).double(), torch.from_numpy(theirs), rtol=1e-6, atol=0)
     overlap = iou(prediction, target, classes)
     assert_close(found, 2 * overlap / (1 + overlap), equal_nan=True)
+
+
+def boundary_f1_loops(prediction, target, tolerance):
+    def boundary(mask):
+        found = set()
+        for b, i, j in mask.nonzero().tolist():
+            rows, columns = slice(max(0, i - 1), i + 2), slice(max(0, j - 1), j + 2)
+            if not mask[b, rows, columns].all():
+                found.add((b, i, j))
+        return found
+
+    def near(one, others):
+        return sum(
+            any(b == c and max(abs(i - k), abs(j - m)) <= tolerance for c, k, m in others) for b, i, j in one
+        )
+
+    found, wanted = boundary(prediction), boundary(target)
+    if not found and not wanted:
+        return math.nan
+    if not found or not wanted:
+        return 0.0
+    precision, recall = near(found, wanted) / len(found), near(wanted, found) / len(wanted)
+    return 2 * precision * recall / (precision + recall) if precision else 0.0
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 9), st.integers(1, 7)),
+    tolerance=st.integers(0, 3),
+    seed=st.integers(0, 99),
+    share=st.sampled_from([2, 5]),
+)
+def test_boundary_f1_is_that_of_loops(size, tolerance, seed, share):
+    prediction, target = (randint(share, 2, *size, seed=seed + i).clamp(max=1) for i in range(2))
+    found = boundary_f1(prediction, target, tolerance=tolerance)
+    wanted = boundary_f1_loops(prediction, target, tolerance)
+    assert found == pytest.approx(wanted, abs=1e-6, nan_ok=True)
+
+
+def test_a_boundary_that_is_off_by_two_pixels_counts_from_a_tolerance_of_two_on():
+    target = torch.zeros(1, 12, 12, dtype=torch.int64)
+    target[:, 2:8, 2:8] = 1
+    moved = target.roll(2, 2)
+    scores = [boundary_f1(moved, target, tolerance=tolerance) for tolerance in range(3)]
+    assert scores[0] < scores[1] < scores[2] == 1 == boundary_f1(target, target, tolerance=0)
+    assert boundary_f1(1 - target.clamp(min=1), target) == 0
+    assert math.isnan(boundary_f1(torch.zeros_like(target), torch.zeros_like(target)))
+
+
+@pytest.mark.parametrize("wrong", [torch.full((1, 4, 4), 2), torch.ones(1, 4, 5, dtype=torch.int64)])
+def test_boundary_f1_wants_two_masks_of_one_size(wrong):
+    assert refused(boundary_f1, wrong, torch.ones(1, 4, 4, dtype=torch.int64)).startswith("prediction wants ")
 
 
 @pytest.mark.parametrize("options", [{}, {"class_weights": torch.tensor([0.5, 2.0, 1.0]).double()}])
@@ -741,10 +802,19 @@ def test_windows_want_a_unet(model):
     assert refused(predict_tiled, model, X, tile=4, overlap=99).startswith("model wants a UNet, got ")
 
 
-@pytest.mark.parametrize("overlap", [0, RADIUS - 1, float(RADIUS), "32", None])
-def test_windows_want_to_reach_as_far_as_a_pixel_sees(overlap):
+@pytest.mark.parametrize("overlap", [-1, 2.5, "32", None])
+def test_windows_want_an_overlap(overlap):
     sentence = refused(predict_tiled, NET, X, tile=4, overlap=overlap)
-    assert sentence.startswith(f"overlap wants a whole number of at least {RADIUS}, got ")
+    assert sentence.startswith("overlap wants a whole number of at least 0, got ")
+
+
+@pytest.mark.parametrize("overlap", [0, RADIUS - 1])
+def test_windows_that_do_not_reach_as_far_as_a_pixel_sees_warn(overlap):
+    with pytest.warns(
+        UserWarning, match=f"an overlap of {overlap} is below the receptive radius of {RADIUS}"
+    ):
+        assert predict_tiled(NET, X, tile=4, overlap=overlap).shape == (len(X), 2, *X.shape[2:])
+    predict_tiled(NET, X, tile=4, overlap=RADIUS)
 
 
 @pytest.mark.parametrize("tile", [0, -4, 2.5, (8, 8)])

@@ -11,10 +11,29 @@ from torch.nn import functional as F
 from vlmbook.data.backgrounds import crop_photo
 from vlmbook.data.bundled import photo
 from vlmbook.data.shapes import MOST_IMAGES, MOST_PIXELS
-from vlmbook.validation import require_whole
+from vlmbook.validation import require_choice, require_whole
 
 GROUNDS = ("brick", "grass", "gravel")
 FILLINGS = ("cat", "tissue")  # what a horse is filled with: never a texture of the ground
+
+
+class _Part(NamedTuple):
+    """What the images of a part are made of."""
+
+    grounds: tuple[str, ...]
+    half: str | None  # of the photograph of the ground that is cut from
+    coins: slice  # of the 24
+    horse: bool
+
+
+# "train" shares no pixel of a ground, no coin and no horse with the parts after it.
+PARTS = {
+    "all": _Part(GROUNDS, None, slice(None), True),
+    "train": _Part(("brick", "grass"), "left", slice(0, None, 2), False),
+    "test": _Part(("brick", "grass"), "right", slice(1, None, 2), False),
+    "new ground": _Part(("gravel",), None, slice(1, None, 2), False),
+    "new object": _Part(("brick", "grass"), "right", slice(0), True),
+}
 
 
 class _CutOut(NamedTuple):
@@ -26,7 +45,9 @@ class _CutOut(NamedTuple):
     turn: float  # it is rotated by up to this, radians
 
 
-def textures(n: int, *, size: int = 64, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def textures(
+    n: int, *, size: int = 64, seed: int = 0, part: str = "all"
+) -> tuple[torch.Tensor, torch.Tensor]:
     """-> (n, 3, size, size) float32 in [0, 1], (n, 1, size, size) float32 in {0, 1}: images and masks of
     their objects.
 
@@ -36,18 +57,25 @@ def textures(n: int, *, size: int = 64, seed: int = 0) -> tuple[torch.Tensor, to
     an object covers at least half of it; the image blends object and ground by what is covered. Horse and
     coins are scikit-image's.
 
-    The i-th image depends on `seed`, `size` and i alone. Raises TypeError or ValueError for n < 0, size < 16
-    or seed < 0.
+    part: "all" mixes everything. "train" has twelve of the coins on the left halves of brick and grass,
+    "test" the other twelve on the right halves. "new ground" has the coins of "test" on gravel, "new object"
+    the horse on the grounds of "test".
+
+    The i-th image depends on `seed`, `size`, `part` and i alone. Raises TypeError or ValueError for n < 0,
+    size < 16, seed < 0 or another part.
     """
     n = require_whole(n, "n", least=0, most=MOST_IMAGES)
     size = require_whole(size, "size", least=16, most=MOST_PIXELS)
     seed = require_whole(seed, "seed", least=0)
+    chosen = PARTS[require_choice(part, "part", tuple(PARTS))]
     images = torch.zeros(n, 3, size, size)
     masks = torch.zeros(n, 1, size, size)
     for i in range(n):
         rng = np.random.default_rng([seed, i])
-        images[i] = _tint(crop_photo(rng, GROUNDS, size), torch.ones(size, size), rng)
-        for cut_out in _choose(rng):
+        images[i] = _tint(
+            crop_photo(rng, chosen.grounds, size, half=chosen.half), torch.ones(size, size), rng
+        )
+        for cut_out in _choose(rng, chosen):
             alpha, pixels = _placed(cut_out, size, rng)
             if pixels is None:
                 pixels = crop_photo(rng, FILLINGS, size)
@@ -100,10 +128,15 @@ def _coins():
     return found
 
 
-def _choose(rng):
-    """-> list of _CutOut: a horse, coins, or both."""
+def _choose(rng, part):
+    """-> list of _CutOut: a horse, coins, or both, as the part has them."""
     horse, coins = _cut_outs()
+    coins = coins[part.coins]
+    if not coins:
+        return [horse]
     some = [coins[i] for i in rng.choice(len(coins), size=rng.integers(1, 4), replace=False)]
+    if not part.horse:
+        return some
     return ([horse], some, [horse, *some])[rng.integers(3)]
 
 

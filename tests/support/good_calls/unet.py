@@ -3,7 +3,16 @@
 import torch
 
 from tests.support.good_calls import Call
-from vlmbook.unet import DoubleConv, UNet, cross_entropy_loss, dice_loss, dice_score, iou, predict_tiled
+from vlmbook.unet import (
+    DoubleConv,
+    UNet,
+    boundary_f1,
+    cross_entropy_loss,
+    dice_loss,
+    dice_score,
+    iou,
+    predict_tiled,
+)
 
 X = torch.full((2, 3, 6, 7), 0.5)
 LOGITS = torch.zeros(2, 3, 6, 7)
@@ -30,6 +39,9 @@ GOOD_CALLS = {
     "predict_tiled": lambda: Call(predict_tiled, {"model": model(), "image": X, "tile": 4, "overlap": 30}),
     "cross_entropy_loss": lambda: Call(cross_entropy_loss, LOSS),
     "dice_loss": lambda: Call(dice_loss, LOSS | {"smooth": 1.0, "include_background": True}),
+    "boundary_f1": lambda: Call(
+        boundary_f1, {"prediction": TARGET, "target": TARGET.bitwise_or(X[:, 0].long()), "tolerance": 1}
+    ),
     "iou": lambda: Call(iou, SCORE),
     "dice_score": lambda: Call(dice_score, SCORE),
 }
