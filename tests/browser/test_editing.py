@@ -67,6 +67,7 @@ def test_a_photograph_is_opened_filled_enlarged_undone_and_saved(page, photograp
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
     y = box["y"] + box["height"] / 2
+    assert (round(box["width"]), round(box["height"])) == (480, 360)
     page.mouse.move(box["x"] + 100, y)
     page.mouse.down()
     page.mouse.move(box["x"] + 300, y, steps=8)

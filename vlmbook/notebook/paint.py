@@ -52,7 +52,8 @@ class MaskPainter(widgets.VBox):
         self.trouble = widgets.HTML()
         self.show(image)
         self.first = _as_png(self._pixels())
-        super().__init__([self.canvas, widgets.HBox([*self.buttons.values()]), self.trouble])
+        parts = [self.canvas, widgets.HBox([*self.buttons.values()]), self.trouble]
+        super().__init__(parts, layout=widgets.Layout(align_items="flex-start"))  # else the canvas is widened
 
     def show(self, image: torch.Tensor) -> None:
         """(C, H, W) in [0, 1], C = 1 or 3 -> None: this image from now on, with an empty mask of its size.
