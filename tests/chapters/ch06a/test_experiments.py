@@ -209,14 +209,7 @@ def test_latency_is_in_milliseconds():
     assert 1.5 < experiments.measure_latency(lambda x: time.sleep(0.002), torch.ones(1), repeats=5) < 100
 
 
-# --- ORL, records -------------------------------------------------------------------------------------------
-
-
-def test_orl_is_measured_in_the_full_profile_only(monkeypatch, tmp_path):
-    assert experiments.measure_orl(None, None) == {}
-    monkeypatch.setenv("VLMBOOK_PROFILE", "full")
-    monkeypatch.setenv("VLMBOOK_DATA", str(tmp_path))
-    assert experiments.measure_orl(None, None) == {}  # nothing is there
+# --- records ------------------------------------------------------------------------------------------------
 
 
 def test_a_thinned_roc_comes_back_and_lies_on_the_whole_one(faces):

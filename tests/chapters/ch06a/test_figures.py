@@ -191,3 +191,15 @@ def test_the_desk(pairs, answers, threshold):
     _, tar = figure.axes[0].lines[1].get_xdata()[0], figure.axes[0].lines[1].get_ydata()[0]
     assert tar == pytest.approx((pairs[0][pairs[1]] <= threshold).double().mean().item(), abs=1e-6)
     assert len(bars(figure.axes[1])) == len(answers)
+
+
+def test_our_network_on_photographs_stands_beside_the_other_methods():
+    by_people = {"5": [0.2, 0.3], "20": [0.1, 0.12]}
+    eer = {"eigenfaces": [0.18], "own network": [0.1, 0.12], "pretrained": [0.01]}
+    figure = drawn(figures.draw_orl, (6.5, 2.8), by_people=by_people, eer=eer)
+    [axes] = figure.axes
+    dots = {line.get_xdata()[0]: list(line.get_ydata()) for line in axes.lines[:2]}
+    assert dots == {5: pytest.approx([20, 30]), 20: pytest.approx([10, 12])}
+    assert list(axes.lines[2].get_ydata()) == pytest.approx([25, 11])
+    levels = [line.get_ydata()[0] for line in axes.lines[3:]]
+    assert levels == pytest.approx([1, 18])  # our own network is no line

@@ -124,6 +124,14 @@ def test_a_face_below_the_smallest_size_is_not_found():
     assert len(detect_faces(image, smallest=2**31 - 1)) == 0
 
 
+def test_by_default_a_face_has_a_sixteenth_of_the_shorter_side():
+    image, _ = around_the_face()  # the face has 100 pixels
+    wide = F.pad(image[None], (1110, 1110, 1120, 1120), value=0.5)[0]  # 2,400×2,380
+    assert len(detect_faces(wide)) == 0
+    assert len(detect_faces(wide, smallest=70)) == 1
+    assert len(detect_faces(photo("astronaut"))) == 1  # the only face, and nothing else
+
+
 # Groups.
 
 

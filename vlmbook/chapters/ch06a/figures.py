@@ -269,6 +269,37 @@ def draw_identities(figure: Figure, rates: dict[int, list[float]], limit: float 
     axes.minorticks_off()
 
 
+def draw_orl(figure: Figure, by_people: dict[str, list[float]], eer: dict[str, list[float]]) -> None:
+    """{people in the training set: EER of each seed}, {method: EER of each run}: our network on photographs,
+    and the other methods as lines.
+    """
+    axes = figure.subplots()
+    people = [int(n) for n in by_people]
+    for n, values in zip(people, by_people.values(), strict=True):
+        axes.plot([n] * len(values), [100 * value for value in values], "o", color=plot.BLUE, markersize=4)
+    axes.plot(people, [100 * sum(values) / len(values) for values in by_people.values()], color=plot.BLUE)
+    axes.annotate(
+        "own network",
+        (people[0], 100 * max(by_people[min(by_people, key=int)])),
+        (4, 4),
+        textcoords="offset points",
+        color=plot.BLUE,
+    )
+    others = {name: 100 * sum(values) / len(values) for name, values in eer.items() if name != "own network"}
+    height = 0.0  # of a label: above the one before, also where two rates are nearly equal
+    for colour, name in zip(COLOURS[1:], sorted(others, key=others.get), strict=False):
+        rate = others[name]
+        axes.axhline(rate, color=colour, linestyle="--", linewidth=1.2)
+        height = max(rate, 1.45 * height)
+        place = {"xycoords": ("axes fraction", "data"), "va": "center"}
+        axes.annotate(f"{name}, {rate:.1f} %", (1.02, height), color=colour, fontsize=8, **place)
+    axes.set(xscale="log", yscale="log", xticks=people, xticklabels=people)
+    axes.set(xlabel="people in the training set", ylabel="EER of people 21-40, %")
+    ticks = (0.5, 1, 2, 5, 10, 20, 30)
+    axes.set(yticks=ticks, yticklabels=ticks)
+    axes.minorticks_off()
+
+
 # --- the system's errors ------------------------------------------------------------------------------------
 
 
