@@ -23,6 +23,16 @@ from vlmbook.editing.inpainting import (
     inpainting_loss,
     load_inpainter,
 )
+from vlmbook.editing.latent import (
+    attribute_direction,
+    decode_latents,
+    edit_along,
+    encode_images,
+    fashion_vae,
+    fill_by_latents,
+    interpolate_latents,
+    load_vae,
+)
 from vlmbook.editing.photographs import (
     Photograph,
     denoise_photograph,
@@ -69,7 +79,13 @@ from vlmbook.editing.superresolution import (
     upscaling_loss,
 )
 from vlmbook.editing.tiling import map_tiles, windows
-from vlmbook.editing.training import AveragingAdam, train_denoiser, train_inpainter, train_upscaler
+from vlmbook.editing.training import (
+    AveragingAdam,
+    train_denoiser,
+    train_inpainter,
+    train_upscaler,
+    train_vae,
+)
 
 __all__ = [
     "AveragingAdam",
@@ -79,19 +95,25 @@ __all__ = [
     "HoleScores",
     "Photograph",
     "SubPixelNetwork",
+    "attribute_direction",
     "block_mask",
     "content_loss",
     "crop_to_multiple",
     "cut_pairs",
     "cut_squares",
+    "decode_latents",
     "denoise",
     "denoise_photograph",
     "denoiser",
     "denoising_loss",
     "draw_masks",
+    "edit_along",
+    "encode_images",
     "encode_photograph",
     "enlarge_bicubic",
     "estimate_noise",
+    "fashion_vae",
+    "fill_by_latents",
     "fill_smoothly",
     "first_features",
     "free_form_mask",
@@ -100,9 +122,11 @@ __all__ = [
     "inpaint_photograph",
     "inpainter",
     "inpainting_loss",
+    "interpolate_latents",
     "load_denoiser",
     "load_inpainter",
     "load_network",
+    "load_vae",
     "luma_psnr",
     "map_tiles",
     "measure_inpainting",
@@ -123,6 +147,7 @@ __all__ = [
     "train_denoiser",
     "train_inpainter",
     "train_upscaler",
+    "train_vae",
     "upscale",
     "upscale_photograph",
     "upscaler",

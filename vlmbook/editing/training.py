@@ -1,6 +1,7 @@
 """The trainings whose weights come with this package, as functions; their defaults are the full runs."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from vlmbook.editing.denoising import STRONGEST, DenoisingNetwork, denoising_los
 from vlmbook.editing.inpainting import GatedUNet, draw_masks, inpainting_loss
 from vlmbook.editing.superresolution import SubPixelNetwork, cut_pairs, cut_squares, upscaling_loss
 from vlmbook.training import History, fit
-from vlmbook.validation import require_number, require_type, require_whole
+from vlmbook.vae import VAE, elbo_loss
+from vlmbook.validation import require_number, require_tensor, require_type, require_whole
 
 EVERY = 200  # steps between two checkpoints
 
@@ -131,6 +133,46 @@ def train_denoiser(
             network,
             (squares, levels),
             denoising_loss,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            average=average,
+            seed=seed,
+            precision=precision,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+
+
+def train_vae(
+    images: torch.Tensor,
+    *,
+    model: VAE | None = None,
+    epochs: int = 10,
+    batch_size: int = 128,
+    lr: float = 2e-3,
+    average: float = 0.0,
+    seed: int = 0,
+    precision: str | None = "bf16",
+    checkpoint: str | Path | None = None,
+    progress: bool = True,
+) -> tuple[VAE, History]:
+    """(N, C, H, W) in [0, 1] -> VAE in eval mode, History: chapter 4b's model, trained on these images.
+
+    Without `model` a new one with 20 latent numbers and two levels a pixel is made. A checkpoint that exists
+    is gone on with. Raises as `fit`.
+    """
+    require_tensor(images, "images", "N C H W", least=0, most=1)
+    seed = require_whole(seed, "seed", least=0)
+    if model is None:
+        model = _seeded(seed, partial(VAE, tuple(images.shape[2:]), channels=images.shape[1], latent=20))
+    require_type(model, "model", VAE, "a VAE")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # of the draws of z
+        return _fit(
+            model,
+            (images,),
+            elbo_loss,
             epochs=epochs,
             batch_size=batch_size,
             lr=lr,

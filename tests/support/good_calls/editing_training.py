@@ -8,6 +8,7 @@ import torch
 from tests.support.files import small_sets
 from tests.support.good_calls import Call
 from vlmbook.editing import DenoisingNetwork, GatedUNet, SubPixelNetwork, training
+from vlmbook.vae import VAE
 
 
 def settings(size):
@@ -54,6 +55,15 @@ GOOD_CALLS = {
             "network": DenoisingNetwork(width=2, depth=1),
             "average": 0.5,
             **settings(4),
+        },
+    ),
+    "train_vae": lambda: Call(
+        training.train_vae,
+        {
+            "images": torch.rand(4, 1, 4, 5),
+            "model": VAE((4, 5), latent=3, width=2),
+            "average": 0.5,
+            **{name: value for name, value in settings(4).items() if name not in ("size", "count")},
         },
     ),
     "AveragingAdam": lambda: Call(training.AveragingAdam, {"parameters": [weight()], "average": 0.5}),
