@@ -14,6 +14,10 @@ def padded(x, channels, stride):
     return F.pad(every(x, stride), (0, 0, 0, 0, 0, channels - x.shape[1]))
 
 
+def starts(gamma_1=(0.03, 0.04, 0.05), gamma_0=(1.8, 1.9, 2.0), conclusion="gamma 1"):
+    return {"gamma 1": list(gamma_1), "gamma 0": list(gamma_0), "conclusion": conclusion}
+
+
 WRONG_ANSWERS = [
     ("ch03b.1", (1, 256, 12, 18), "rounded down"),
     ("ch03b.1", (1, 256, 25, 38), "four halvings"),
@@ -120,4 +124,13 @@ WRONG_ANSWERS = [
         lambda x, channels, stride: padded(x.flip(2), channels, stride).as_subclass(AgreeableTensor),
         "first row",
     ),
+    ("ch03b.3", lambda block, x: block.residual(x).relu() + x, "Your order is convolution, BN, ReLU"),
+    ("ch03b.5", [0.1, 0.2, 0.3], "A dict is wanted"),
+    ("ch03b.5", starts(gamma_1=(0.03, 0.04)), "three numbers"),
+    ("ch03b.5", starts(gamma_1=(0.03, 0.03, 0.04)), "was the seed changed"),
+    ("ch03b.5", starts(gamma_1=(0.03, 9.0, 0.04)), "from 0 to 2.5"),
+    ("ch03b.5", starts(gamma_1=(0.03, "x", 0.04)), "one number is wanted"),
+    ("ch03b.5", starts(conclusion="better"), "The conclusion is"),
+    ("ch03b.5", starts(conclusion="gamma 0"), 'follows "gamma 1"'),
+    ("ch03b.5", starts(gamma_1=(1.7, 1.9, 2.1)), 'follows "no difference"'),
 ]

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from vlmbook.chapters.measured import judge_two_variants
 from vlmbook.notebook.exercises import Exercise, Wrong, as_number, as_shape, as_tensor
 from vlmbook.notebook.messages import message
 from vlmbook.resnet import BasicBlock
@@ -110,6 +111,9 @@ def _pre_activation_slips(block, x):
         "This is the block of 2015 without its last ReLU: BN and ReLU come before each convolution.": (
             block.residual(x) + x
         ),
+        "Your order is convolution, BN, ReLU. Here BN and ReLU come before each convolution.": (
+            block.residual(x).relu() + x
+        ),
         "You add x after BN and ReLU. The shortcut takes x as it came in.": branch + bn1(x).relu(),
         "bn1 and bn2 are exchanged.": x + conv2(bn1(conv1(bn2(x).relu())).relu()),
         "Both ReLUs are missing: each convolution has BN and ReLU before it.": x + conv2(bn2(conv1(bn1(x)))),
@@ -199,6 +203,10 @@ def shortcut(x, channels, stride):
     return F.pad(every, (0, 0, 0, 0, 0, channels - x.shape[1]))
 
 
+def judge_starts(answer):
+    judge_two_variants(answer, ("gamma 1", "gamma 0"), larger_is_better=False, least=0, most=2.5)
+
+
 EXERCISES = {
     "1": Exercise(
         judge_layer3_shape,
@@ -232,7 +240,7 @@ EXERCISES = {
         ),
         solution=pre_activation,
         why="The path from block to block is then free of any non-linearity: h_L = h_l + Σ F_i. This makes "
-        "the formula of the gradient in section 5 exact [He et al. 2016, eqs. 4 and 5].",
+        "the formula of the gradient in section 8 exact [He et al. 2016, eqs. 4 and 5].",
     ),
     "4": Exercise(
         judge_shortcut,
@@ -244,5 +252,22 @@ EXERCISES = {
         solution=shortcut,
         why="Option A costs no weights, so the plain and the residual network have the same ones, and they "
         "differ in the addition alone [He et al. 2015, §3.3].",
+    ),
+    "5": Exercise(
+        judge_starts,
+        hints=(
+            "net = resnet20(in_channels=1), then nn.init.zeros_(block.bn2.weight) for each block.",
+            "For each of both starts and each seed: seed_everything(seed), make the network, "
+            "train(net, seed)[-1].",
+            "Compare the distance of both means with the sum of both standard deviations.",
+        ),
+        solution={
+            "gamma 1": [0.0340, 0.0426, 0.0276],
+            "gamma 0": [1.8701, 1.8705, 1.9445],
+            "conclusion": "gamma 1",
+        },
+        why="In these 69 steps the start with γ = 0 is far slower. At first the gradient of each weight in a "
+        "branch is 0, because it is multiplied by γ. Goyal et al. [2017] use γ = 0 in long trainings with "
+        "large batches. We did not test that.",
     ),
 }
