@@ -112,6 +112,28 @@ def test_a_network_for_2_serves_for_4_and_for_3():
     assert psnr(thrice, enlarge_bicubic(image, 3).clamp(0, 1)) > 35
 
 
+@pytest.mark.parametrize("factor", [2, 3])
+def test_an_ensemble_is_the_mean_of_eight_positions_and_turns_with_the_image(factor):
+    image, network = photo("coffee")[:, 50:76, 50:81] * 0.5 + 0.25, random_network()
+    with torch.no_grad():
+        network.last.weight.mul_(0.02)  # so that no value is cut off at 0 or 1
+        network.last.bias.mul_(0.02)
+    positions = []
+    for turns in range(4):
+        for flips in ((), (2,)):
+            turned = image.rot90(turns, (1, 2)).flip(flips)
+            large = upscale(turned, factor, network=network)
+            positions.append(large.flip(flips).rot90(-turns, (1, 2)))
+    assert 0 < torch.stack(positions).min() and torch.stack(positions).max() < 1
+    assert (positions[0] - positions[3]).abs().max() > 1e-3  # a network is not the same for all
+    whole = upscale(image, factor, network=network, ensemble=True)
+    assert_close(whole, torch.stack(positions).mean(0), rtol=0, atol=1e-5)
+    tiled = upscale(image, factor, network=network, ensemble=True, tile=10)
+    assert_close(tiled, whole, rtol=0, atol=1e-4)
+    other = upscale(image.rot90(1, (1, 2)), factor, network=network, ensemble=True)
+    assert_close(other, whole.rot90(1, (1, 2)), rtol=0, atol=1e-5)
+
+
 def test_grey_stays_grey_bytes_stay_bytes_and_colours_keep_their_hue():
     network = random_network()
     image = photo("coffee")[:, :30, :41]

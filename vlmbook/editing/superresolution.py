@@ -6,6 +6,7 @@ see little detail, are interpolated.
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import product
 
 import torch
 from torch import nn
@@ -117,6 +118,7 @@ def upscale(
     *,
     network: SubPixelNetwork | None = None,
     tile: int = TILE,
+    ensemble: bool = False,
     progress: bool = False,
 ) -> torch.Tensor:
     """(C, H, W) in [0, 1], C = 1 or 3 -> (C, fH, fW): the image enlarged 2, 3 or 4 times, with the detail
@@ -125,9 +127,11 @@ def upscale(
     Without `network` it is the one that comes with this package, `upscaler()`. A network for the factor is
     used once. A network for 2 is used twice for 4; the result for 3 is that for 4 made smaller, ¾ of the
     size. Grey images stay grey. The image goes through in windows of `tile` pixels: memory is bounded, and
-    the result is that of the whole image but for rounding. An image of bytes (uint8) stays one of bytes.
-    Raises TypeError or ValueError for images, factors and networks that do not fit, WeightsMissing where the
-    package's own weights are not there.
+    the result is that of the whole image but for rounding. With ensemble=True it is the mean over the eight
+    positions in which the image can be turned and mirrored, each put back [Lim et al. 2017, sec. 3.4]: a
+    little better, eight times as slow. An image of bytes (uint8) stays one of bytes. Raises TypeError or
+    ValueError for images, factors and networks that do not fit, WeightsMissing where the package's own
+    weights are not there.
     """
     require_image(image, channels=(1, 3))
     factor = require_choice(factor, "factor", FACTORS)
@@ -135,8 +139,9 @@ def upscale(
     require_type(network, "network", SubPixelNetwork, "a SubPixelNetwork")
     if network.factor not in (2, factor):
         raise ValueError(f"network wants a factor of {factor}, got one for {network.factor}")
+    ensemble = require_choice(ensemble, "ensemble", (False, True))
     return map_tiles(
-        partial(_enlarge, network=network, factor=factor),
+        partial(_enlarge_in_eight if ensemble else _enlarge, network=network, factor=factor),
         image,
         tile=tile,
         overlap=2 * network.receptive_radius(),  # of the first use, and half as much of the second
@@ -173,6 +178,16 @@ def load_network(state: dict[str, torch.Tensor], factor: int) -> SubPixelNetwork
         reason = str(error).splitlines()[-1].strip()
         raise ValueError(f"state wants the tensors of a SubPixelNetwork, got others: {reason}") from None
     return network.eval()
+
+
+def _enlarge_in_eight(window, network, factor):
+    """(C, h, w), network, int -> (C, fh, fw): the mean over the eight positions."""
+    total = 0
+    for turns, mirrored in product(range(4), (False, True)):
+        turned = window.rot90(turns, (1, 2))
+        large = _enlarge(turned.flip(2) if mirrored else turned, network, factor)
+        total = total + (large.flip(2) if mirrored else large).rot90(-turns, (1, 2))
+    return total / 8
 
 
 def _enlarge(window, network, factor):

@@ -24,7 +24,7 @@ GOOD_CALLS = {
     "initialise_he": lambda: Call(superresolution.initialise_he, {"conv": nn.Conv2d(1, 2, 3), "scale": 0.1}),
     "upscale": lambda: Call(
         superresolution.upscale,
-        {"image": IMAGE, "factor": 2, "network": network(), "tile": 4, "progress": False},
+        {"image": IMAGE, "factor": 2, "network": network(), "tile": 4, "ensemble": True, "progress": False},
     ),
     "upscaler": lambda: Call(superresolution.upscaler),
     "load_network": lambda: Call(
