@@ -175,6 +175,15 @@ def test_a_pipeline_does_the_three_steps():
     assert_close(faces.embeddings, embed(faces.chips, pipeline.network))
 
 
+@real
+def test_a_pipeline_with_landmarks_aligns_its_faces():
+    image, box = photo("astronaut")[:, :242, 100:342], torch.tensor([[73.0, 67, 173, 167]])
+    landmarks = face_landmarks()
+    faces = FacePipeline(small_network(3).eval(), landmarks, detect=lambda image: box)(image)
+    assert_close(faces.chips, cut_faces(image, box, landmarks))
+    assert (faces.chips - cut_faces(image, box)).abs().mean() > 0.02
+
+
 def test_a_pipeline_averages_with_the_mirror_image_where_it_is_told_to():
     plain = small_pipeline(detect=two_boxes)
     image = torch.rand(3, 32, 40)

@@ -204,7 +204,7 @@ def measure_orl(
     *,
     seeds: Sequence[int] = (0, 1, 2),
     counts: Sequence[int] = (5, 10),
-    size: int = 40,
+    size: int = 32,
 ) -> dict:
     """train(faces, seed) -> network, FacePipeline -> what the full profile measures on persons 21-40 of ORL.
 
@@ -218,10 +218,9 @@ def measure_orl(
         return {}
     images = [image for person in people for image in person]
     boxes, found = find_boxes(images)
-    views = cut_views(images, boxes, pipeline and pipeline.landmarks, size)
-    known, new = views.chunk(2)
+    known, new = cut_views(images, boxes, pipeline and pipeline.landmarks, size).chunk(2)
     who = torch.arange(20).repeat_interleave(SHOTS)
-    errors = {name: [make_pairs(x, who)] for name, x in _older_methods(known, new).items()}
+    errors = {name: [make_pairs(x, who)] for name, x in _older_methods(images, boxes).items()}
     people_of = known.view(20, -1, *known.shape[2:])  # all crops of a person are images of this person
     by_people = {}
     for count in [*counts, 20]:
@@ -259,11 +258,11 @@ def _read_people():
             raise data.DataMissing(f"{missing}, and {other}") from None
 
 
-def _older_methods(known, new):
-    """(N, V, 3, S, S), (M, V, 3, S, S) -> {name: (M, D)}: on the second view, the box with more around it."""
-    grey = new[:, 1].mean(1, keepdim=True)
-    faces = known[:, 1].mean(1, keepdim=True)
-    return {"eigenfaces": Eigenfaces(faces)(grey), "LBP": lbp_histograms(grey)}
+def _older_methods(images, boxes):
+    """400 of (1, H, W), (400, 4) -> {name: (200, D)} of the last 200: on the box with more around it."""
+    crops = [crop_box(image, _widen(box, 0.3), 48)[:1] for image, box in zip(images, boxes, strict=True)]
+    known, new = torch.stack(crops).chunk(2)
+    return {"eigenfaces": Eigenfaces(known)(new), "LBP": lbp_histograms(new)}
 
 
 def _equal_error(pairs: Pairs) -> float:
