@@ -54,6 +54,7 @@ def test_bytes_stay_bytes_and_are_rounded():
     map_tiles(lambda x: seen.append(x) or x, image, tile=8, overlap=0)
     assert all(x.dtype == torch.float32 and x.max() <= 1 for x in seen)
     assert as_kind(torch.tensor([[[-0.2, 1.4]]]), torch.uint8).tolist() == [[[0, 255]]]
+    assert as_kind(torch.tensor([[[0.6, 1.4, 253.7]]]) / 255, torch.uint8).tolist() == [[[1, 1, 254]]]
     assert as_floating(image).max() == 1
 
 

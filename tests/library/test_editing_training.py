@@ -24,13 +24,14 @@ def quadratic_steps(optimizer, weight, steps):
 def test_its_steps_are_adams_and_its_mean_that_of_a_loop():
     start = torch.tensor([1.0, -2.0, 0.5])
     ours, plain = nn.Parameter(start.clone()), nn.Parameter(start.clone())
-    averaging = AveragingAdam([ours], lr=0.1, average=0.8)
+    averaging = AveragingAdam([ours], lr=0.1, average=0.3)
     seen = quadratic_steps(averaging, ours, 12)
     adams = quadratic_steps(torch.optim.Adam([plain], lr=0.1), plain, 12)
     assert all(torch.equal(a, b) for a, b in zip(seen, adams, strict=True))
-    mean = seen[0]
-    for weight in seen[1:]:
-        mean = 0.8 * mean + 0.2 * weight
+    mean = 0
+    for step, weight in enumerate(seen, start=1):
+        share = min(0.3, (step - 1) / (step + 9))
+        mean = share * mean + (1 - share) * weight
     averaging.copy_mean()
     assert_close(ours.detach(), mean)
     assert not torch.allclose(mean, seen[-1])

@@ -185,9 +185,10 @@ def train_vae(
 
 
 class AveragingAdam(torch.optim.Adam):
-    """Adam that also keeps a running mean of the weights: after each step mean ← average · mean +
-    (1 − average) · weight [after Polyak & Juditsky 1992, SIAM J. Control Optim. 30(4)].
+    """Adam that also keeps a running mean of the weights: after step t mean ← a · mean + (1 − a) · weight,
+    a = min(average, (t − 1) / (t + 9)) [after Polyak & Juditsky 1992, SIAM J. Control Optim. 30(4)].
 
+    The first steps count less and less, so that a short run does not end with the weights that it began with.
     The mean is part of the optimizer's state, so that a checkpoint holds it. With average = 0 it is the last
     weight. Raises TypeError or ValueError for an average outside [0, 1).
     """
@@ -209,7 +210,8 @@ class AveragingAdam(torch.optim.Adam):
         for parameter in self._trained():
             state = self.state[parameter]
             mean = state.setdefault("mean", parameter.detach().clone())
-            mean.lerp_(parameter.detach(), 1 - self.average)
+            step = float(state["step"])
+            mean.lerp_(parameter.detach(), 1 - min(self.average, (step - 1) / (step + 9)))
         return loss
 
     @torch.no_grad()
