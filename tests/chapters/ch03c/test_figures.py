@@ -5,7 +5,7 @@ import torch
 
 from tests.support.drawings import drawn, every_end, pictures
 from vlmbook.chapters.ch03c import experiments, figures
-from vlmbook.unet import UNet, iou
+from vlmbook.unet import UNet, boundary_f1, iou
 
 U = {
     "height": (16, 64, 100, 256),
@@ -71,20 +71,45 @@ def test_rows_of_predictions():
     assert torch.equal(shown[3].movedim(-1, 0), right) and not torch.equal(shown[4].movedim(-1, 0), right)
 
 
-@pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("values", every_end({"image": (0, 19), "errors_only": (False, True)}), ids=str)
-def test_skips_on_and_off(classes, values):
-    images, truth, guess = scene(classes)
+def test_skips_on_and_off(values):
+    images, truth, guess = scene()
     predictions = {"with skips": truth, "without skips": guess}
-    figure = drawn(figures.draw_skip, (7, 3.0), images=images, truth=truth, predictions=predictions, **values)
+    figure = drawn(figures.draw_skip, (7, 2.6), images=images, truth=truth, predictions=predictions, **values)
     given = {"image": 0, "errors_only": False} | values
     for each, shown, axes in zip(predictions.values(), pictures(figure)[2:], figure.axes[2:], strict=True):
         chosen, target = each[given["image"]], truth[given["image"]]
         wrong = chosen != target
-        assert torch.equal(shown.float(), wrong.float() if given["errors_only"] else chosen / (classes - 1))
+        if given["errors_only"]:
+            assert torch.equal(shown.float(), wrong.float())
+        else:
+            assert torch.equal(shown.movedim(-1, 0), figures.colour_errors(chosen, target))
         said = axes.get_xlabel()
         assert f"wrong: {wrong.float().mean():.1%}" in said
-        assert all(f"{score:.2f}" in said for score in iou(chosen[None], target[None], classes))
+        assert f"IoU {iou(chosen[None], target[None], 2)[1]:.2f}" in said
+        assert f"boundary F1 {boundary_f1(chosen[None], target[None]):.2f}" in said
+
+
+def test_tiles_show_the_changed_pixels_in_red():
+    probability = torch.rand(30, 50, generator=torch.Generator().manual_seed(0))
+    wrong = torch.zeros(30, 50)
+    wrong[3, 4:9] = 1
+    changed = {f"overlap {n}, step 16": wrong for n in range(4)}
+    figure = drawn(figures.draw_tiles, (7, 2.9), probability=probability, changed=changed)
+    for shown in pictures(figure)[1:]:
+        red = (shown[..., 0] > 0.5) & (shown[..., 1] == 0)
+        assert torch.equal(red, wrong.bool())
+
+
+def test_cells_and_the_recorded_output():
+    tissue, lines = experiments.draw_tissue(96, cells=12)
+    likely = lines[0].float()
+    cells = experiments.find_cells(likely, 0.5)
+    drawn(figures.draw_recorded, (7, 3.4), membrane=likely, cells=cells)
+    figure = drawn(
+        figures.draw_cells, (7, 2.3), image=tissue[0], membrane=likely, cells=cells, target=lines[0]
+    )
+    assert torch.equal(pictures(figure)[3].float(), torch.from_numpy(cells).float())
 
 
 @pytest.mark.parametrize("values", every_end({"image": (0, 19), "threshold": (0.0, 0.5, 0.98)}), ids=str)

@@ -1,8 +1,5 @@
 """Chapter 3c: two or more wrong answers for each exercise, and what the message has to say about them."""
 
-import torch
-from torch.nn import functional as F
-
 FLIPS = [(), (-1,), (-2,), (-2, -1)]
 
 
@@ -25,6 +22,10 @@ def tile(up=4, bottom=4):
 
 def seen(model, x, axes):
     return model(x.flip(axes)).softmax(1).flip(axes)
+
+
+def depths(depth_1=(0.3, 0.35, 0.4), depth_3=(0.7, 0.75, 0.8), conclusion="depth 3"):
+    return {"depth 1": list(depth_1), "depth 3": list(depth_3), "conclusion": conclusion}
 
 
 WRONG_ANSWERS = [
@@ -58,26 +59,20 @@ WRONG_ANSWERS = [
     ("ch03c.3", lambda j: 0.667, "intersection I"),
     ("ch03c.3", lambda j: [j], "one number"),
     ("ch03c.3", lambda j: print(end=""), "return"),
-    ("ch03c.4", lambda kept, x: torch.cat([x, middle(kept, x)], 1), "order is exchanged"),
-    ("ch03c.4", lambda kept, x: torch.cat([kept[:, :, : x.shape[2], : x.shape[3]], x], 1), "upper left"),
-    ("ch03c.4", lambda kept, x: torch.cat([kept[:, :, -x.shape[2] :, -x.shape[3] :], x], 1), "lower right"),
-    ("ch03c.4", lambda kept, x: torch.cat([F.interpolate(kept, size=x.shape[2:]), x], 1), "shrink"),
-    (
-        "ch03c.4",
-        lambda kept, x: torch.cat([kept, F.interpolate(x, size=kept.shape[2:])], 1),
-        "size of `kept`",
-    ),
-    ("ch03c.4", lambda kept, x: middle(kept, x), "shape"),
-    ("ch03c.4", lambda kept, x: torch.cat([middle(kept, x) * 2, x], 1), "off by up to"),
-    ("ch03c.4", lambda kept, x: print(end=""), "return"),
-    ("ch03c.4", lambda kept, x: torch.cat([kept, x], 1), "RuntimeError"),
-    ("ch03c.5", lambda model, x: sum(model(x.flip(a)).softmax(1) for a in FLIPS) / 4, "flip each back"),
-    ("ch03c.5", lambda model, x: sum(seen(model, x, a) for a in FLIPS), "sum of four"),
-    ("ch03c.5", lambda model, x: seen(model, x, ()), "without any flip"),
-    ("ch03c.5", lambda model, x: (seen(model, x, ()) + seen(model, x, (-1,))) / 2, "Two of four"),
-    ("ch03c.5", lambda model, x: sum(seen(model, x, a) for a in FLIPS[:3]) / 3, "Three of four"),
-    ("ch03c.5", lambda model, x: sum(model(x.flip(a)).flip(a) for a in FLIPS) / 4, "These are logits"),
-    ("ch03c.5", lambda model, x: model(x).argmax(1), "shape"),
-    ("ch03c.5", lambda model, x: seen(model, x, ()) ** 2, "off by up to"),
-    ("ch03c.5", lambda model, x: print(end=""), "return"),
+    ("ch03c.4", lambda model, x: sum(model(x.flip(a)).softmax(1) for a in FLIPS) / 4, "flip each back"),
+    ("ch03c.4", lambda model, x: sum(seen(model, x, a) for a in FLIPS), "sum of four"),
+    ("ch03c.4", lambda model, x: seen(model, x, ()), "without any flip"),
+    ("ch03c.4", lambda model, x: (seen(model, x, ()) + seen(model, x, (-1,))) / 2, "Two of four"),
+    ("ch03c.4", lambda model, x: sum(seen(model, x, a) for a in FLIPS[:3]) / 3, "Three of four"),
+    ("ch03c.4", lambda model, x: sum(model(x.flip(a)).flip(a) for a in FLIPS) / 4, "These are logits"),
+    ("ch03c.4", lambda model, x: model(x).argmax(1), "shape"),
+    ("ch03c.4", lambda model, x: seen(model, x, ()) ** 2, "off by up to"),
+    ("ch03c.4", lambda model, x: print(end=""), "return"),
+    ("ch03c.5", [0.1, 0.2, 0.3], "A dict is wanted"),
+    ("ch03c.5", depths(depth_1=(0.3, 0.4)), "three numbers"),
+    ("ch03c.5", depths(depth_1=(0.3, 0.3, 0.4)), "was the seed changed"),
+    ("ch03c.5", depths(depth_1=(0.3, 1.4, 0.4)), "from 0.02 to 0.99"),
+    ("ch03c.5", depths(conclusion="yes"), "The conclusion is"),
+    ("ch03c.5", depths(conclusion="no difference"), 'follows "depth 3"'),
+    ("ch03c.5", depths(depth_1=(0.6, 0.9, 0.7)), 'follows "no difference"'),
 ]

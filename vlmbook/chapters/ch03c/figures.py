@@ -2,11 +2,16 @@
 a threshold on probabilities, and the checkerboard of up-sampling.
 """
 
+from collections.abc import Mapping
+
+import numpy as np
 import torch
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
 
 from vlmbook import plot
 from vlmbook.chapters.ch03c.experiments import iou_by_threshold
-from vlmbook.unet import iou
+from vlmbook.unet import boundary_f1, iou
 
 
 def draw_u(figure, height=64, width=64, first=8, depth=4, skip=True):
@@ -54,7 +59,7 @@ def draw_rows(figure, images, truth, predictions):
     panels = figure.subplots(len(images), 2 + len(predictions), squeeze=False)
     for row, (line, image) in enumerate(zip(panels, images, strict=True)):
         plot.image(line[0], image, "image" if row == 0 else "")
-        plot.image(line[1], truth[row], "truth" if row == 0 else "")
+        plot.image(line[1], truth[row], "ground truth" if row == 0 else "")
         for panel, (name, prediction) in zip(line[2:], predictions.items(), strict=True):
             plot.image(panel, colour_errors(prediction[row], truth[row]), name if row == 0 else "")
 
@@ -68,29 +73,27 @@ def colour_errors(prediction, truth):
 
 
 def draw_skip(figure, images, truth, predictions, image=0, errors_only=False):
-    """One held-out image, its ground truth, and each network's prediction, or only the pixels where it is
-    wrong.
+    """One test image, its ground truth, and each network's prediction, or only the pixels where it is wrong.
 
-    truth is (n, H, W) in 0 … K − 1, predictions {name: (n, H, W)}.
+    truth is (n, H, W) of 0 and 1, predictions {name: (n, H, W)}.
     """
-    target, classes = truth[image], int(truth.max()) + 1
-    names = ("background", "inside", "outline") if classes == 3 else ("background", "object")
+    target = truth[image]
     panels = figure.subplots(1, 2 + len(predictions))
-    plot.image(panels[0], images[image], f"held-out image {image}")
-    plot.image(panels[1], target / (classes - 1), "truth")
+    plot.image(panels[0], images[image], f"test image {image}")
+    plot.image(panels[1], target, "ground truth")
     for panel, (name, each) in zip(panels[2:], predictions.items(), strict=True):
-        wrong = (each[image] != target).float()
-        plot.image(panel, wrong if errors_only else each[image] / (classes - 1), name)
-        score = iou(each[[image]], target[None], classes)
-        lines = [f"IoU {part} {value:.2f}" for part, value in zip(names, score, strict=True)]
-        panel.set_xlabel("\n".join([*lines, f"wrong: {wrong.mean():.1%}"]))
+        wrong = each[image] != target
+        plot.image(panel, wrong.float() if errors_only else colour_errors(each[image], target), name)
+        score = iou(each[[image]], target[None], 2)[1]
+        outline = boundary_f1(each[[image]], target[None])
+        panel.set_xlabel(f"IoU {score:.2f}, boundary F1 {outline:.2f}\nwrong: {wrong.float().mean():.1%}")
 
 
 def draw_threshold(figure, images, probability, truth, image=0, threshold=0.5):
-    """One held-out image cut at a probability, and the object's IoU over all of them at every threshold."""
+    """One test image cut at a probability, and the object's IoU over all of them at every threshold."""
     before, map_, cut, curve = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.5))
     chosen = (probability[image] > threshold).long()
-    plot.image(before, images[image], f"held-out image {image}")
+    plot.image(before, images[image], f"test image {image}")
     plot.image(map_, probability[image], "probability")
     plot.image(cut, colour_errors(chosen, truth[image]), f"above {threshold:.2f}")
     thresholds, scores = iou_by_threshold(probability, truth)
@@ -110,7 +113,7 @@ def draw_level(figure, images, maps, silenced, truth, image=0, level=0, channel=
     """
     before, kept, got = figure.subplots(1, 3)
     shown = maps[level][image][channel % maps[level].shape[1]]
-    plot.image(before, images[image], f"held-out image {image}")
+    plot.image(before, images[image], f"test image {image}")
     low, high = shown.min(), shown.max()
     plot.image(
         kept,
@@ -123,6 +126,46 @@ def draw_level(figure, images, maps, silenced, truth, image=0, level=0, channel=
         got, colour_errors(silenced[level][image], truth[image]), f"its skip silenced: IoU {score:.2f}"
     )
     got.set_xlabel("red: too much, blue: missed")
+
+
+def draw_tiles(figure: Figure, probability: torch.Tensor, changed: Mapping[str, torch.Tensor]) -> None:
+    """(H, W), {name: (H, W) of 0 and 1} -> the probability of the whole image, and beside it, in red, the
+    pixels whose class each kind of tiles changed.
+    """
+    grid = figure.add_gridspec(2, 4)
+    plot.image(figure.add_subplot(grid[:, :2]), probability, "whole image: probability of an object")
+    places = [figure.add_subplot(grid[row, column]) for row in (0, 1) for column in (2, 3)]
+    for panel, (name, wrong) in zip(places, changed.items(), strict=True):
+        pale = 0.6 + 0.35 * (probability > 0.5)
+        shown = torch.stack([pale, pale * (1 - wrong), pale * (1 - wrong)])
+        plot.image(panel, shown, name)
+        panel.set_xlabel(f"{wrong.mean():.2%} changed")
+
+
+def draw_cells(figure: Figure, image, membrane, cells, target) -> None:
+    """(1, H, W), (H, W), (H, W) of numbers, (H, W) -> the slice, the probability of a membrane, the errors,
+    and the cells that were found.
+    """
+    panels = figure.subplots(1, 4)
+    plot.image(panels[0], image, "drawn tissue")
+    plot.image(panels[1], membrane, "P(membrane)")
+    plot.image(panels[2], colour_errors((membrane > 0.5).long(), target), "errors")
+    panels[2].set_xlabel("red: too much\nblue: missed")
+    _draw_labels(panels[3], cells, f"{len(np.unique(cells))} cells")
+
+
+def draw_recorded(figure: Figure, membrane, cells) -> None:
+    """(H, W), (H, W) of numbers -> the probability of a membrane, and the cells that were found."""
+    left, right = figure.subplots(1, 2)
+    plot.image(left, membrane, "test slice: probability of membrane")
+    _draw_labels(right, cells, f"{len(np.unique(cells))} cells")
+
+
+def _draw_labels(axes, cells, title):
+    """Each number in a colour of its own, drawn at random."""
+    colours = np.random.default_rng(0).uniform(0.25, 1, (int(cells.max()) + 1, 3))
+    axes.imshow(cells, cmap=ListedColormap(colours), interpolation="nearest")
+    axes.set(xticks=[], yticks=[], title=title)
 
 
 def draw_pattern(figure, maps):
