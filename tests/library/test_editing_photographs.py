@@ -174,6 +174,9 @@ def test_a_grey_photograph_stays_grey_where_colours_are_kept():
     kept = stylise_photograph(grey, Photograph(CAT), keep_colours=True, **options)
     assert kept.pixels.shape == (1, 36, 48) and kept.alpha.shape == (1, 36, 48)
     assert stylise_photograph(grey, Photograph(CAT), **options).pixels.shape == (3, 36, 48)
+    profiled = grey._replace(profile=b"of grey")
+    assert stylise_photograph(profiled, Photograph(CAT), **options).profile is None
+    assert stylise_photograph(profiled, Photograph(CAT), keep_colours=True, **options).profile == b"of grey"
 
 
 # --- files --------------------------------------------------------------------------------------------------

@@ -167,7 +167,9 @@ def stylise_photograph(
     alpha = photograph.alpha
     if alpha is not None:
         alpha = as_kind(resize_image(as_floating(alpha), tuple(pixels.shape[1:])), torch.uint8)
-    return photograph._replace(pixels=pixels, alpha=alpha)
+    same_space = len(pixels) == len(photograph.pixels)  # a profile of grey does not describe colours
+    profile = photograph.profile if same_space else None
+    return photograph._replace(pixels=pixels, alpha=alpha, profile=profile)
 
 
 # --- Pillow's images and tensors ----------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from torch.testing import assert_close
 from vlmbook import data, editing
 from vlmbook.chapters.ch06b import experiments
 from vlmbook.chapters.ch06b.painting import paint_whirls
+from vlmbook.editing.quality import HOLES
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +70,10 @@ def test_the_table_holds_what_the_measures_say(photographs):
 
 def test_an_untrained_variant_without_a_shortcut_is_no_interpolation():
     image = torch.rand(1, 1, 9, 11)
-    complete = experiments._Variant(shortcut=True, residual=True)
+    complete = experiments._Variant()
     assert_close(complete(image), editing.enlarge_bicubic(image, 2))
     nn.init.normal_(complete.last.weight)
-    without = experiments._Variant(shortcut=False, residual=True)
+    without = experiments._Variant(interpolation=False)
     without.load_state_dict(complete.state_dict())
     assert complete(image).shape == (1, 1, 18, 22)
     assert_close(complete(image) - without(image), editing.enlarge_bicubic(image, 2))
@@ -87,25 +88,12 @@ def test_all_variants_are_trained(photographs):
 # --- filling ------------------------------------------------------------------------------------------------
 
 
-def test_no_method_sees_what_is_under_the_hole(photographs):
-    masks = experiments.draw_holes(photographs, 2)
-    assert all(len(each) == 4 for each in masks.values())
-    seen = []
-
-    def spy(image, mask):
-        seen.append(image[:, mask[0] > 0])
-        return image
-
-    experiments.measure_filling({"spy": spy}, photographs, masks)
-    assert len(seen) == 12 and all((pixels == 0.5).all() for pixels in seen)
-
-
-def test_the_right_filling_is_measured_in_the_hole_alone():
-    truth = torch.rand(3, 64, 64)
-    masks = {"block": [editing.block_mask((64, 64), share=0.1)]}
-    fill = {"nearly": lambda image, mask: torch.where(mask > 0, (truth + 0.1), image)}
-    [value] = experiments.measure_filling(fill, [truth], masks)["block"]["nearly"]
-    assert value == pytest.approx(20, abs=1e-3)
+def test_the_list_holds_the_psnr_of_each_photograph(photographs):
+    scores = editing.measure_inpainting(photographs, {"mean": experiments.fill_with_mean}, each=2)
+    listed = experiments.list_psnr(scores)
+    assert set(listed) == set(scores)
+    for kind, fillings in scores.items():
+        assert listed[kind]["mean"] == fillings["mean"].psnr.tolist() and len(listed[kind]["mean"]) == 2
 
 
 def test_the_mean_is_that_of_the_known_pixels():
@@ -116,6 +104,31 @@ def test_the_mean_is_that_of_the_known_pixels():
     filled = experiments.fill_with_mean(image, mask)
     assert_close(filled[:, 0], (torch.tensor([0.2, 0.4, 0.8]) * 8 / 12).view(3, 1).expand(3, 4))
     assert torch.equal(filled[:, 1:], image[:, 1:])
+
+
+def test_every_denoiser_beats_the_noisy_image_and_gets_the_same_noise(photographs):
+    seen = []
+
+    def leave(image, sigma):
+        seen.append((image, sigma))
+        return image
+
+    methods = {
+        "noisy": leave,
+        "means": experiments.denoise_by_means,
+        "variation": experiments.denoise_by_variation,
+    }
+    table = experiments.measure_denoising(methods, photographs, levels=(25,))[25]
+    assert [sigma for _, sigma in seen] == [25 / 255] * 2
+    for name in ("means", "variation"):
+        assert all(clean > noisy + 1 for clean, noisy in zip(table[name], table["noisy"], strict=True))
+
+
+def test_generated_clothes_are_what_their_class_says():
+    trousers, bags = (experiments.draw_clothes(label, 6).mean(0)[0] for label in (1, 8))
+    assert trousers.shape == (28, 28)
+    gap, outside = trousers[18:26, 13:15].mean(), trousers[:, :5].mean()
+    assert gap < trousers[18:26, 9:12].mean() and outside < 0.1 < bags[:, :5].mean()
 
 
 # --- measures -----------------------------------------------------------------------------------------------
@@ -193,7 +206,7 @@ def test_sets_are_measured_in_the_full_profile_where_they_are(monkeypatch, tmp_p
     measured = experiments.measure_sets(upscalers, {"mean": experiments.fill_with_mean})
     x2, x4 = (measured[f"set5_x{factor}"] for factor in (2, 4))
     assert x2["bicubic"]["PSNR"][0] > x4["bicubic"]["PSNR"][0] and "shipped weights" in x4
-    assert set(measured["set5_filling"]) == {"thin strokes", "wide strokes", "rectangles"}
+    assert set(measured["set5_filling"]) == set(HOLES)
     monkeypatch.setenv("VLMBOOK_DATA", str(tmp_path / "nothing"))
     assert experiments.measure_sets(upscalers, {}) == {}
 

@@ -68,7 +68,8 @@ def test_a_hole_is_filled_at_every_end_of_the_controls(cup):
     network = editing.inpainter()
     for values in every_end({"brush": (0.02, 0.05, 0.2), "seed": (0, 1, 9)}):
         figure = drawn(figures.draw_hole, (7, 2), photograph=cup, network=network, **values)
-        holed, biharmonic, learned, original = (torch.as_tensor(x) for x in pictures(figure))
+        holed, _, biharmonic, _, learned, _, original, zoomed = map(torch.as_tensor, pictures(figure))
+        assert zoomed.shape[:2] == (48, 48)
         known = (holed == original).all(2)
         assert 0 < (~known).float().mean() < 0.9
         assert torch.equal(learned[known], original[known])
@@ -109,4 +110,14 @@ def test_a_gram_figure_has_both_orders():
     figure = drawn(
         figures.draw_gram, (6, 2), features=features, gram=features @ features.T / 2, moved=features.flip(1)
     )
-    assert [len(axes.texts) for axes in figure.axes] == [4, 4, 4]
+    assert [len(axes.texts) for axes in figure.axes] == [6, 4, 6]
+
+
+def test_clothes_and_the_result_show_before_and_after(cup):
+    sheets = {0.0: torch.zeros(5, 1, 28, 28), 1.5: torch.ones(5, 1, 28, 28)}
+    sheets[0.0][0, 0, 0, 0] = 1
+    sheets[1.5][0, 0, 0, 0] = 0
+    before, after = pictures(drawn(figures.draw_clothes, (7, 2), sheets=sheets, strength=1.5))
+    assert before.shape[:2] == after.shape[:2] == (28, 140) and before.mean() < 0.1 < 0.9 < after.mean()
+    figure = drawn(figures.draw_result, (7, 3), pairs={"a": (cup, 1 - cup), "b": (1 - cup, cup)})
+    assert torch.equal(torch.as_tensor(pictures(figure)[1]), (1 - cup).permute(1, 2, 0))

@@ -80,6 +80,7 @@ WRONG_ANSWERS = [
     ("ch06b.4", lambda x, f: F.avg_pool2d(x, f), "shape"),
     ("ch06b.5", {WITHOUT: 0.0, WITH: 0.0}, "measured twice"),
     ("ch06b.5", {WITHOUT: 0.2, WITH: -1.0}, "which is which"),
+    ("ch06b.5", {WITHOUT: -4.4, WITH: -0.1}, "sum of the four"),
     ("ch06b.5", {WITHOUT: 30.1, WITH: 31.5}, "is no gain"),
     ("ch06b.5", {WITHOUT: 0.9, WITH: 1.5}, "never saw noise"),
     ("ch06b.5", {WITHOUT: -1.0, WITH: -0.9}, "to `large`"),

@@ -40,8 +40,8 @@ class EditingPanel(MaskPainter):
     """Photograph, {name: (3, h, w)} of styles, folder -> widgets: open a photograph, paint a hole, fill it,
     enlarge, paint in a style, undo, save as a new file.
 
-    The screen shows a small copy. All edits are made on `photograph`, in its own size. The panel never writes
-    to a file that exists.
+    The screen shows a small copy. Filling and enlarging work on `photograph`, in its own size; painting makes
+    it 256 pixels long. The panel never writes to a file that exists.
     """
 
     def __init__(

@@ -13,25 +13,24 @@ import numpy as np
 import onnxruntime
 import torch
 from PIL import Image
-from skimage.restoration import inpaint_biharmonic
+from skimage.restoration import denoise_nl_means, denoise_tv_chambolle, inpaint_biharmonic
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 from sklearn.utils import shuffle
 from torch import nn
 from torch.nn import functional as F
 
-from vlmbook import data, runtime
+from vlmbook import data, pretrained, runtime
 from vlmbook.chapters.ch04d.experiments import make_rivals
 from vlmbook.data.images import to_tensor
 from vlmbook.editing import (
     SubPixelNetwork,
-    block_mask,
     crop_to_multiple,
     cut_pairs,
     enlarge_bicubic,
     first_features,
-    free_form_mask,
     luma_psnr,
+    measure_inpainting,
     perceptual_distance,
     psnr,
     shrink_bicubic,
@@ -40,8 +39,10 @@ from vlmbook.editing import (
     upscale,
     upscaling_loss,
 )
+from vlmbook.editing.quality import HoleScores
 from vlmbook.efficientnet import EfficientNetLite0
 from vlmbook.files import write_whole
+from vlmbook.flow import FlowUNet, sample
 from vlmbook.gan import Discriminator, discriminator_loss, non_saturating_loss
 from vlmbook.metrics import frechet_distance
 from vlmbook.training import fit
@@ -148,30 +149,35 @@ def _add_noise(image, sigma, generator):
     return _round(image + sigma / 255 * torch.randn(image.shape, generator=generator))
 
 
-# Small networks that differ in one respect each.
 class _Variant(nn.Module):
-    """(B, 1, H, W) -> (B, 1, 2H, 2W)"""
+    """(B, 1, H, W) -> (B, 1, 2H, 2W): a small network of section 3 that may lack some of its shortcuts."""
 
-    def __init__(self, *, shortcut: bool, residual: bool, width: int = 16, depth: int = 3):
+    def __init__(self, *, interpolation: bool = True, residual: bool = True, width: int = 16, depth: int = 3):
         super().__init__()
-        self.shortcut, self.residual = shortcut, residual
+        self.interpolation, self.residual = interpolation, residual
         self.first = nn.Conv2d(1, width, 3, padding=1)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)
-            )
-            for _ in range(depth)
-        )
+        self.blocks = nn.ModuleList(_two_convolutions(width) for _ in range(depth))
         self.last = nn.Conv2d(width, 4, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
     def forward(self, x):
-        y = self.first(x)
+        y = features = self.first(x)
         for block in self.blocks:
-            y = y + block(y) if self.residual else F.relu(block(y))
-        detail = F.pixel_shuffle(self.last(y), 2)
-        return detail + enlarge_bicubic(x, 2) if self.shortcut else detail
+            y = y + block(y) if self.residual else block(y)
+        detail = F.pixel_shuffle(self.last(y + features), 2)
+        return detail + enlarge_bicubic(x, 2) if self.interpolation else detail
+
+
+def _two_convolutions(width):
+    """He's initial weights, with which the signal keeps its size, with and without a shortcut."""
+    layers = nn.Sequential(
+        nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)
+    )
+    for conv in (layers[0], layers[2]):
+        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+        nn.init.zeros_(conv.bias)
+    return layers
 
 
 def _squared_error(network, small, large):
@@ -179,10 +185,10 @@ def _squared_error(network, small, large):
 
 
 ABLATIONS = {
-    "complete": ({"shortcut": True, "residual": True}, upscaling_loss),
-    "squared error": ({"shortcut": True, "residual": True}, _squared_error),
-    "no bicubic shortcut": ({"shortcut": False, "residual": True}, upscaling_loss),
-    "no shortcuts in the blocks": ({"shortcut": True, "residual": False}, upscaling_loss),
+    "complete": ({}, upscaling_loss),
+    "complete, squared error": ({}, _squared_error),
+    "no bicubic shortcut": ({"interpolation": False}, upscaling_loss),
+    "no shortcuts in the blocks": ({"residual": False}, upscaling_loss),
 }
 
 
@@ -237,47 +243,55 @@ def fill_with_mean(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return torch.where(known, image, image[:, known].mean(1).view(-1, 1, 1))
 
 
-def draw_holes(
-    photographs: Sequence[torch.Tensor], each: int, seed: int = 0
-) -> dict[str, list[torch.Tensor]]:
-    """Photographs, int -> {kind of hole: so many masks (1, H, W) for the first photograph, then for the
-    second …}.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    sizes = [tuple(photograph.shape[1:]) for photograph in photographs for _ in range(each)]
-    kinds = {
-        "thin strokes": lambda size: free_form_mask(size, brush=0.03, generator=generator),
-        "wide strokes": lambda size: free_form_mask(size, brush=0.08, generator=generator),
-        "rectangles": lambda size: block_mask(size, share=0.04, generator=generator),
-    }
-    return {kind: [draw(size) for size in sizes] for kind, draw in kinds.items()}
-
-
-def measure_filling(
-    methods: dict[str, Callable], photographs: Sequence[torch.Tensor], masks: dict[str, list[torch.Tensor]]
-) -> dict[str, dict[str, list[float]]]:
-    """{name: (image, mask) -> image}, photographs, masks of `draw_holes` -> {kind: {name: PSNR inside the
-    hole in dB, a photograph's mean over its holes}}.
-    """
-    return {
-        kind: {name: _measure_fills(fill, photographs, drawn) for name, fill in methods.items()}
-        for kind, drawn in masks.items()
-    }
-
-
-def _measure_fills(fill, photographs, masks):
-    each = len(masks) // len(photographs)
-    means = []
-    for index, photograph in enumerate(photographs):
-        own = masks[each * index : each * (index + 1)]
-        values = [psnr(fill(empty(photograph, mask), mask), photograph, mask=mask) for mask in own]
-        means.append(sum(values) / each)
-    return means
-
-
 def empty(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """(C, H, W), (1, H, W) -> (C, H, W): the pixels of the hole become grey, so that no method sees them."""
     return torch.where(mask > 0, 0.5, image)
+
+
+def list_psnr(scores: dict[str, dict[str, HoleScores]]) -> dict[str, dict[str, list[float]]]:
+    """What `measure_inpainting` gives -> {kind of hole: {name: PSNR inside the hole in dB, a value a
+    photograph}}.
+    """
+    return {
+        kind: {name: values.psnr.tolist() for name, values in fillings.items()}
+        for kind, fillings in scores.items()
+    }
+
+
+def measure_denoising(
+    methods: dict[str, Callable[[torch.Tensor, float], torch.Tensor]],
+    photographs: Sequence[torch.Tensor],
+    levels: Sequence[int] = (10, 25, 50),
+) -> dict[int, dict[str, list[float]]]:
+    """{name: (image, sigma) -> image}, photographs -> {noise level of 255: {name: PSNR in dB, a value a
+    photograph}}; each method gets the same noise, and its true level.
+    """
+    table = {}
+    for level in levels:
+        generator = torch.Generator().manual_seed(level)
+        noisy = [x + level / 255 * torch.randn(x.shape, generator=generator) for x in photographs]
+        table[level] = {
+            name: [
+                psnr(clean(image.clamp(0, 1), level / 255), truth)
+                for image, truth in zip(noisy, photographs, strict=True)
+            ]
+            for name, clean in methods.items()
+        }
+    return table
+
+
+def denoise_by_means(image: torch.Tensor, sigma: float) -> torch.Tensor:
+    """(C, H, W), σ -> (C, H, W): non-local means [Buades et al. 2005], by scikit-image."""
+    options = {"sigma": sigma, "h": 0.6 * sigma, "patch_size": 5, "patch_distance": 6, "fast_mode": True}
+    return torch.from_numpy(denoise_nl_means(image.numpy(), channel_axis=0, **options)).float()
+
+
+def denoise_by_variation(image: torch.Tensor, sigma: float) -> torch.Tensor:
+    """(C, H, W), σ -> (C, H, W): total variation [Rudin et al. 1992; Chambolle 2004], by scikit-image; its
+    strength 0.8 σ, like that of `denoise_by_means`, is the best on the training photographs.
+    """
+    cleaned = denoise_tv_chambolle(image.numpy(), weight=0.8 * sigma, channel_axis=0)
+    return torch.from_numpy(cleaned).float().clamp(0, 1)
 
 
 # --- texture ------------------------------------------------------------------------------------------------
@@ -534,8 +548,22 @@ def measure_sets(upscalers: dict[str, Callable], fillers: dict[str, Callable]) -
         }
         measured[f"set5_x{factor}"] = measure_upscaling(larger, set5, factor)
     middles = [cut_middle(photograph, 256) for photograph in set5]
-    measured["set5_filling"] = measure_filling(fillers, middles, draw_holes(middles, 16))
+    measured["set5_filling"] = list_psnr(measure_inpainting(middles, fillers, each=16))
     return measured
+
+
+# --- clothes to edit ----------------------------------------------------------------------------------------
+
+
+def draw_clothes(label: int, n: int, *, seed: int = 0) -> torch.Tensor:
+    """Class of Fashion-MNIST, int -> (n, 1, 28, 28): generated by chapter 4d's flow, from its shipped
+    weights. So the chapter needs no download.
+    """
+    state, _ = pretrained.ours("ch04d_fashion")
+    model = FlowUNet(28, 10)
+    model.load_state_dict(state)
+    generator = torch.Generator().manual_seed(seed)
+    return sample(model.eval(), torch.full((n,), label), 4, generator=generator).clamp(0, 1)
 
 
 # --- deployment ---------------------------------------------------------------------------------------------

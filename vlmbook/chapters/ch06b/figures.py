@@ -10,6 +10,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch, FancyArrowPatch, FancyBboxPatch, Rectangle
+from torch.nn import functional as F
 
 from vlmbook import plot
 from vlmbook.chapters.ch06b.experiments import blur, compress, empty, fill_biharmonic
@@ -38,9 +39,8 @@ def draw_chain(figure: Figure, images: dict[str, torch.Tensor], steps: Sequence[
             "coordsB": right.transAxes,
         }
         figure.add_artist(ConnectionPatch(**ends, **arrow))
-        middle = ((left.get_position().x1 + right.get_position().x0) / 2, 0.62)
-        place = {"xycoords": "figure fraction", "ha": "center", "va": "bottom", "fontsize": 8}
-        left.annotate(step, middle, annotation_clip=False, **place)
+        place = {"xycoords": left.transAxes, "ha": "left", "va": "bottom", "fontsize": 8}
+        left.annotate(step, (1.04, 0.54), annotation_clip=False, **place)
 
 
 def draw_shuffle(figure: Figure, maps: torch.Tensor, shuffled: torch.Tensor) -> None:
@@ -117,7 +117,7 @@ def draw_zoom(
 
 
 def draw_differences(
-    figure: Figure, differences: dict[str, list[float]], xlabel: str, zero: str = "", offset: float = 0.0
+    figure: Figure, differences: dict[str, list[float]], xlabel: str, zero: str = ""
 ) -> None:
     """{name: a value for each photograph or seed}, what 0 means: a dot each, their mean and its standard
     error.
@@ -131,7 +131,8 @@ def draw_differences(
         colour = plot.BLUE if mean > 0 else plot.ORANGE
         axes.errorbar(mean, row + 0.18, xerr=error, fmt="D", color=colour, capsize=4)
     axes.axvline(0, color="black", linewidth=1)
-    axes.set(yticks=rows, yticklabels=names, ylim=(-0.6, len(names) - 0.3), xlabel=xlabel)
+    axes.set(yticks=rows, yticklabels=names, ylim=(-0.6, len(names) - 0.3))
+    axes.set_xlabel(f"{xlabel} (diamond: mean ± standard error)")
     if zero:
         axes.annotate(
             zero, (0, len(names) - 0.35), ha="center", va="bottom", fontsize=8, annotation_clip=False
@@ -152,7 +153,7 @@ def draw_hole(
     figure: Figure, photograph: torch.Tensor, network: GatedUNet, brush: float = 0.06, seed: int = 0
 ) -> None:
     """(3, H, W), the inpainter: strokes of this width (a share of the side), filled in two ways, with the
-    PSNR inside the hole.
+    PSNR inside the hole; below, the part with the hole.
     """
     generator = torch.Generator().manual_seed(seed)
     mask = free_form_mask(photograph.shape[1:], brush=brush, strokes=3, generator=generator)
@@ -161,11 +162,21 @@ def draw_hole(
         "biharmonic": fill_biharmonic(holed, mask),
         "learned": inpaint(holed, mask, network=network),
     }
-    panels = figure.subplots(1, 4)
-    plot.image(panels[0], torch.where(mask > 0, 1.0, photograph), f"{mask.mean():.0%} is missing")
-    for axes, (name, image) in zip(panels[1:], filled.items(), strict=False):
-        plot.image(axes, image, f"{name}\n{psnr(image, photograph, mask=mask):.1f} dB in the hole")
-    plot.image(panels[3], photograph, "original")
+    images = {f"{mask.mean():.0%} is missing": torch.where(mask > 0, 1.0, photograph)}
+    for name, image in filled.items():
+        images[f"{name}\n{psnr(image, photograph, mask=mask):.1f} dB in the hole"] = image
+    images["original"] = photograph
+    rows, columns = _find_hole(mask)
+    for axes, (title, image) in zip(figure.subplots(2, 4).T, images.items(), strict=True):
+        plot.image(axes[0], image, title)
+        plot.image(axes[1], image[:, rows, columns])
+
+
+def _find_hole(mask, size=48):
+    """(1, H, W) -> slices of a square with as much of the hole as possible."""
+    share = F.avg_pool2d(mask[None], size, stride=1)[0, 0]
+    top, left = divmod(int(share.argmax()), share.shape[1])
+    return slice(top, top + size), slice(left, left + size)
 
 
 # --- style --------------------------------------------------------------------------------------------------
@@ -175,11 +186,14 @@ def draw_gram(figure: Figure, features: torch.Tensor, gram: torch.Tensor, moved:
     """(D, N) features at N pixels, (D, D), (D, N) in another order: the same Gram matrix belongs to both."""
     panels = figure.subplots(1, 3, width_ratios=(1.6, 1, 1.6))
     for axes, numbers, title in (
-        (panels[0], features, "features at 4 pixels"),
+        (panels[0], features, f"features at {features.shape[1]} pixels"),
         (panels[1], gram, "Gram matrix of both"),
         (panels[2], moved, "the pixels in another order"),
     ):
         plot.numbers(axes, numbers, title)
+    for axes in (panels[0], panels[2]):
+        for row, name in enumerate(("blue", "yellow")):
+            axes.annotate(name, (-0.6, row), ha="right", va="center", fontsize=8, annotation_clip=False)
 
 
 def draw_strength(
@@ -239,6 +253,20 @@ def draw_severities(figure: Figure, table: dict[str, dict[str, list[float]]]) ->
     axes.legend()
 
 
+def draw_clothes(figure: Figure, sheets: dict[float, torch.Tensor], strength: float = 1.0) -> None:
+    """{strength: (N, 1, 28, 28)}, one of the strengths: the images before, and after the edit."""
+    shown = {"before": sheets[0.0], f"strength {strength:g}": sheets[strength]}
+    for axes, (title, images) in zip(figure.subplots(2, 1), shown.items(), strict=True):
+        plot.image(axes, torch.cat(list(images), dim=2), title)
+
+
+def draw_result(figure: Figure, pairs: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> None:
+    """{edit: (before, after)}: the chapter's result, a column an edit."""
+    for axes, (name, (before, after)) in zip(figure.subplots(2, len(pairs)).T, pairs.items(), strict=True):
+        plot.image(axes[0], before, name)
+        plot.image(axes[1], after)
+
+
 def draw_discriminators(figure: Figure, found: dict[str, list]) -> None:
     """What `follow_discriminator` gives: the generator's loss, though the generator stays the same."""
     axes = figure.subplots()
@@ -253,7 +281,8 @@ def draw_slants(figure: Figure, angles: dict[str, torch.Tensor], samples: dict[s
     """{name: (M,) degrees}, {name: (N, 1, H, W)}: samples on the left, their slants on the right."""
     panels = figure.subplots(len(angles), 2, width_ratios=(1.3, 1), sharex="col")
     for row, (name, degrees) in zip(panels, angles.items(), strict=True):
-        plot.image(row[0], torch.cat(list(samples[name][:9]), dim=2), name)
+        order = degrees[:8].argsort()
+        plot.image(row[0], torch.cat(list(samples[name][:8][order]), dim=2), f"{name}: eight samples")
         row[1].hist(degrees.numpy(), bins=np.arange(-92.5, 93, 5), color=plot.BLUE)
         row[1].set(yticks=[], title=f"standard deviation {degrees.std():.0f}°")
     panels[-1][1].set_xlabel("slant of the samples, degrees")
