@@ -99,7 +99,7 @@ def test_training_over_seconds():
         "b": SimpleNamespace(losses=[2.0] * 80, seconds=8.0),
     }
     figure = drawn(figures.draw_training, (6, 2.2), histories=histories)
-    a, b = figure.axes[0].lines
+    (a,), (b,) = (axes.lines for axes in figure.axes)
     assert a.get_xdata()[-1] == pytest.approx(20) and b.get_xdata()[-1] == pytest.approx(8)
     assert a.get_ydata()[0] == pytest.approx(sum(histories["a"].losses[:5]) / 5, rel=1e-5)
 
@@ -128,7 +128,10 @@ def test_anchors(scene, values):
     owner = match_anchors(box_iou(truth, anchors), 0.7, 0.3, allow_low_quality_matches=True)
     assert len(frames(figure.axes[1], "#0072B2")) == int((owner >= 0).sum()) > 0
     widths = torch.tensor([bar.get_width() for bar in figure.axes[2].patches])
-    assert_close(widths.float(), box_iou(truth, anchors).amax(1))
+    best = box_iou(truth, anchors).amax(1)
+    assert_close(widths.float(), best)
+    colours = [bar.get_facecolor() for bar in figure.axes[2].patches]
+    assert len(set(colours)) == len({iou < 0.7 for iou in best.tolist()})
     point = figure.axes[0].lines[0]
     centre = 64 // stride // 2 * stride - 0.5
     assert (point.get_xdata()[0], point.get_ydata()[0]) == pytest.approx((centre, centre))
@@ -182,6 +185,14 @@ def test_curves_name_the_average_precision(scene):
         for line in axes.lines:
             assert len(line.get_xdata()) == len(line.get_ydata())
             assert line.get_label().split()[0] in SCENE_NAMES
+        of_class = {line.get_label().split()[0]: line for line in axes.lines}
+        ap = {name: float(line.get_label().split()[1]) for name, line in of_class.items()}
+        ap = {name: value for name, value in ap.items() if value == value}  # no objects, no AP
+        blue = [name for name, line in of_class.items() if line.get_color() == "#0072B2"]
+        orange = [name for name, line in of_class.items() if line.get_color() == "#D55E00"]
+        assert len(blue) == 1 >= len(orange)
+        assert ap[blue[0]] == max(ap.values())
+        assert all(ap[name] == min(ap.values()) for name in orange)
 
 
 def test_area_under_the_steps_is_nearly_the_average_precision():

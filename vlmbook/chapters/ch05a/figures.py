@@ -1,5 +1,7 @@
 """Chapter 5a: boxes on images, anchors and their matches, suppression, the stages of one image, curves."""
 
+import math
+
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -145,9 +147,9 @@ def draw_anchors(
 
 
 def _draw_best_iou(axes, best):
-    """k numbers: a bar an object."""
+    """k numbers: a bar an object, orange where no anchor reaches 0.7."""
     rows = range(len(best))
-    axes.barh(rows, best, color=[plot.BLUE if iou >= 0.5 else plot.ORANGE for iou in best])
+    axes.barh(rows, best, color=[plot.BLUE if iou >= 0.7 else plot.ORANGE for iou in best])
     axes.axvline(0.7, color=plot.GREY, linestyle="--")
     axes.set(xlim=(0, 1), yticks=rows, yticklabels=[row + 1 for row in rows])
     axes.set(ylabel="object", xlabel="IoU of its best anchor")
@@ -182,17 +184,19 @@ def draw_stages(
     panels = figure.subplots(2, 4).flat
     draw_boxes(plot.image(panels[0], image, "1: image, ground truth"), boxes)
     x = stages["map"][0]
-    plot.image(panels[1], _scaled(x.mean(0)), f"2: map, {x.shape[1]}×{x.shape[2]}")
+    _show_map(panels[1], x.mean(0), f"2: map, {x.shape[1]}×{x.shape[2]}")
     objectness = proposals.logits[0].sigmoid().view(*x.shape[1:], -1).amax(-1)
     plot.image(panels[2], objectness, "3: objectness")
     plot.image(panels[3], image, f"4: {len(proposals.candidates[0])} before NMS")
     draw_boxes(panels[3], proposals.candidates[0], color=plot.ORANGE, width=0.6, alpha=0.6)
     plot.image(panels[4], image, f"5: {len(proposals.boxes[0])} proposals")
     draw_boxes(panels[4], proposals.boxes[0], color=plot.ORANGE, width=0.9)
-    plot.image(panels[5], _tiled(_scaled(stages["pooled"][:8].mean(1))), "6: the first 8 regions")
+    _show_map(panels[5], _tiled(stages["pooled"][:8].mean(1)), "6: regions 1 to 8")
     p = stages["logits"][:8].softmax(-1)
     panels[6].imshow(p.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    panels[6].set(title="7: their classes", xticks=range(p.shape[1]), yticks=[])
+    panels[6].set(title="7: their classes", xticks=range(p.shape[1]), yticks=range(len(p)))
+    panels[6].set_yticklabels([1 + row for row in range(len(p))], fontsize=7)
+    panels[6].set_ylabel("region")
     panels[6].set_xticklabels(["background", *names], rotation=90, fontsize=7)
     _draw_likely(panels[7], image, stages["detections"][0], names)
     for number in (0, 3, 4, 7):
@@ -209,13 +213,17 @@ def _draw_likely(axes, image, detections, names):
     draw_boxes(axes, detections["boxes"][likely], texts, color=plot.BLUE)
 
 
-def _scaled(x):
-    return x / x.max().clamp(min=1e-6)
+def _show_map(axes, x, title):
+    """(h, w) -> axes: low values dark blue, high ones yellow; NaN is white."""
+    axes.imshow(x.numpy(), cmap="viridis")
+    axes.set(xticks=[], yticks=[], title=title)
+    axes.spines[:].set_visible(False)
+    axes.grid(False)
 
 
 def _tiled(x, columns=4):
-    """(n, h, w) -> one image: rows of `columns` tiles, white between them."""
-    x = F.pad(x, (0, 1, 0, 1), value=1.0)
+    """(n, h, w) -> (rows · (h + 1), columns · (w + 1)): rows of `columns` tiles, NaN between them."""
+    x = F.pad(x, (0, 1, 0, 1), value=float("nan"))
     rows = [
         torch.cat(list(x[i : i + columns]), dim=1) for i in range(0, len(x) // columns * columns, columns)
     ]
@@ -226,26 +234,39 @@ def _tiled(x, columns=4):
 
 
 def draw_training(figure: Figure, histories: dict) -> None:
-    """{name: `fit`'s History}: the losses, smoothed, over the seconds of training."""
-    axes = figure.subplots()
-    for name, history in histories.items():
+    """{name: `fit`'s History}: the losses, smoothed, over the seconds of training, a panel each."""
+    panels = figure.subplots(1, len(histories), squeeze=False)[0]
+    for axes, (name, history) in zip(panels, histories.items(), strict=True):
         losses = torch.tensor(history.losses)
         window = max(1, len(losses) // 40)
         seconds = torch.linspace(0, history.seconds, len(losses))[window - 1 :]
-        axes.semilogy(seconds.tolist(), losses.unfold(0, window, 1).mean(1).tolist(), label=name)
-    axes.set(xlabel="seconds", ylabel="sum of the losses")
-    axes.legend()
+        axes.plot(seconds.tolist(), losses.unfold(0, window, 1).mean(1).tolist(), color=plot.BLUE)
+        axes.set(xlabel="seconds", ylim=(0, None), title=name)
+    panels[0].set_ylabel("sum of the losses")
 
 
 def draw_curves(figure: Figure, found: dict, names: list[str]) -> None:
-    """{detector: (predictions, targets)}: precision over recall of each class; its AP beside its name."""
+    """{detector: (predictions, targets)}: precision over recall of each class, with its AP; the best class in
+    blue, the worst in orange, the others in grey.
+    """
     panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
     for panel, (title, (predictions, targets)) in zip(panels, found.items(), strict=True):
+        curves = {}
         for label, name in enumerate(names):
             _, true_positives, objects = match_detections(predictions, targets, label)
             precision, recall = precision_recall_curve(true_positives, objects)
             ap = average_precision(true_positives, objects)
-            panel.plot(recall.tolist(), precision.tolist(), label=f"{name} {ap:.2f}")
+            curves[name] = (ap, recall.tolist(), precision.tolist())
+        there = [name for name in curves if not math.isnan(curves[name][0])]  # without objects no AP
+        worst = min(there, key=lambda name: curves[name][0], default=None)
+        best = max(there, key=lambda name: curves[name][0], default=None)
+        for name, (ap, recall, precision) in curves.items():
+            style = {"color": plot.GREY, "linewidth": 1.2}
+            if name == worst:
+                style = {"color": plot.ORANGE, "linewidth": 2.5, "zorder": 3}
+            if name == best:
+                style = {"color": plot.BLUE, "linewidth": 2.5, "zorder": 3}
+            panel.plot(recall, precision, label=f"{name} {ap:.2f}", **style)
         panel.set(xlabel="recall", xlim=(0, 1.02), ylim=(0, 1.05), title=title)
         panel.legend(loc="lower left", fontsize=7, ncols=2)
     panels[0].set_ylabel("precision")
