@@ -156,6 +156,17 @@ def test_windows_give_the_whole_image(height, width, tile, channels, seed):
     assert_close(inpaint(image, mask, network=network, tile=tile), whole, rtol=0, atol=2e-6)
 
 
+def test_windows_inside_a_large_hole_see_its_edges():
+    """The smooth filling of a window reaches further than the network does."""
+    image = torch.rand(1, 150, 150, generator=generator())
+    mask = torch.zeros(1, 150, 150)
+    mask[:, 30:120, 30:120] = 1
+    network = random_network(depth=1)
+    assert network.receptive_radius() < 32
+    whole = inpaint(image, mask, network=network, tile=256)
+    assert_close(inpaint(image, mask, network=network, tile=16), whole, rtol=0, atol=2e-6)
+
+
 def test_a_training_step_and_inpaint_see_the_same_filling():
     """`fill_smoothly` goes through a batch at once, `inpaint` through an image strip by strip."""
     image = photo("camera")[:1]
