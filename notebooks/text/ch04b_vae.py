@@ -92,6 +92,8 @@ print(p_of, "sum", round(sum(p_of.values()), 3))
 grid = list(product(torch.linspace(-3, 3, 13).tolist(), [0.2, 0.4, 0.6, 0.8, 1.2, 2.0]))
 log_p, elbos, gaps = torch.tensor([experiments.toy_bound(*each) for each in grid]).T
 print(f"log p(x) {log_p[0]:.3f}, best ELBO {elbos.max():.3f} at mu, sigma =", grid[elbos.argmax()])
+
+# %% tags=["claims"]
 assert abs(log_p[0].exp() - p_of[1, 1, 0]) < 1e-3 > abs(sum(p_of.values()) - 1)
 assert_close(elbos + gaps, log_p, rtol=0, atol=1e-3)
 assert (elbos < log_p).all() and 0 < gaps.min() < 0.1
@@ -130,13 +132,15 @@ def kl_loops(mu, logvar):                    # (Z,), (Z,) -> number; logvar is l
 mu, logvar = torch.tensor([1.0, -0.5, 0.0]), torch.tensor([-1.0, 0.5, -3.0])
 exact = kl_loops(mu, logvar)
 q, p = Normal(mu, (logvar / 2).exp()), Normal(torch.zeros(3), torch.ones(3))
-assert_close(exact, kl_to_standard_normal(mu[None], logvar[None])[0])
-assert_close(exact, kl_divergence(q, p).sum())
 drawn = q.sample((100_000,))
 draws = (q.log_prob(drawn) - p.log_prob(drawn)).sum(1)
 print(*(f"{n:7,} draws: {draws[:n].mean():.3f} ± {draws.std() / n**0.5:.3f}"
         for n in (10, 100, 1000, 10_000, 100_000)), sep="\n")
 print(f"closed form: {exact:.3f} nats")
+
+# %% tags=["claims"]
+assert_close(exact, kl_to_standard_normal(mu[None], logvar[None])[0])
+assert_close(exact, kl_divergence(q, p).sum())
 assert abs(draws.mean() - exact) < 5 * draws.std() / 100_000**0.5 < 0.05
 
 
@@ -175,6 +179,8 @@ for ways in found.values():                            # all are right on averag
     assert all(abs(g.mean() - 1) < 5 * g.std() / len(g) ** 0.5 for g in ways.values())
 raw, centred, smooth = (variances[name][4] for name in variances)
 print(f"Z = 16: the variance is {raw / smooth:.0f} or {centred / smooth:.0f} times as large")
+
+# %% tags=["claims"]
 assert raw > 500 * smooth and centred > 20 * smooth
 assert max(variances["reparameterised"]) < 1.2 * min(variances["reparameterised"])
 
@@ -209,9 +215,11 @@ torch.manual_seed(1)
 hand = vae_by_hand(net, x, torch.randn(4, 5))
 torch.manual_seed(1)
 package = net(x)
+print("logits", tuple(hand[0].shape), "mu", tuple(hand[1].shape), "logvar", tuple(hand[2].shape))
+
+# %% tags=["claims"]
 assert_close(hand[0][:, :, None], package[0])
 assert_close(hand[1:], package[1:])
-print("logits", tuple(hand[0].shape), "mu", tuple(hand[1].shape), "logvar", tuple(hand[2].shape))
 
 
 # %% [markdown]
@@ -240,11 +248,13 @@ ours, (logits, mu, logvar) = elbo_loss(net, x), package
 log_fit = Categorical(logits=logits.movedim(1, -1)).log_prob(x * 16).sum((1, 2, 3))
 kl = kl_divergence(Normal(mu, (logvar / 2).exp()), Normal(0.0, 1.0)).sum(1)
 slow = -elbo_loops(*hand[:1], x, *hand[1:])
-assert_close((slow, ours), ((kl - log_fit).mean(),) * 2)
 slopes = [torch.autograd.grad(y, net.parameters(), retain_graph=True) for y in (slow, ours)]
-assert_close(*slopes, rtol=1e-3, atol=1e-4)
 bits = metrics.bits_per_dimension(-ours, 64)
 print(f"untrained: {ours:.1f} nats an image, {bits:.2f} bits a pixel")
+
+# %% tags=["claims"]
+assert_close((slow, ours), ((kl - log_fit).mean(),) * 2)
+assert_close(*slopes, rtol=1e-3, atol=1e-4)
 
 # %% [markdown]
 # ## 4 Book check
@@ -256,9 +266,11 @@ print(f"untrained: {ours:.1f} nats an image, {bits:.2f} bits a pixel")
 # %%
 level = (images * (levels - 1)).round().long().flatten()
 given = level.bincount(images.flatten().double()) / level.bincount()   # E[x | x], level by level
-assert_close(given, torch.arange(levels).double() / (levels - 1), rtol=0, atol=1e-4)
 codes = {Z: VAE(8, levels=17, latent=Z).encoder(2 * x - 1) for Z in (1, 5, 16)}
 print(*(f"{tuple(y.shape)}, {(y[:, Z:] < 0).sum()} below 0" for Z, y in codes.items()), sep="\n")
+
+# %% tags=["claims"]
+assert_close(given, torch.arange(levels).double() / (levels - 1), rtol=0, atol=1e-4)
 assert all(code.shape == (4, 2 * Z) for Z, code in codes.items()) and (codes[16][:, 16:] < 0).any()
 
 # %% [markdown]
@@ -276,6 +288,8 @@ mu, logvar = (each[:1].expand(5, -1) for each in net.encode(x))
 same = torch.nn.Linear(10, 64)(torch.cat([mu, logvar.exp()], 1))            # any D(mu, sigma²)
 sampled = net.decode(reparameterise(mu, logvar)).softmax(1)
 print(f"variance over five: printed {same.var(0).mean():.1e}, sampled {sampled.var(0).mean():.1e}")
+
+# %% tags=["claims"]
 assert same.var(0).max() < 1e-10 < 1e-6 < sampled.var(0).mean()
 
 # %% [markdown]
@@ -310,6 +324,8 @@ axes.axvline(100, color=plot.GREY, linestyle="--")
 axes.legend()
 (kl_alone, std_alone), (kl_both, std_both) = progress[99], progress[-1]
 print(f"KL alone: {kl_alone:.0e}, std {std_alone:.0e}; both: {kl_both:.1f}, std {std_both:.2f}")
+
+# %% tags=["claims"]
 assert kl_alone < 0.1 and std_alone < 0.1 and kl_both > 2 and std_both > 0.3
 
 # %% [markdown]
@@ -338,10 +354,12 @@ while todo:                                  # back to where everything came fro
     ends |= {node.variable} if hasattr(node, "variable") else set()
     todo += [before for before, _ in node.next_functions if before is not None]
 print("printed:", drawn, "corrected:", joints(drawings.EDGES))
-assert drawn == [[], []] and joints(drawings.EDGES) == ["z"]
 assert len(z.grad_fn.next_functions) == 2 and any(leaf is noise for leaf in ends)
-assert any(leaf is net.encoder[0].weight for leaf in ends)
 drawings.draw_diagrams(plt.figure(figsize=(7, 2.2)))
+
+# %% tags=["claims"]
+assert drawn == [[], []] and joints(drawings.EDGES) == ["z"]
+assert any(leaf is net.encoder[0].weight for leaf in ends)
 
 # %% [markdown]
 # Random nodes are orange, losses green. (A picture of a plain autoencoder is what was printed.)
@@ -361,6 +379,8 @@ for letter in re.findall(r"([a-z]) \\sim", formulas):
     meanings.setdefault(letter, set()).add("随机变量")        # what is drawn from q
 clashes = {letter: sorted(nouns) for letter, nouns in meanings.items() if len(nouns) > 1}
 print(clashes)
+
+# %% tags=["claims"]
 assert set(clashes) == {"D", "E", "x"}
 
 # %% [markdown]
@@ -383,15 +403,18 @@ for name, loss in {"best by L2": F.mse_loss, "best by L1": F.l1_loss}.items():
     predictions[name] = line.detach()
 drawings.draw_edges(plt.figure(figsize=(7, 1.9)), edges, predictions)
 ramp, step = predictions.values()
-assert_close(ramp, edges.mean(0), rtol=0, atol=1e-2)
 count_grey = lambda line: ((line > 0.1) & (line < 0.9)).sum().item()
 print("pixels that are neither dark nor bright:",
       f"L2 {count_grey(ramp)}, L1 {count_grey(step)}, edges 0")
+
+# %% tags=["claims"]
+assert_close(ramp, edges.mean(0), rtol=0, atol=1e-2)
 assert count_grey(ramp) > 8 > 3 > count_grey(step) and count_grey(edges[0]) == 0
 
 # %% [markdown]
-# The squared error is smallest for the average of all edges, a ramp, which no image shows. The blur is not the network's but the loss's: wherever
-# $z$ leaves something open, the best mean is an average. Whether our samples are blurry is measured in section 6. Today VAEs mostly compress
+# The squared error is smallest for the mean of all edges, a ramp, which no image shows. The absolute error is smallest for the median, one sharp edge. That is no cure: it shows
+# one position for all edges. In both cases the loss has one answer for many images. So wherever $z$ leaves something open, the best mean image is blurry. Whether our samples are
+# blurry is measured in section 6. Today VAEs mostly compress
 # images for another generator that works on their codes [van den Oord et al. 2017; Rombach et al. 2022].
 #
 # ## 5 Train
@@ -431,12 +454,14 @@ ways = {"lr 0.005": {"lr": 0.005}, "lr 0.01": {}, "lr 0.01, no warm-up": {"warm"
 tried = {name: evaluated(trained(0, few, short, progress=False, **way)[0])
          for name, way in ways.items()}
 print(*(f"{name}: {x['elbo']:.3f}, of it KL {x['kl']:.3f}" for name, x in tried.items()), sep="\n")
+
+# %% tags=["claims"]
 assert not small or (min(tried, key=lambda name: tried[name]["elbo"]) == "lr 0.01" and
                      tried["lr 0.01, no warm-up"]["kl"] < 0.5 * tried["lr 0.01"]["kl"])
 
 # %% [markdown]
-# The warm-up and the larger step it is; without the warm-up the code is nearly empty still. (In the full profile these three only show that it
-# runs.) Now three seeds, for longer. Beside them two models without any network, which also learned from the same images: each pixel on its own
+# On the digits the larger step with the warm-up is best. Without the warm-up the KL is still small: the code is nearly empty. (In the full profile these three runs only show that
+# the code works.) Now three seeds, for longer. Beside them two models without any network, which also learned from the same images: each pixel on its own
 # (a histogram of its levels), and one Gaussian with full covariance over all pixels. Do 16 latent numbers beat them?
 
 # %%
@@ -453,6 +478,8 @@ drawings.draw_curves(plt.figure(figsize=(7, 2.3)), curves, baselines)
 last = [curve[-1] for curve in curves]
 print(*(f"{name} {bits:.3f}" for name, bits in baselines.items()), sep=", ", end=", VAE ")
 print(*(f"{bits:.3f}" for bits in last))
+
+# %% tags=["claims"]
 assert max(last) < baselines["histogram"] and (not small or max(last) < baselines["Gaussian"] - 0.1)
 
 # %% [markdown]
@@ -463,44 +490,53 @@ assert max(last) < baselines["histogram"] and (not small or max(last) < baseline
 #
 # ### The comparison of chapters 4a, 4b and 4c
 #
-# The same 360 test digits for every model, and as many samples. *Bits a dimension* is $-\log_2p(x)$ divided by the number of pixels (for the VAE
-# by the bound of 100 draws, 20 in full, so the truth is a little better). The *Fréchet distance* [Heusel et al. 2017] compares mean and covariance of features,
-# less is better; *precision* [Kynkäänniemi et al. 2019] is the share of samples that lie among real images, *recall* the share of real images
-# that lie among samples. The features are those of a small classifier that knows real digits only: it sees what tells digits apart, and little
-# else. With 360 images even real ones are not at distance 0: hence the first row, of training images of the same classes.
+# The test digits are the same for every model. *Bits* per dimension is $-\log_2p(x)$ divided by the number of pixels (for the VAE by the bound of 100 draws, 20 in full, so the
+# truth is a little better). The *Fréchet distance* [Heusel et al. 2017] compares mean and covariance of features; less is better. *Precision* [Kynkäänniemi et al. 2019] is the
+# share of samples that lie among real images, *recall* the share of real images that lie among samples. The features are those of a small classifier that knows real digits only:
+# it sees what tells digits apart, and little else.
+#
+# The rules are those of chapter 4a: every row has the same number of images, and of each class as many as the test set has, by the classifier's judgement; ± is over three
+# draws. For the VAE, each draw is of another of the three networks, so its ± covers the training too. With 360 images even real ones are not at distance 0: the first row shows
+# training images, treated like samples.
 
 # %%
-import time
 classifier = generation.train_feature_classifier(
     *every, epochs=runtime.pick(quick=12, full=3), precision=precision).cpu()
-n, draws = len(test_images), runtime.pick(quick=100, full=20)
-real = generation.select_same_classes(*every, test_labels)
-rows = [comparison.measure_row("other real images", classifier, real, test_images)]
-rows += [comparison.measure_row(name, classifier, model.sample(n), test_images,
-                                nats=model.log_likelihood(test_images))
-         for name, model in models.items()]
-nats = [log_likelihood(net, test_images, draws) for net in nets]
+draws = runtime.pick(quick=100, full=20)
+
+def measured(draw, times=3):                 # -> columns of a row
+    return comparison.measure_draws(draw, classifier, test_images, test_labels, draws=times)
+
+def drawer_of(net, make):                    # -> function: int -> images
+    return lambda n: make(net.decode(torch.randn(n, 16)).detach())
+
+rows = {"other real images": measured(lambda n: every[0][torch.randint(len(every[0]), (n,))])}
+for name, model in models.items():
+    bits_of = comparison.measure_bits(model.log_likelihood(test_images), test_images)
+    rows[name] = measured(model.sample) | {"bits": bits_of}
 for name, make in {"VAE, levels drawn": sample_image, "VAE, mean images": mean_image}.items():
-    start = time.perf_counter()
-    samples = make(nets[0].decode(torch.randn(n, 16)).detach())
-    ms = (time.perf_counter() - start) * 1000 / n
-    rows.append(comparison.measure_row(
-        name, classifier, samples, test_images, seconds=histories[0].seconds, ms=ms,
-        nats=nats[0] if make is sample_image else None))
-print(comparison.format_table(rows + comparison.load_published_rows("ch04a", "GAN")))
-by_seed = [cost(each) for each in nats]
-print("VAE, bits by seed:", *(f"{bits:.3f}" for bits in by_seed))
-real, histogram, gaussian, vae, means = (row["frechet"] for row in rows)
-precise, found = ([row[part] for row in rows] for part in ("precision", "recall"))
-assert not small or (precise[1] > precise[3] - 0.2 and found[1] < found[3] - 0.2)
-assert real < min(vae, means) and max(vae, means) < histogram and max(by_seed) < rows[1]["bits"]
-assert not small or (max(vae, means) < 0.9 * gaussian and max(by_seed) < rows[2]["bits"] - 0.15)
+    of_nets = [measured(drawer_of(net, make), 1) for net in nets]
+    rows[name] = {key: [each[key][0] for each in of_nets] for key in of_nets[0]}
+nats = [log_likelihood(net, test_images, draws) for net in nets]
+rows["VAE, levels drawn"]["bits"] = [cost(each) for each in nats]
+rows["VAE, levels drawn"]["training s"] = histories[0].seconds
+print(comparison.format_draws(rows | comparison.load_published_rows("ch04a", "GAN")))
+
+# %% tags=["claims"]
+far_from_real = {name: sum(row["frechet"]) / 3 for name, row in rows.items()}
+vaes = [name for name in rows if name.startswith("VAE")]
+assert far_from_real["other real images"] < min(far_from_real[name] for name in vaes)
+assert max(far_from_real[name] for name in vaes) < far_from_real["histogram"]
+by_seed = rows["VAE, levels drawn"]["bits"]
+assert max(by_seed) < rows["histogram"]["bits"]
+assert not small or max(by_seed) < rows["Gaussian"]["bits"] - 0.15
+assert not small or max(far_from_real[name] for name in vaes) < far_from_real["Gaussian"]
 
 # %% [markdown]
-# The VAE gives the test digits more probability than both baselines; its samples are nearer to real digits, and still far from them. Chapter 4a's
-# GAN, where its row stands there, is a published row of another run: it has no bits, since a GAN gives no image a probability. One figure to be
-# careful with: by *precision* the histogram, whose images are noise to us, is about as good as the VAE. A few real digits that lie alone have
-# balls so wide that they hold noise too (chapter 4a, section 6); here the distance tells them apart.
+# The VAE gives the test digits more probability than both baselines. Its samples are nearer to real digits than those of the baselines, and still far from them. The row of chapter
+# 4a's GAN, where it stands there, is a published row of another run, measured by the same rules: it has no bits, since a GAN gives no image a probability. Be careful with
+# *precision*: that of the histogram, whose images are noise to us, is high. A few real digits that lie alone have balls so wide that they hold noise too (chapter 4a, section 6).
+# The distance tells them apart.
 #
 # ## 6 See inside
 #
@@ -527,10 +563,12 @@ print(*(f"{name} {step:.3f}" for name, step in steps.items()), sep=", ")
 distances = {name: generation.score(classifier, views[name], valid)["frechet"]
              for name in [*views][1:]}
 print("Fréchet distance:", *(f"{name} {d:.1f}" for name, d in distances.items()), sep="\n  ")
-assert max(steps["again, mean"], steps["new, mean"]) < 0.95 * steps["held out"]
-assert steps["new, drawn"] > 1.05 * steps["new, mean"]
 if small:
     assert distances["from codes of training images, drawn"] < 0.6 * distances["new, drawn"]
+
+# %% tags=["claims"]
+assert max(steps["again, mean"], steps["new, mean"]) < 0.95 * steps["held out"]
+assert steps["new, drawn"] > 1.05 * steps["new, mean"]
 
 # %% [markdown]
 # Mean images have less contrast than real ones: blur, as I09 said. Drawn ones have the contrast back, but as noise, since given $z$ each pixel is
@@ -561,9 +599,11 @@ records.picture("ch04b", figure);
 near = torch.cdist(codes, codes).fill_diagonal_(torch.inf).argmin(1)
 same = (valid_labels[near] == valid_labels).float().mean()
 print(f"the nearest neighbour has the same label: {same:.0%}")
-assert same > (0.4 if small else 0.3)
 interact.live(partial(drawings.draw_pad, net=flat, codes=codes, labels=valid_labels),
               z1=(-3.0, 3.0, 0.1), z2=(-3.0, 3.0, 0.1), figsize=(7, 2.9))
+
+# %% tags=["claims"]
+assert same > (0.4 if small else 0.3)
 
 
 # %% [markdown]
@@ -659,13 +699,15 @@ drawings.draw_trade(plt.figure(figsize=(7, 2.6)), sweep)
 print(*(f"β = {beta}: Fréchet distance of new images {x[:, 3].mean():.1f} ± {x[:, 3].std():.1f}"
         for beta, x in sweep.items()), sep="\n")
 fits, kls, alive, far = torch.stack([each.mean(0) for each in sweep.values()]).T
+
+# %% tags=["claims"]
 assert (fits.diff() > 0).all() and (kls.diff() < 0).all()
-assert not small or (alive[0] > 14 and alive[4] < 3 and far[[1, 2]].min() < far[[0, 3, 4]].min())
+assert not small or (alive[0] > 14 and alive[4] < 3 and far[4] > far[:4].max())
 
 # %% [markdown]
-# More weight on the KL, less in the code, and a worse fit: the two terms pull against each other. At $\beta=0$ images are made again best, and
-# new ones on average worse than at 1, since nothing keeps the codes where the prior draws (six epochs are only the beginning of that). At 16 the
-# code collapses, and new images are all alike. Only $\beta=1$ is the ELBO; more is a looser bound on $\log p(x)$, less is none. See it.
+# With more weight on the KL, less information is in the code and the fit is worse: the two terms pull against each other. At $\beta=0$ the reconstructions are best. For *new* images
+# three seeds show one thing: at $\beta=16$ they are the worst, because the code collapses and all new images are alike. The differences among the other four are about as large
+# as the ±. Only at $\beta=1$ the objective is the ELBO. With $\beta>1$ it is still a lower bound of $\log p(x)$, but a looser one. With $\beta<1$ it is no bound. Move $\beta$.
 
 # %%
 interact.live(partial(drawings.draw_beta, images=valid[:12], shown=kept), beta=[*kept],
@@ -716,8 +758,8 @@ if small:
 parts, by_name = ("fit", "kl", "active", "frechet"), {name: x.tolist() for name, x in auc.items()}
 trade = {f"beta_{beta}": dict(zip(parts, each.T.tolist())) for beta, each in sweep.items()}
 short = {name: each["elbo"] for name, each in tried.items()}
-records.record("ch04b", seed=[0, 1, 2], rows=comparison.as_measurements(rows), bits_by_seed=by_seed,
-               AUC=by_name, beta=trade, validation=short);
+records.record("ch04b", seed=[0, 1, 2], rows=rows, AUC=by_name,
+               beta=trade, validation=short);
 
 # %% [markdown]
 # ## 8 Exercises
@@ -781,8 +823,8 @@ records.show("ch04b", "full")
 # ## 10 What we learned
 #
 # An image's likelihood is an integral over hidden causes; the ELBO bounds it from below, by how well the encoder guesses the cause.
-# The loss has two terms: fit the image, and keep the code near the prior. Without the first the code collapses; without the second nothing keeps
-# the codes where one draws, and new images get worse.
+# The loss has two terms: fit the image, and keep the code near the prior. If the second counts too much, the code collapses; without it, nothing keeps
+# the codes where the prior draws.
 # Noise enters as an input of its own, so that gradients pass by it; this is far less noisy than the alternative.
 # Mean images are blurry because an average is the best guess about what the code leaves open; drawn pixels are noisy instead.
 # A high likelihood means cheap to describe. A plain bar is, and it is no digit.

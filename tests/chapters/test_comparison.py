@@ -29,19 +29,10 @@ def published(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "RESULTS", tmp_path)
 
 
-def test_a_row_and_the_table(classifier, held_out):
+def test_bits_are_means_over_images_and_pixels(held_out):
     nats = torch.full((40,), -64 * math.log(2) * 1.5)
-    row = comparison.measure_row("A", classifier, held_out, held_out, nats=nats, seconds=2, ms=0.5)
-    bare = comparison.measure_row("a longer name", classifier, held_out, held_out)
-    assert row["bits"] == pytest.approx(1.5)
-    assert row["frechet"] == pytest.approx(0, abs=1e-6)
-    assert bare["bits"] is bare["seconds"] is bare["ms"] is None
-    assert bare["precision"] == bare["recall"] == 1
-    head, first, second = comparison.format_table([row, bare]).splitlines()
-    assert len(head) == len(first) == len(second)
-    assert head.split() == "bits/dim Fréchet precision recall training s ms a sample".split()
-    assert first.split() == "A 1.500 0.00 1.00 1.00 2.0 0.500".split()
-    assert second.split() == "a longer name – 0.00 1.00 1.00 – –".split()
+    nats[:20] *= 2
+    assert comparison.measure_bits(nats, held_out) == pytest.approx(2.25)
 
 
 def draw_real(n):
@@ -78,32 +69,21 @@ def test_measured_draws_and_their_table(classifier, held_out):
     assert second.split() == "a name – – 0.5".split()
 
 
-def test_a_row_needs_a_likelihood_for_each_held_out_image(classifier, held_out):
+def test_bits_need_a_likelihood_for_each_held_out_image(held_out):
     with pytest.raises(ValueError, match=r"nats wants the shape \(40,\), got \(7,\)"):
-        comparison.measure_row("A", classifier, held_out, held_out, nats=torch.zeros(7))
+        comparison.measure_bits(torch.zeros(7), held_out)
 
 
-def test_each_row_needs_a_name_of_its_own(classifier, held_out):
-    row = comparison.measure_row("A", classifier, held_out, held_out)
-    with pytest.raises(ValueError, match="a name of its own for each row, got A, A"):
-        comparison.as_measurements([row, row])
-
-
-def test_rows_come_back_from_a_record(classifier, held_out, published):
-    rows = [
-        comparison.measure_row("A", classifier, held_out, held_out, seconds=2.5),
-        comparison.measure_row("B b", classifier, held_out, held_out),
-    ]
-    records.record("ch04a", seed=0, rows=comparison.as_measurements(rows))
-    second, first = comparison.load_published_rows("ch04a", "B b", "no such", "A")
-    assert (first["name"], second["name"]) == ("A (ch04a)", "B b (ch04a)")
-    assert (first["seconds"], second["seconds"], second["bits"]) == (2.5, None, None)
-    assert first | {"name": "A"} == pytest.approx(rows[0], abs=1e-6)
-    assert len(comparison.format_table([second, first]).splitlines()) == 3
+def test_rows_come_back_from_a_record(published):
+    rows = {"A": {"frechet": [1.5, 2.0], "training s": 2.5}, "B b": {"frechet": [3.0, 3.5], "bits": 1.25}}
+    records.record("ch04a", seed=0, rows=rows)
+    found = comparison.load_published_rows("ch04a", "B b", "no such", "A")
+    assert found == {"B b (ch04a)": rows["B b"], "A (ch04a)": rows["A"]}
+    assert len(comparison.format_draws(rows | found).splitlines()) == 5
 
 
 def test_no_rows_where_no_record_has_them(published):
-    assert comparison.load_published_rows("ch04a", "A") == []
+    assert comparison.load_published_rows("ch04a", "A") == {}
     records.record("ch04a", seed=0, other=1)
-    assert comparison.load_published_rows("ch04a", "A") == []
-    assert comparison.load_published_rows("ch04a", "A", profile="full") == []
+    assert comparison.load_published_rows("ch04a", "A") == {}
+    assert comparison.load_published_rows("ch04a", "A", profile="full") == {}

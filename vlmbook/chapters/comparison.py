@@ -1,9 +1,11 @@
-"""The comparison table of chapters 4a to 4d: one set of test images, one classifier, the same columns."""
+"""The comparison table of chapters 4a to 4d: one set of test images, one classifier, the same classes in each
+row, several draws.
+"""
 
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -14,58 +16,16 @@ from vlmbook.notebook import records
 from vlmbook.resnet import ResNet
 
 ROUNDS = 50  # of N samples, until each class has its share
-COLUMNS = {  # key of a row: heading, format
-    "name": ("", ""),
-    "bits": ("bits/dim", ".3f"),
-    "frechet": ("Fréchet", ".2f"),
-    "precision": ("precision", ".2f"),
-    "recall": ("recall", ".2f"),
-    "seconds": ("training s", ".1f"),
-    "ms": ("ms a sample", ".3f"),
-}
 
 
-def measure_row(
-    name: str,
-    classifier: ResNet,
-    samples: torch.Tensor,
-    held_out: torch.Tensor,
-    *,
-    nats: torch.Tensor | None = None,
-    seconds: float | None = None,
-    ms: float | None = None,
-) -> dict:
-    """Name, classifier, (N, C, H, W), (N, C, H, W) -> dict: a row of the table.
+def measure_bits(nats: torch.Tensor, held_out: torch.Tensor) -> float:
+    """(N,) log-likelihoods, (N, C, H, W) -> float: mean bits per dimension of the held-out images.
 
-    nats: (N,) log-likelihoods of the held-out images; seconds: of training; ms: to draw one sample. Raises
-    ValueError for nats that are not one number for each held-out image.
+    Raises ValueError for nats that are not one number for each held-out image.
     """
-    bits = None
-    if nats is not None:
-        if nats.shape != held_out.shape[:1]:
-            raise ValueError(f"nats wants the shape ({len(held_out)},), got {tuple(nats.shape)}")
-        bits = float(bits_per_dimension(nats, held_out[0].numel()).mean())
-    return {"name": name, "bits": bits, **score(classifier, samples, held_out), "seconds": seconds, "ms": ms}
-
-
-def format_table(rows: Sequence[dict]) -> str:
-    """Rows of `measure_row` -> str: aligned columns, a dash where a model has no such number."""
-    lines = [[heading for heading, _ in COLUMNS.values()]]
-    lines += [[_format(row[key], form) for key, (_, form) in COLUMNS.items()] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(_align(line, widths) for line in lines)
-
-
-def as_measurements(rows: Sequence[dict]) -> dict[str, dict[str, float]]:
-    """Rows of `measure_row` -> dict of dicts of numbers, as `records.record` takes them.
-
-    Raises ValueError for two rows of one name.
-    """
-    names = [row["name"] for row in rows]
-    if len(set(names)) < len(names):
-        raise ValueError(f"rows wants a name of its own for each row, got {', '.join(names)}")
-    numbers = [{key: row[key] for key in COLUMNS if key != "name" and row[key] is not None} for row in rows]
-    return dict(zip(names, numbers, strict=True))
+    if nats.shape != held_out.shape[:1]:
+        raise ValueError(f"nats wants the shape ({len(held_out)},), got {tuple(nats.shape)}")
+    return float(bits_per_dimension(nats, held_out[0].numel()).mean())
 
 
 @torch.no_grad()
@@ -125,19 +85,15 @@ def format_draws(rows: Mapping[str, Mapping[str, list[float] | float]]) -> str:
     return "\n".join(_align(line, widths) for line in lines)
 
 
-def load_published_rows(chapter: str, *names: str, profile: str | None = None) -> list[dict]:
-    """Chapter, names -> rows of these names in its published record; no rows where there is no record.
+def load_published_rows(chapter: str, *names: str, profile: str | None = None) -> dict[str, dict]:
+    """Chapter, names -> {name with its chapter: row} of the rows in its published record; empty where there
+    is no record.
 
-    They are of another run; the name of each says of which chapter. `profile` is that of this run by default.
+    They are of another run, with other networks. `profile` is that of this run by default.
     """
     entry = records.load(chapter, runtime.profile() if profile is None else profile)
     found = entry.get("measurements", {}).get("rows", {}) if entry else {}
-    blank = dict.fromkeys(COLUMNS)
-    return [blank | found[name] | {"name": f"{name} ({chapter})"} for name in names if name in found]
-
-
-def _format(value, form):
-    return "–" if value is None else format(value, form)
+    return {f"{name} ({chapter})": found[name] for name in names if name in found}
 
 
 def _format_values(value):

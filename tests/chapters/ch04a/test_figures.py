@@ -135,3 +135,11 @@ def test_what_was_found_is_written_out():
     found = {"in turns": torch.tensor([8.0, 7.0, 8.0]), "5 turns of G": torch.tensor([0.5, 0.2, 0.3])}
     figure = drawn(figures.draw_found, (7, 1.8), found=found)
     assert [text.get_text() for text in figure.axes[0].texts] == ["7.7 ± 0.6", "0.3 ± 0.2"]
+
+
+def test_each_game_is_a_dot():
+    found = {"in turns": torch.tensor([8.0, 7.0, 8.0]), "5 turns of G": torch.tensor([0.5, 0.2, 0.3])}
+    axes = drawn(figures.draw_found, (7, 1.8), found=found).axes[0]
+    assert [list(line.get_xdata()) for line in axes.lines] == [each.tolist() for each in found.values()]
+    assert all(line.get_ydata()[0] > 0.5 for line in axes.lines[:1])
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(found)

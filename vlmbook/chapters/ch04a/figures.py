@@ -197,12 +197,13 @@ def draw_training(
 
 
 def draw_found(figure: Figure, found: Mapping[str, Sequence[float]]) -> None:
-    """{name: (seeds,) modes found} -> a dot and a bar each: mean ± standard deviation, also written out."""
+    """{name: (seeds,) modes found} -> a dot for each seed; mean ± standard deviation written beside them."""
     axes = figure.subplots()
-    counts = torch.stack([torch.as_tensor(each).float() for each in found.values()])
-    mean, std = counts.mean(1), counts.std(1)
-    label = "modes found, of 8: mean ± std over seeds"
-    plot.intervals(axes, list(found), mean, mean - std, mean + std, label)
-    for row, (middle, spread) in enumerate(zip(mean, std, strict=True)):
-        axes.text(8.9, len(found) - 1 - row, f"{middle:.1f} ± {spread:.1f}", va="center")
-    axes.set(xlim=(-0.3, 10.2), xticks=range(9))
+    rows = range(len(found) - 1, -1, -1)
+    for row, each in zip(rows, found.values(), strict=True):
+        counts = torch.as_tensor(each).float()
+        heights = row + torch.linspace(-0.15, 0.15, len(counts))  # dots of equal counts stand apart
+        axes.plot(counts.tolist(), heights.tolist(), "o", color=plot.BLUE, markersize=5)
+        axes.text(8.9, row, f"{counts.mean():.1f} ± {counts.std():.1f}", va="center")
+    axes.set(xlim=(-0.3, 10.4), xticks=range(9), xlabel="modes found, of 8; a dot a seed")
+    axes.set(ylim=(-0.5, len(found) - 0.5), yticks=rows, yticklabels=list(found))
