@@ -654,7 +654,9 @@ print(f"of the proposals {1 - touch.float().mean():.0%} touch no object")
 
 # %% tags=["claims"]
 kept = [meeting[name][0] for name in ("proposals", "before NMS", "all anchors")]
-assert kept[0] > 0.8 and 0 <= kept[1] - kept[0] < 0.1 and kept[2] < kept[1] + 0.01
+assert kept[0] > 0.8 and 0 <= kept[1] - kept[0] < 0.1
+if names == data.SCENE_NAMES:                # the anchors of the full profile alone meet most cells
+    assert kept[2] < kept[1] - 0.05
 assert meeting["proposals"][1] < 0.9                         # I15
 
 # %% [markdown]
