@@ -49,8 +49,8 @@ def load_membranes() -> tuple[Tensor, Tensor]:
     folder = runtime.data_folder() / "membrane" / "train"
     pairs = data.image_mask_folders(folder / "image", folder / "label", channels=1)
     slices, cells = data.stack_images(pairs)
-    mean, std = slices.mean((2, 3), keepdim=True), slices.std((1, 2, 3), keepdim=True)
-    return (slices - mean) / std, 1 - cells[:, 0].long()  # white is a cell
+    slices = slices - slices.mean((2, 3), keepdim=True)
+    return slices / slices.std((1, 2, 3), keepdim=True), 1 - cells[:, 0].long()  # white is a cell
 
 
 def read_membrane_net() -> tuple[UNet, dict]:
