@@ -235,8 +235,8 @@ def _explain_committee(got, want, logits, T, case):
     same = partial(torch.allclose, got, atol=1e-4)
     if same((logits.mean(0) / T).softmax(-1)):
         raise Wrong(
-            "You average the logits. A teacher that is very sure then outvotes the others; here the mean of "
-            "their probabilities is asked."
+            "You average the logits, as section 6 does. A very sure teacher then outvotes the others. "
+            "This exercise asks for the mean of the probabilities."
         )
     if same(len(logits) * want):
         raise Wrong("These rows sum to the number of teachers: divide by it.")
@@ -372,7 +372,7 @@ EXERCISES = {
         ),
         solution=ignorant_teacher,
         why="Label smoothing is distillation at T = 1 from a teacher that knows nothing, but for a constant, "
-        "the teacher's entropy [Yuan et al. 2019]. A real teacher adds the difference between classes.",
+        "the teacher's entropy [Yuan et al. 2020]. A real teacher adds the difference between classes.",
     ),
     "4": Exercise(
         judge_committee,
