@@ -434,10 +434,10 @@ drawings.draw_identities(plt.figure(figsize=(5, 2.4)), by_people)
 means = [sum(values) / len(values) for values in by_people.values()]
 
 # %% [markdown]
-# With more people, and so with more images, the error is smaller. The number of steps is the same, but with 8 people each step sees half as many
-# images. Exercise 5 keeps the number of images fixed. Real faces differ in many more ways than drawn faces, so a system for real faces needs many more
-# people. Systems in use have learned from thousands or millions of people. Most of these photographs were collected from the web, and nobody asked the
-# people. Section 13 returns to this.
+# With 100 people, and so with more images, the error is much smaller than with 8. The number of steps is the same, but with 8 people each step sees
+# half as many images. Exercise 5 keeps the number of images fixed. Real faces differ in many more ways than drawn faces, so a system for real faces
+# needs many more people. Systems in use have learned from thousands or millions of people. Most of these photographs were collected from the web, and
+# nobody asked the people. Section 13 returns to this.
 #
 # The network of the library dlib (CC0) has learned from about 3 million photographs of 7,485 people [King 2017]. Our package can read its weights,
 # after `pip install "vlmbook[pretrained]"`. It is a ResNet with 29 convolutions.
@@ -459,7 +459,7 @@ if pipeline:
     drawings.draw_distances(plt.figure(figsize=(6, 2.6)), near, far_away)
 
 # %% tags=["claims"]
-assert all(fewer > 1.2 * more for fewer, more in zip(means, means[1:]))
+assert means[0] > 1.5 * means[-1]
 if pipeline:
     assert max(near.values()) < 0.6 < far_away.min()
 
@@ -646,9 +646,9 @@ assert abs(costs["int8"]["EER"] - costs["ONNX"]["EER"]) < 0.02
 #
 # Type a name, choose photographs with one face each, and press *enrol*. Then choose another photograph and press *verify*. *Remove* deletes the person.
 # The slider sets the threshold. The application keeps no photographs. It keeps the embeddings in memory until the kernel stops. Enrol only people who
-# have agreed. The astronaut is enrolled as an example, and two changed photographs are verified. The full run measures the ROC of the pretrained
-# network on ORL. Until that run is published, the application shows the distances only, because the error rates of our own network do not hold for the
-# pretrained one.
+# have agreed. The astronaut is enrolled as an example, and two changed photographs are verified. With the pretrained weights, the left curve is the ROC
+# of the pretrained network on people 21 to 40 of ORL, as the full run of section 15 measured it. The rates hold for such photographs only: people who
+# look into the camera, in front of a plain wall. Without these weights the application uses our own network, and its ROC on drawn people.
 
 # %%
 own_roc = fr.roc_curve(pairs.distances, pairs.same)
@@ -754,14 +754,15 @@ check("ch06a.5", trade)
 # With `VLMBOOK_PROFILE=full` a second network learns from photographs of real people, if you have them. No photograph is downloaded.
 #
 # - **ORL**: 40 people with ten photographs each, in the folder `orl_faces` of `VLMBOOK_DATA`. scikit-learn's data set Olivetti shows the same
-#   photographs, and is used if ORL is missing. Our network and eigenfaces learn from people 1 to 20. All methods are compared on people 21 to 40, on all
-#   19,900 pairs.
-# - **LFW**: the 6,000 official pairs with the ten folds of section 11, if scikit-learn has downloaded the data set before. Reading takes 3.2 GB of memory.
+#   photographs, and is used if ORL is missing. Our network and eigenfaces learn from people 1 to 20. All methods are compared on people 21 to 40, on
+#   all 19,900 pairs.
+# - **LFW**: the 6,000 official pairs with the ten folds of section 11, if scikit-learn has downloaded the data set before. Reading takes 3.2 GB of
+#   memory.
 #
-# Twenty people are few, so the training uses each photograph four times: two crops of the box and two aligned chips, each narrow and wide. The embedding
-# of a new photograph is the mean over its four crops and their mirror images. The training set also gets 60 people who do not exist: the upper half of
-# the face of one person, and the lower half of the face of another. LBP histograms and eigenfaces see the wide crop of the box. The pretrained
-# network sees the aligned chip.
+# Twenty people are few, so the training uses each photograph four times: two crops of the box and two aligned chips, each narrow and wide. The
+# embedding of a new photograph is the mean over its four crops and their mirror images. The training set also gets 60 people who do not exist: the
+# upper half of the face of one person, and the lower half of the face of another. LBP histograms and eigenfaces see the wide crop of the box. The
+# pretrained network sees the aligned chip.
 
 # %%
 def train_on_photographs(x, seed):           # as many steps whatever the number of people

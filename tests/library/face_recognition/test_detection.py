@@ -43,6 +43,14 @@ def test_a_grey_image_a_half_and_a_mirror_image_give_the_same_face():
     assert box_iou(expected, box) > 0.6
 
 
+def test_colours_are_weighted_as_the_eye_sees_them():
+    """A face in green and its negative in red: the mean of the channels is even, the brightness is not."""
+    grey = around_the_face()[0].mean(0)
+    coloured = torch.stack([1 - grey, grey, torch.full_like(grey, 0.5)])
+    assert len(detect_faces(coloured)) == 1
+    assert len(detect_faces(coloured.mean(0, keepdim=True).round(decimals=4))) == 0
+
+
 def test_a_face_at_the_edge_is_found_and_several_are_sorted_by_size():
     faces, _ = face_patches()
     large = F.interpolate(faces[:1], size=(90, 90), mode="bilinear")[0]
