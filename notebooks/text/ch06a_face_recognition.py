@@ -646,9 +646,10 @@ assert abs(costs["int8"]["EER"] - costs["ONNX"]["EER"]) < 0.02
 #
 # Type a name, choose photographs with one face each, and press *enrol*. Then choose another photograph and press *verify*. *Remove* deletes the person.
 # The slider sets the threshold. The application keeps no photographs. It keeps the embeddings in memory until the kernel stops. Enrol only people who
-# have agreed. The astronaut is enrolled as an example, and two changed photographs are verified. With the pretrained weights, the left curve is the ROC
-# of the pretrained network on people 21 to 40 of ORL, as the full run of section 15 measured it. The rates hold for such photographs only: people who
-# look into the camera, in front of a plain wall. Without these weights the application uses our own network, and its ROC on drawn people.
+# have agreed. The astronaut is enrolled as an example, and two changed photographs are verified. The full run of section 15 measures the ROC of the
+# pretrained network on people 21 to 40 of ORL. Where that run is published, the application shows this ROC. Until then it shows the distances only,
+# because the error rates of our own network do not hold for the pretrained one. Without the pretrained weights the application uses our own network,
+# and its ROC on drawn people.
 
 # %%
 own_roc = fr.roc_curve(pairs.distances, pairs.same)
