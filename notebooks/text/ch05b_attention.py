@@ -3,13 +3,14 @@
 #
 # *Book: §2.2.3 (2) 基于注意力机制的网络, (4) 最新进展*
 #
-# **A convolution mixes its neighbours in the same way in every image. Can a network decide anew, in each image, what to mix with what?**
+# **A convolution mixes neighbouring pixels in the same way in every image. Can a network decide for each image anew what to mix with what?**
 #
-# You will be able to write attention from its formula and tell its axes apart, say what √d and positions are for, build a vision transformer
-# (视觉Transformer) that loads torchvision's weights, measure what it costs and how many images it wants, and judge what an attention map proves.
+# You will be able to write attention from its formula and tell its axes apart, to say what √d and position embeddings are for, to build a vision transformer
+# (视觉Transformer) that loads torchvision's weights, to measure what it costs and how it compares with a CNN and with simple baselines, and to judge what an attention map
+# proves.
 #
-# Run the cells from top to bottom. The first one prints what a whole run costs, and shows what its published run found: digits that were hidden on
-# photographs, and below each where two networks looked for it. The orange frame is where it lies.
+# **Words it needs:** softmax and cross-entropy (chapter 5a), convolution (chapter 3a). Run the cells from top to bottom. The first one prints what a whole run costs. Its picture
+# is the result: digits that were hidden on photographs, and below each the maps of two networks. The orange frame is the true position of the digit.
 
 # %% tags=["record"]
 from functools import partial
@@ -36,7 +37,7 @@ if (published := records.RESULTS / "ch05b.quick.png").exists():
 # ## 1 The data, looked at
 #
 # The digits again: 1,797 real scans of 8×8 pixels, 360 of them for the test. Below each is cut into 16 patches (图像块) of 2×2, as a vision
-# transformer will get them. Could you still read a digit from its patches if they came in any order?
+# transformer will get them. Could you still read a digit from its patches, if their order were unknown?
 
 # %%
 from vlmbook.attention import to_patches
@@ -45,6 +46,8 @@ from vlmbook.attention import to_patches
 patches = to_patches(images[:6], 2).view(6, 4, 4, 2, 2)
 apart = F.pad(patches, (0, 1, 0, 1), value=1).permute(0, 1, 3, 2, 4).reshape(6, 12, 12)
 plot.gallery([*images[:6], *apart], columns=6)
+
+# %% tags=["claims"]
 assert len(images) == 1437 and len(test_images) == 360
 
 # %% [markdown]
@@ -52,9 +55,9 @@ assert len(images) == 1437 and len(test_images) == 360
 #
 # ### One query
 #
-# Each token (词元), here a patch, is a vector. It wants to know something from the others. So it asks with a query (查询) $q_i$; every token $j$
-# shows a key (键) $k_j$ and holds a value (值) $v_j$. Where query and key fit, their product is large. A softmax makes shares
-# of the products, and the answer is the mean of the values in these shares:
+# Each token (词元), here a patch, is a vector. In self-attention (自注意力) the tokens of one image ask one another. A token asks with a query (查询) $q_i$. Every token $j$ shows a
+# key (键) $k_j$ and holds a value (值) $v_j$. Where query and key fit, their product is large. A softmax turns the products into weights that sum to 1. The output is the mean of
+# the values with these weights:
 #
 # $$\alpha_{ij}=\frac{\exp(q_i\cdot k_j/\sqrt{d_k})}{\sum_{j'}\exp(q_i\cdot k_{j'}/\sqrt{d_k})},\qquad o_i=\sum_j\alpha_{ij}\,v_j$$
 #
@@ -87,22 +90,24 @@ for other in (attend_loops(q, k, v)[0], attention(q, k, v)[0], fused):
     slopes = [torch.autograd.grad(y.square().sum(), (q, k, v), retain_graph=True)
               for y in (o, other)]
     assert_close(*slopes)
+
+# %% tags=["claims"]
 assert_close(alpha.sum(1), torch.ones(3))
 
 # %% [markdown]
 # Loops, matrices, the package and PyTorch agree, in values and gradients.
 #
-# On a real photograph, before anything is learned: let query and key both be the patch itself, without the mean patch and at length 1. Then $q_i\cdot
-# k_j$ is a similarity (相似度). Choose a patch. What does it attend to? What becomes of the photograph if each patch is replaced by its answer,
-# and what if *sharpness*, a factor on the scores, goes to 0, or up?
+# Here is attention on a real photograph, before anything is learned. Let query and key both be the patch itself, minus the mean patch and at length 1. Then $q_i\cdot
+# k_j$ is a similarity (相似度). Choose a patch. What does it attend to? What happens to the photograph if each patch is replaced by its output? And what happens if *sharpness*,
+# a factor on the scores, goes to 0, or up?
 
 # %%
 interact.live(drawings.draw_similarity, photo=["coffee", "astronaut", "cat", "rocket"], row=(0, 11),
               column=(0, 15), sharpness=(0, 40), figsize=(7, 2.2))
 
 # %% [markdown]
-# At 0 all weights are equal, and all answers the mean of all patches. At 40 most patches keep to themselves. In between each becomes a mean of
-# patches that look like it, near or far: distance plays no part.
+# At 0 all weights are equal, and each output is the mean of all patches. At 40 most patches attend to themselves alone. Between the two, each output is a mean of patches that
+# look alike, near or far: distance has no effect.
 #
 # ### Why √d
 #
@@ -110,7 +115,7 @@ interact.live(drawings.draw_similarity, photo=["coffee", "astronaut", "cat", "ro
 #
 # $$\mathrm{Var}(q\cdot k)=\sum_{m=1}^{d_k}\mathrm{Var}(q_m k_m)=d_k$$
 #
-# The scores spread like $\sqrt{d_k}$, and dividing by it makes the spread 1, for any width. What is it good for? Look at the largest weight.
+# The scores spread like $\sqrt{d_k}$, and dividing by it makes the spread 1, for any width. Why is this useful? Look at the largest weight.
 
 # %%
 for d in (16, 256, 4096):
@@ -121,19 +126,19 @@ for d in (16, 256, 4096):
         assert (top < 0.15 and 0.9 < s.var() < 1.1) if name == "scaled" else top > 0.4
 
 # %% [markdown]
-# Without the root a query takes nearly all from one key, from the start, and chance decides from which. Is that harmful? The slope of a weight in its own
-# score is $\alpha(1-\alpha)$: near 0 where the weight is near 0 or 1. Switch *scaled* off, and let *d* grow: what is left to learn from?
+# Without the root a query gives nearly all weight to one key, from the start, and chance decides which. Is that harmful? The derivative of a weight for its own score is
+# $\alpha(1-\alpha)$: near 0 where the weight is near 0 or 1. Change *d*. In which row is there still a slope to learn from?
 
 # %%
-interact.live(drawings.draw_scale, d=[4, 16, 64, 256, 1024], scaled=True, figsize=(7, 2.5))
+interact.live(drawings.draw_scale, d=[4, 16, 64, 256, 1024], figsize=(7, 4))
 
 # %% [markdown]
-# With the root nothing changes from 4 to 1,024. Without, the weights saturate (饱和), and the slope falls towards 0.
+# In the lower row, with the root, nothing changes from 4 to 1,024. In the upper row, without it, the weights saturate (饱和) as $d$ grows, and the slope falls towards 0.
 #
 # ### Heads
 #
-# Where do queries, keys and values come from? From the token $x_i$, by three matrices that are learned. And not once but $h$ times, in heads (多头) of width
-# $d_k=D/h$, each with its own matrices, so that each may look for something else. Their answers are put side by side and mixed by one more matrix:
+# Where do queries, keys and values come from? From the token $x_i$, by three matrices that are learned. There are $h$ heads (多头) of width $d_k=D/h$, each with its own
+# matrices, so that each may look for something else. Their outputs are concatenated and mixed by one more matrix:
 #
 # $$q_i=W_Qx_i,\quad k_i=W_Kx_i,\quad v_i=W_Vx_i,\qquad \mathrm{MultiHead}(X)=[\,o^1;\dots;o^h\,]\,W_O$$
 #
@@ -150,49 +155,55 @@ each = [[attend(*(x[i] @ W[n][4 * h:4 * h + 4].T + b[n][4 * h:4 * h + 4] for n i
          for h in range(3)] for i in range(2)]
 y = torch.stack([layer.out_proj(torch.cat([o for o, _ in heads], dim=1)) for heads in each])
 ours, attention_weights = layer(x, need_weights=True)
+print("weights", tuple(attention_weights.shape), "output", tuple(y.shape))
+
+# %% tags=["claims"]
 assert_close(ours, y)
 assert_close((ours, attention_weights), theirs(x, x, x, average_attn_weights=False))
 assert_close(layer(x), y)                                    # fused: the weights are never held
-print("weights", tuple(attention_weights.shape), "output", tuple(y.shape))
 
 # %% [markdown]
 # ### Order
 #
-# Nowhere in the formula does the place of a token appear. Give the tokens in another order: what comes out?
+# The position of a token does not appear in the formula. Give the tokens in another order: what comes out?
 
 # %%
 x, positions, order = torch.randn(2, 7, 12), torch.randn(7, 12), torch.randperm(7)
-assert_close(layer(x[:, order]), layer(x)[:, order])
 change = layer(x[:, order] + positions) - layer(x + positions)[:, order]
 change = change.abs().max().item()
 print(f"with positions the answers differ by up to {change:.2f}")
+
+# %% tags=["claims"]
+assert_close(layer(x[:, order]), layer(x)[:, order])
 assert change > 0.1
 
 # %% [markdown]
-# The same answers, in the other order: attention is permutation-equivariant (置换等变). It sees a set. Whoever wants it to see an image must write into each token
-# where it stands, by adding a learned position embedding (位置嵌入). Section 6 takes it away.
+# The outputs are the same, in the other order: attention is permutation-equivariant (置换等变). It treats the tokens as a set. To treat them as an image, each token must say where
+# it stands. So a learned position embedding (位置编码) is added to each token. Section 5 removes it.
 #
 # ### Patches
 #
-# How does an image become tokens? Cut it into patches of $P×P$, and map the $C·P·P$ numbers of each to $D$ by one matrix $E$. Which layer that you know does just
-# that?
+# How does an image become tokens? Cut it into patches of $P×P$, and map the $C·P·P$ numbers of each to $D$ numbers by one matrix $E$. Which layer that you know does
+# this?
 
 # %%
 from vlmbook.attention import VisionTransformer, rollout, vit_b_16
 
 conv, x = nn.Conv2d(3, 32, 16, stride=16), experiments.resize_photo("astronaut")[None]
 E, bias = conv.weight.flatten(1), conv.bias
-assert_close(to_patches(x, 16) @ E.T + bias, conv(x).flatten(2).mT, rtol=1e-4, atol=1e-4)
 print(tuple(x.shape), "->", tuple(conv(x).shape), "->", tuple(to_patches(x, 16).shape))
+
+# %% tags=["claims"]
+assert_close(to_patches(x, 16) @ E.T + bias, conv(x).flatten(2).mT, rtol=1e-4, atol=1e-4)
 
 
 # %% [markdown]
-# A convolution whose stride is as large as its kernel: the windows do not overlap.
+# A convolution does it, if its stride is as large as its kernel: the windows do not overlap.
 #
 # ### The whole
 #
-# Before the $N$ patches comes one learned token that belongs to no patch, the class token (分类标记). Then $L$ blocks, as in chapter 4c but without its mask, and the class is read
-# from what that token has gathered [Dosovitskiy et al. 2020, eqs. 1-4]:
+# Before the $N$ patches stands one learned token that belongs to no patch, the class token (类别标记). Then follow $L$ blocks, as in chapter 4c but without the causal mask. LN is
+# layer normalisation (层归一化). The class is read from the last state of the class token [Dosovitskiy et al. 2021, eqs. 1-4]:
 #
 # $$z^0=[\,x_{\text{class}};\ Ep_1;\dots;Ep_N\,]+E_{\text{pos}},\qquad
 # z'=z^{\ell-1}+\mathrm{MultiHead}(\mathrm{LN}\,z^{\ell-1}),\qquad z^{\ell}=z'+\mathrm{MLP}(\mathrm{LN}\,z'),\qquad y=W\,\mathrm{LN}(z^L_0)$$
@@ -211,11 +222,13 @@ def vit_by_hand(net, x, patch):              # (B, C, H, W) -> (B, num_classes)
 net = VisionTransformer(8, 2, 10, 1, width=32, depth=2, heads=4)
 net = experiments.randomize_parameters(net)       # else all logits would be 0
 ways = vit_by_hand(net, images[:5], 2), net(images[:5])
+shapes = [tuple(each.shape) for each in net.attention_weights(images[:5])]
+print("16 patches and the class token:", *shapes)
+
+# %% tags=["claims"]
 assert_close(*ways)
 assert_close(*(torch.autograd.grad(y.square().sum(), list(net.parameters())) for y in ways),
              rtol=1e-3, atol=1e-2)
-shapes = [tuple(each.shape) for each in net.attention_weights(images[:5])]
-print("16 patches and the class token:", *shapes)
 
 # %% [markdown]
 # The same class at the size of the paper is `vit_b_16()`. Its names are torchvision's, so it takes torchvision's weights, trained or, as here, random. How many weights
@@ -235,14 +248,16 @@ with torch.no_grad():
 count = sum(p.numel() for p in ours.parameters())
 vit_tokens = ours.encoder.pos_embedding.shape[1]
 print(f"{count / 1e6:.1f} M weights, {vit_tokens} tokens")
-assert 86.5e6 < count < 86.6e6 and vit_tokens == (224 // 16) ** 2 + 1 == 197
 del ours, theirs
+
+# %% tags=["claims"]
+assert 86.5e6 < count < 86.6e6 and vit_tokens == (224 // 16) ** 2 + 1 == 197
 
 # %% [markdown]
 # ### What it costs
 #
-# $N$ queries meet $N$ keys: $N^2$ scores in each head. Twice the tokens, four times the work. And the memory? Training keeps what the backward pass needs.
-# Written as in the formula, that is all the weights. PyTorch's fused kernel (融合算子) works through them block by block, keeps one number a query
+# $N$ queries meet $N$ keys, so there are $N^2$ scores in each head. Twice the tokens cost four times the work. And the memory? Training keeps what the backward pass needs.
+# If attention is written as in the formula, these are all the weights. PyTorch's fused kernel (融合算子) works through them block by block, keeps one number a query
 # (the logarithm of the sum under the fraction), and computes the weights again in the backward pass [Dao et al. 2022]. How do time and memory grow, each way?
 
 # %%
@@ -264,21 +279,22 @@ for name in ways:
           f"the time is {b:.0f} times that of 512")
     assert 6 < b < 150
     assert 3.5 < a < 4.1 if name == "formula" else 1.9 < a < 2.1
+
+# %% tags=["claims"]
 assert memory["formula"][-1] > 5 * memory["fused"][-1]
 
 # %% [markdown]
-# The kernel saves memory, which now grows with $N$. It does not save the pairs: for four times the tokens its time is about 16
-# times as long. That of the formula may grow faster still, once its weights no longer fit into the processor's cache.
+# With the fused kernel the memory grows with $N$ alone. The number of pairs stays: for four times the tokens its time is about 16 times as long.
 #
 # ### Relatives in a CNN
 #
-# Attention came to images inside of CNNs first. Squeeze-and-excitation (通道注意力) [Hu et al. 2017] weighs channels: the mean of each over all places, two small
-# layers, a sigmoid. Spatial attention (空间注意力) [Woo et al. 2018] weighs places, from mean and maximum over the channels:
+# Attention came to images inside CNNs first. Squeeze-and-excitation (通道注意力) [Hu et al. 2018] weights channels: the mean of each over all positions, two small
+# layers, a sigmoid. Spatial attention (空间注意力) [Woo et al. 2018] weights positions, from the mean and the maximum over the channels:
 #
 # $$s=\sigma\big(W_2\,\mathrm{ReLU}(W_1\,\mathrm{mean}_{ij}\,x_{\cdot ij})\big),\qquad
 # m_{ij}=\sigma\big(f^{7×7}[\mathrm{mean}_c\,x_{cij};\ \max_c x_{cij}]\big),\qquad \tilde x_{cij}=s_c\,x_{cij}\ \text{ or }\ m_{ij}\,x_{cij}$$
 #
-# No shares of one whole here: each weight is a gate (门控) of its own between 0 and 1.
+# These weights do not sum to 1. Each weight is a gate (门控) of its own between 0 and 1.
 
 # %%
 from torchvision.ops import SqueezeExcitation as TheirSqueezeExcitation
@@ -291,87 +307,22 @@ s = torch.sigmoid(hidden @ matrices[1].T + squeeze.fc2.bias)
 m = torch.sigmoid(spatial.conv(torch.stack([x.mean(1), x.amax(1)], dim=1)))
 theirs = TheirSqueezeExcitation(8, 2)
 theirs.load_state_dict(squeeze.state_dict())
+print("gates", tuple(squeeze.gate(x).shape), "and", tuple(spatial.gate(x).shape))
+
+# %% tags=["claims"]
 assert_close(squeeze(x), s[:, :, None, None] * x)
 assert_close(squeeze(x), theirs(x))
 assert_close(spatial(x), m * x)
-print("gates", tuple(squeeze.gate(x).shape), "and", tuple(spatial.gate(x).shape))
 
 # %% [markdown]
-# ## 3 Book check
+# ## 3 Train: a ViT, a CNN, and simple baselines
 #
-# **W02 · the formula.** The section prints $\text{output}_{ij}=\text{softmax}\big(\tfrac{Q_i\cdot K_j}{\sqrt{d_k}}\big)\cdot V_j$. There is no sum over $j$, no axis of the
-# softmax, and a free $j$ on the left. Read it to the letter: the softmax of one number. What is it? And what if one sums over $j$, but takes the softmax along
-# the wrong axis, over the queries?
-
-# %%
-q, k, v = torch.randn(3, 4), torch.randn(5, 4), torch.randn(5, 2)
-scores = q @ k.T / 4**0.5
-printed = scores[:, :, None].softmax(-1) * v                 # each score by itself
-across, along = scores.softmax(0), scores.softmax(1)
-print("printed: the output is V_j for all queries,", torch.equal(printed, v.expand(3, 5, 2)))
-print("wrong axis: rows sum to", *(f"{row:.2f}" for row in across.sum(1)))
-assert torch.equal(printed, v.expand(3, 5, 2))               # Q and K are without effect
-assert_close(along @ v, F.scaled_dot_product_attention(q, k, v))
-assert_close(across.sum(), torch.tensor(5.0))
-assert (across.sum(1) - 1).abs().max() > 0.1 and (across @ v - along @ v).abs().max() > 0.1
-
-# %% [markdown]
-# To the letter the softmax is 1, and the output is $V_j$ whatever is asked. Along the wrong axis it is each *key* that is shared out among the queries. The rows sum to
-# anything, to 5 in all, one for each key; and no error is raised, since the shapes are the same. Test that each row sums to 1.
+# A convolution has two properties before it learns anything: it looks at neighbours together, and it does the same at every position. These are its inductive biases (归纳偏置). A
+# ViT has neither, apart from its patches; it has to learn both from images. So how do the two compare, at equal size, when there are few images?
 #
-# **I19 · a similarity?** 计算…每个元素之间的相似度. A similarity is the same from $i$ to $j$ as from $j$ to $i$. Scores are products of two different
-# projections, $s_{ij}=W_Qx_i\cdot W_Kx_j$, and the section names neither these nor the heads.
-
-# %%
-x = torch.randn(1, 7, 12)
-q, k, _ = (part[0, 0] for part in layer.split_heads(x))      # the first head
-similar, scores = x[0] @ x[0].T, q @ k.T
-gaps = [(s - s.T).abs().max().item() for s in (similar, scores)]
-print("|S − Sᵀ| up to {:.1f} for tokens, {:.1f} for queries and keys".format(*gaps))
-assert gaps[0] < 1e-5 and gaps[1] > 0.3
-
-# %% [markdown]
-# Not symmetric: a leaf may ask for its tree, and the tree not for the leaf.
-#
-# **I20 · the dimension.** $d_k$ 是注意力维度. It is the number of entries in a key, that is the width of one *head*, $D/h$. In ViT-B/16 it is 64, and not the width 768. Which of
-# the two brings the variance of section 2 to 1?
-
-# %%
-with torch.device("meta"):
-    layers = vit_b_16().encoder.layers
-    d = layers[0].self_attention.split_heads(torch.empty(1, 197, 768)).shape[-1]
-variance = (torch.randn(10_000, d) * torch.randn(10_000, d)).sum(1).var().item()
-print(f"d_k = {d}; variance {variance / d:.2f}, divided by √768 {variance / 768:.2f}")
-assert d == 64 and 0.9 < variance / d < 1.1 and variance / 768 < 0.1
-
-# %% [markdown]
-# **I22 · what is it?** §2.2: 注意力机制能够提高…注意力, attention raises attention. Say instead what it does: it takes a weighted mean, whose weights depend on
-# the input. Take how much of each token is in each other one, for two inputs, in a convolution and in attention.
-
-# %%
-slide, two = nn.Conv1d(12, 12, 3, padding=1), torch.randn(2, 7, 12)
-mixing = [torch.autograd.functional.jacobian(lambda x: slide(x.mT).mT, x) for x in two]
-apart = [(a - b).abs().max().item() for a, b in (mixing, layer(two, need_weights=True)[1])]
-print("between two inputs: convolution {:.2f}, attention {:.2f}".format(*apart))
-assert apart[0] < 1e-6 and apart[1] > 0.05
-
-# %% [markdown]
-# **M27 · large images.** Of the ViT: 能够有效地处理大规模图像数据. 大规模 may mean many images, or large ones. Large ones are its weak point, as section 2 measured: the
-# number of pairs grows with the *fourth* power of the side. For many images the claim holds, and should be turned round: it *needs* many. Trained on ImageNet alone it stays a few points
-# below ResNets of its size [Dosovitskiy et al. 2020], unless it is strongly regularised [Touvron et al. 2020]. Section 4 asks the same of 150 and of 1,437 digits.
-
-# %%
-patches_of = {side: (side // 16) ** 2 for side in (224, 448, 1024)}
-for side, n in patches_of.items():
-    print(f"{side:4} pixels: {n:4} patches, {(n / 196) ** 2:6.1f} times the pairs of 224;",
-          f"weights of all heads and blocks {144 * (n + 1) ** 2 * 4 / 1e9:.2f} GB")
-assert patches_of[224] == vit_tokens - 1
-assert 436 < (patches_of[1024] / patches_of[224]) ** 2 < 438
-
-# %% [markdown]
-# **I23 · few samples.** 小样本学习 is said to train a high-performing model on limited data. What the term means is narrower: after training on *other* classes, tell apart $N$ new ones from $K$
-# examples each, $N$-way $K$-shot (N类K样本) [Vinyals et al. 2016]. An episode draws a support set (支持集) of $N·K$ and queries that are not in it; the simplest method
-# takes the nearest class mean of features, its prototype (原型) [Snell et al. 2017]. Here a ViT learns 0 to 4 only, and is asked for 5 to 9. What should it be compared with?
+# Two causes must be kept apart: few images, and few steps. So the ViT is trained twice, with the steps of the CNN and with two and a half times as many. And two baselines
+# (基线) stand beside them: logistic regression (逻辑回归) on the pixels, and the nearest neighbour (最近邻). There are three draws; each has a seed and, of 150 images, its own images.
+# All networks have the same learning rate. Guess the errors.
 
 # %%
 from vlmbook.training import fit
@@ -379,49 +330,10 @@ from vlmbook.training import fit
 def train(net, x, y, seed=0, epochs=10, lr=1e-2, progress=False):
     history = fit(net, (x, y), loss_fn=lambda net, x, y: F.cross_entropy(net(x), y), batch_size=50,
                   lr=lr, seed=seed, epochs=epochs, warmup=20, weight_decay=0.05, clip=1.0,
-                  progress=progress)
+                  progress=progress, optimizer=partial(torch.optim.AdamW, fused=True))
     net.losses = history.losses
     return net.cpu().eval().requires_grad_(False)
 
-def episode(features, labels, shots, queries=10):            # -> accuracy on the queries
-    members = [(labels == c).nonzero()[:, 0] for c in labels.unique()]
-    drawn = torch.stack([each[torch.randperm(len(each))[:shots + queries]] for each in members])
-    support, asked = drawn[:, :shots], drawn[:, shots:].flatten()
-    assert not set(support.flatten().tolist()) & set(asked.tolist())
-    predicted = torch.cdist(features[asked], features[support].mean(1)).argmin(1)
-    return (predicted == torch.arange(len(drawn)).repeat_interleave(queries)).float().mean()
-
-
-# %%
-def digit_vit():
-    return VisionTransformer(8, 2, 10, 1, width=32, depth=2, heads=4)
-
-runtime.seed_everything(0)
-old, new, shots = labels < 5, test_labels >= 5, {}
-trained, untrained = train(digit_vit(), images[old], labels[old]), digit_vit().eval()
-with torch.no_grad():
-    features = {"ViT": trained.features(test_images[new]),
-                "untrained ViT": untrained.features(test_images[new]),
-                "pixels": test_images[new].flatten(1)}
-for name, each in features.items():
-    for k in (1, 5):
-        episodes = [episode(each, test_labels[new], k) for _ in range(100)]
-        shots[f"{name} {k}-shot"] = torch.stack(episodes).mean().item()
-print("5-way:", *(f"{name} {share:.0%} " for name, share in shots.items()))
-assert shots["pixels 5-shot"] > shots["pixels 1-shot"] + 0.1 and shots["ViT 5-shot"] > 0.25
-assert shots["pixels 5-shot"] > shots["ViT 5-shot"] + 0.1
-assert shots["ViT 5-shot"] < shots["untrained ViT 5-shot"]
-
-
-# %% [markdown]
-# More shots help; chance is 20 %. But features trained on five classes are worse here than those of a ViT that was never trained, and the
-# plain pixels beat both. Five classes do not teach what carries over; so the methods of the field first learn from many.
-#
-# ## 4 Train: what a ViT wants
-#
-# A convolution is told two things beforehand: neighbours belong together, and what means something here means the same there. The ViT is told neither, apart from its patches; it has to
-# learn both from images. So how do they compare, at equal size, when there are few? Both take the same steps at the same
-# learning rate. Three seeds each. Guess the errors.
 
 # %%
 def conv_block(ins, outs):
@@ -433,8 +345,14 @@ def digit_cnn(width=20):
         conv_block(width, 2 * width), conv_block(2 * width, 2 * width),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2 * width, 10))
 
+def digit_vit():
+    return VisionTransformer(8, 2, 10, 1, width=32, depth=2, heads=4)
+
+
 counts = [sum(p.numel() for p in net().parameters()) for net in (digit_vit, digit_cnn)]
 print("weights: ViT {:,}, CNN {:,}".format(*counts))
+
+# %% tags=["claims"]
 assert abs(counts[0] / counts[1] - 1) < 0.03
 
 
@@ -442,34 +360,69 @@ assert abs(counts[0] / counts[1] - 1) < 0.03
 def accuracy(net, x, y):
     return (net(x).argmax(1) == y).float().mean()
 
-def trials(make, n, images=images, test_images=test_images):           # -> (3,), a seed each
-    accuracies, steps = [], runtime.pick(quick=200, full=2000)
-    some = data.hold_out(images, labels, share=(n-0.5) / 1437)[1] if n < 1437 else (images, labels)
+def subset(n, seed):                         # -> n training images, each class in proportion
+    if n == len(images):
+        return images, labels
+    return data.hold_out(images, labels, share=(n - 0.5) / len(images), seed=seed)[1]
+
+def trials(make, n, factor=1, move=lambda x: x):             # -> (3,) accuracies, a draw each
+    accuracies, steps = [], factor * runtime.pick(quick=200, full=2000)
     for seed in range(3):
         runtime.seed_everything(seed)
-        net = train(make(), *some, seed=seed, epochs=round(steps * 50 / n))
-        accuracies.append(accuracy(net, test_images, test_labels))
+        x, y = subset(n, seed)
+        net = train(make(), move(x), y, seed=seed, epochs=round(steps * 50 / n))
+        accuracies.append(accuracy(net, move(test_images), test_labels))
     return torch.stack(accuracies)
 
-makers = {"ViT": digit_vit, "CNN": digit_cnn}
-by_size = {n: {name: trials(make, n) for name, make in makers.items()}
-           for n in runtime.pick(quick=(150, 1437), full=(150, 300, 700, 1437))}
-drawings.draw_error_rates(plt.figure(figsize=(7, 1.7)), by_size)
-gap = {n: (of["CNN"].mean() - of["ViT"].mean()).item() for n, of in by_size.items()}
+
+# %%
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+
+def baseline(model, n):                      # -> (3,) accuracies on the same draws
+    fitted = [model.fit(x.flatten(1), y).score(test_images.flatten(1), test_labels)
+              for x, y in (subset(n, seed) for seed in range(3))]
+    return torch.tensor(fitted)
+
+
+by_size = {}
+for n in runtime.pick(quick=(150, 1437), full=(150, 300, 700, 1437)):
+    by_size[n] = {"ViT": trials(digit_vit, n), "ViT, 2.5 × steps": trials(digit_vit, n, 2.5),
+                  "CNN": trials(digit_cnn, n),
+                  "logistic regression": baseline(LogisticRegression(max_iter=1000), n),
+                  "nearest neighbour": baseline(KNeighborsClassifier(1), n)}
+drawings.draw_error_rates(plt.figure(figsize=(7, 2.2)), by_size)
 for n, of in by_size.items():
     print(f"{n:5} images:", *(f"{k} {a.mean():.1%} ± {a.std():.1%} " for k, a in of.items()))
-assert gap[150] > gap[1437] + 0.02 and gap[1437] > 0.01
+
+# %% tags=["claims"]
+for n, of in by_size.items():
+    assert of["CNN"].mean() > max(of["ViT"].mean(), of["ViT, 2.5 × steps"].mean())
+means_of = {n: {name: a.mean() for name, a in of.items()} for n, of in by_size.items()}
+assert means_of[150]["logistic regression"] > means_of[150]["ViT, 2.5 × steps"] + 0.03
+assert means_of[150]["nearest neighbour"] > means_of[150]["ViT, 2.5 × steps"] + 0.03
+assert means_of[1437]["ViT, 2.5 × steps"] > means_of[1437]["ViT"] - 0.01
+if runtime.profile() == "quick":             # with few steps
+    gaps = [means_of[1437]["CNN"] - means_of[1437][name] for name in ("ViT", "ViT, 2.5 × steps")]
+    assert gaps[1] < 0.6 * gaps[0]
+    assert means_of[1437]["ViT, 2.5 × steps"] < means_of[1437]["logistic regression"]
+longer = {n: each["CNN"] - each["ViT, 2.5 × steps"] for n, each in means_of.items()}
+assert longer[150] > longer[1437] + 0.02
 
 # %% [markdown]
-# The CNN is ahead at both sizes, and by far more at 150 images. The gap shrinks as images are added, which is all that these numbers show: after so few steps a part of it may be
-# undertraining. That a ViT overtakes when there are millions is the paper's finding, on other data. (These networks are tiny, trained for few steps, and neither augmented nor regularised with care; *At full size* trains them ten times as long.)
+# The CNN is the best at both sizes. At 150 images the ViT is behind all others, also behind a linear model and the nearest neighbour; more steps help a little, and it stays behind: there,
+# images are missing. At 1,437 images more steps close more than half of the gap to the CNN, so this part was undertraining (训练不足), not a want of images. In the quick profile even
+# the longer trained ViT does not reach the linear model. Digits of 8×8 pixels need no ViT.
 #
-# ## 5 See inside
+# The paper finds that a ViT overtakes CNNs when there are many millions of images [Dosovitskiy et al. 2021]. Nothing here tests that. (Our networks are tiny, and neither augmented
+# nor carefully regularised.)
 #
-# ### A place to look at
+# ## 4 See inside
 #
-# On a digit that fills the image there is little to find. So hide it: one of nine places on brick, grass or gravel, the texture darkened under it. The test digits
-# lie on other parts of the photographs. So it is known where a network *has* to look.
+# ### A position to look at
+#
+# In an image that the digit fills there is little to find. So we hide it: in one of nine cells on brick, grass or gravel, the texture darkened under it. The test digits
+# lie on other parts of the photographs. Now we know where a network *has* to look.
 
 # %%
 copies = runtime.pick(quick=4, full=30)
@@ -503,14 +456,16 @@ gated = train(GatedCNN(), scenes[:2874], labels.repeat(2), epochs=2)
 hidden = {"ViT": accuracy(vit, test_scenes, test_labels).item(),
           "gated CNN": accuracy(gated, test_scenes, test_labels).item()}
 print("accuracy:", *(f"{name} {share:.1%} " for name, share in hidden.items()))
-assert hidden["ViT"] > 0.65 and hidden["gated CNN"] > 0.85
 drawings.draw_losses(plt.figure(figsize=(7, 1.8)), {"ViT": vit.losses, "gated CNN": gated.losses})
+
+# %% tags=["claims"]
+assert hidden["ViT"] > 0.65 and hidden["gated CNN"] > 0.85
 
 
 # %% [markdown]
-# The CNN reads more of them, again. Now, where do they look? For the ViT take the weights of its class token, in the mean over heads, in the first block and in the
+# The CNN classifies more of them correctly, again. Now, where do the networks look? For the ViT take the weights of its class token, in the mean over heads, in the first block and in the
 # last. To follow the way through all blocks there is attention rollout (注意力展开) [Abnar & Zuidema 2020]. With $A_\ell$ the mean over the heads of block $\ell$, half of what
-# leaves a block is taken as what came in, over the skip, and half as mixed:
+# leaves a block is counted as its input, over the skip connection, and half as mixed:
 #
 # $$R=\tfrac12(A_L+I)\cdots\tfrac12(A_2+I)\,\tfrac12(A_1+I)$$
 
@@ -523,15 +478,17 @@ def rollout_by_hand(blocks):                 # list of (B, h, N, N) -> (B, N, N)
 
 
 blocks = vit.attention_weights(test_scenes)
-assert_close(rollout_by_hand(blocks), rollout(blocks))
 class_maps = {"first block": blocks[0].mean(1), "last block": blocks[-1].mean(1),
               "rollout": rollout(blocks)}
 class_maps = {name: A[:, 0, 1:].view(-1, 6, 6) for name, A in class_maps.items()}
 
+# %% tags=["claims"]
+assert_close(rollout_by_hand(blocks), rollout(blocks))
+
 
 # %% [markdown]
-# Beside it stands another question, which needs no look inside: what does the network *miss*? Cover one patch after the other with the mean grey, and see how far the probability of its
-# answer falls. That is occlusion (遮挡). Which of the maps will lie in the frame?
+# Another question needs no look inside: which patch does the network *need*? Cover one patch after the other with the mean grey, and measure how far the probability of the predicted
+# class falls. This is occlusion (遮挡). Which of the maps will lie in the frame?
 
 # %%
 def occlusion(net, x, patch=4):              # (B, 1, 24, 24) -> (B, 6, 6): fall of the probability
@@ -554,47 +511,78 @@ records.picture("ch05b", figure)
 in_cell = {name: experiments.measure_share_in_cell(m, cells) for name, m in maps.items()}
 print("in the frame:", *(f"{name} {share:.0%} " for name, share in in_cell.items()))
 first, last, rolled, missing, gate = in_cell.values()
+
+# %% tags=["claims"]
 assert first > 0.6 and last < min(rolled, first - 0.25) and rolled < first
 assert missing > rolled + 0.2
 assert gate > 1.5 / 9
 
 
 # %% [markdown]
-# A ninth, 11 %, would be chance. The gate finds the digit as well, if weakly; it is a factor, not a share, and is open at the border of the image too. (Occlusion is for
+# Chance would be a ninth, 11 %. The gate finds the digit as well, if weakly; it is a factor, not a share, and it is open at the border of the image too. (Occlusion is for
 # 200 of the images; where covering helps, it counts 0.)
 #
-# **Book check I21 · important regions.** 自动学习到图像中重要的区域. In the first block the class token does find the digit. In the last they are spread widely, here hardly otherwise than by chance; by then the
-# tokens hold what others gave them, and *patch* is no longer a name for a region. Rollout, which takes all blocks, lies between. Yet it is one network with one answer, and that hangs on the digit, as occlusion shows. So a
-# map of weights by itself is no measure of importance [Jain & Wallace 2019]: which block one takes decides what one sees.
+# **Book check I21 · important regions.** 自动学习到图像中重要的区域. In the first block the class token attends to the digit. In the last block its weights are spread over the image, about as
+# by chance; by then a token holds what others gave it, and is no longer a patch of the image. Rollout lies between. Yet there is one network and one prediction, and occlusion shows
+# that the prediction depends on the digit. So it depends on the block what a map of weights shows [Jain & Wallace 2019].
 #
-# What do the weights of a block do for the answer? Change them: give the class token *equal* weights over all tokens, in one block at a time. How many
-# answers stay?
+# Do the weights of a block matter for the prediction? We change the weights of the class token, in one block at a time, in three ways: *equal* weights for all tokens; each image's
+# own weights *permuted* (置换) among the tokens; and all weight on *one* token at random. The total variation distance (总变差距离) $\tfrac12\sum_j|\alpha'_j-\alpha_j|$ says how
+# strong such an intervention (干预) is: 0 changes nothing, 1 changes everything. How many predictions stay the same?
 
 # %%
-def with_equal_weights(net, x, number):      # of the class token, in that block
-    z = net.embed(x) + net.encoder.pos_embedding
+def intervene(net, x, number, change):       # on the class token's weights (B, h, 1, N)
+    z, strength = net.embed(x) + net.encoder.pos_embedding, None
     for i, block in enumerate(net.encoder.layers):
-        y, heads = block.ln_1(z), block.self_attention
-        q, k, v = heads.split_heads(y)
+        heads = block.self_attention
+        q, k, v = heads.split_heads(block.ln_1(z))
+        o, alpha = attention(q, k, v)
         if i == number:
-            q = torch.cat([0 * q[:, :, :1], q[:, :, 1:]], dim=2)              # all scores 0
-        z = z + heads.merge_heads(attention(q, k, v)[0])
+            changed = change(alpha[:, :, :1])
+            strength = (changed - alpha[:, :, :1]).abs().sum(-1).mean().item() / 2
+            o = torch.cat([changed @ v, o[:, :, 1:]], dim=2)
+        z = z + heads.merge_heads(o)
         z = z + block.mlp(block.ln_2(z))
-    return net.heads(net.encoder.ln(z)[:, 0])
+    return net.heads(net.encoder.ln(z)[:, 0]), strength
+
+def equal(alpha):
+    return torch.full_like(alpha, 1 / alpha.shape[-1])
+
+def permuted(alpha):
+    return alpha.gather(-1, torch.rand_like(alpha).argsort(-1))
+
+def one_token(alpha):
+    return F.one_hot(torch.rand_like(alpha).argmax(-1), alpha.shape[-1]).to(alpha)
 
 
-answers = vit(test_scenes).argmax(1)
-assert torch.equal(with_equal_weights(vit, test_scenes, None).argmax(1), answers)
-stay = [(with_equal_weights(vit, test_scenes, i).argmax(1) == answers).float().mean().item()
-        for i in range(3)]
-print("answers that stay, block by block:", *(f"{share:.0%}" for share in stay))
-assert stay[0] < 0.4 and stay[2] > 0.85
+# %%
+runtime.seed_everything(0)
+predictions, stay, strengths = vit(test_scenes).argmax(1), {}, {}
+for change in (equal, permuted, one_token):
+    for number in range(3):
+        draws = [intervene(vit, test_scenes, number, change) for _ in range(3)]
+        name = f"{change.__name__}, block {number + 1}"
+        stay[name] = [(z.argmax(1) == predictions).float().mean().item() for z, _ in draws]
+        strengths[name] = draws[0][1]
+drawings.draw_interventions(plt.figure(figsize=(7, 2.4)), stay, strengths)
+
+# %% tags=["claims"]
+unchanged, _ = intervene(vit, test_scenes, None, equal)
+assert torch.equal(unchanged.argmax(1), predictions)
+kept = {name: sum(each) / len(each) for name, each in stay.items()}
+assert kept["equal, block 1"] < 0.4 and kept["one_token, block 1"] < 0.4
+assert min(each for name, each in kept.items() if "block 1" not in name) > 0.8
+assert max(strengths[f"equal, block {n}"] for n in (2, 3)) < 0.6 * strengths["equal, block 1"]
+assert all(strengths[f"one_token, block {n}"] > 0.8 for n in (1, 2, 3))
 
 # %% [markdown]
-# In the first block the network is lost without its weights. In the other two nearly all answers stay: there equal weights do as well. But their weights are closer to equal to begin with, so that less was changed. (One network, one task; in another one it may be another block. So test yours.)
+# In the first block every intervention changes most predictions. In the second and the third block nearly all predictions stay. For *equal* and *permuted* weights this would prove
+# little: there the weights are close to equal to begin with, so these interventions are weak (grey bars). But *one token* is equally strong in all three blocks, and nearly all
+# predictions stay as well. So in this network the weights of the first block decide. Here the map of the first block, occlusion and intervention agree. (This is one network and
+# one task. In another network it may be another block.)
 #
-# Look for yourself. Query 0 is the class token; then come the patches, row by row. Does a head look at a *place*, the same in every image, or at what stands there? Which head
-# finds the digit?
+# Look for yourself. Query 0 is the class token; then come the patches, row by row. Does a head look at a *position*, the same in every image, or at its content? Which
+# head finds the digit?
 
 # %%
 draw = partial(drawings.draw_heads, images=test_scenes[:100],
@@ -603,12 +591,14 @@ interact.live(draw, image=(0, 19), block=(0, 2), head=(0, 3), query=(0, 36), fig
 
 
 # %% [markdown]
-# ## 6 Break it: positions
+# In the mean over all images (right), a head that follows a position shows a bright patch; a head that follows the content shows none.
 #
-# What is place worth to a ViT, and what to a CNN? First take the positions away: the ViT then sees a bag of 2×2 patches. How many digits can be read from a bag?
+# ## 5 Break it: positions
 #
-# Second, leave them, but shuffle the patches of *all* images in one fixed way. A ViT need not care. Its positions are learned, so moved along with the patches they give the very
-# same network. And the CNN?
+# What are positions worth to a ViT, and what to a CNN? First we remove the position embeddings: the ViT then sees a bag of 2×2 patches. How many digits can be read from a bag?
+#
+# Second, we keep them, but shuffle the patches of *all* images in one fixed way. For a ViT this makes no difference: its position embeddings are learned, and if they are shuffled
+# along with the patches, the network is the same. And for the CNN?
 
 # %%
 def vit_without_positions():
@@ -621,28 +611,30 @@ shuffle = partial(experiments.shuffle_patches, order=order, patch_size=2)
 net = experiments.randomize_parameters(digit_vit())
 before, embedding = net(test_images), net.encoder.pos_embedding
 embedding.data = torch.cat([embedding[:, :1], embedding[:, 1:][:, order]], dim=1).data
-assert_close(net(shuffle(test_images)), before, rtol=1e-3, atol=1e-3)
 broken = {"ViT": by_size[1437]["ViT"],
           "ViT without positions": trials(vit_without_positions, 1437),
           "CNN": by_size[1437]["CNN"],
-          "CNN, shuffled": trials(digit_cnn, 1437, shuffle(images), shuffle(test_images))}
+          "CNN, shuffled": trials(digit_cnn, 1437, move=shuffle)}
 drawings.draw_error_rates(plt.figure(figsize=(7, 1.9)), {1437: broken})
 means = {name: each.mean().item() for name, each in broken.items()}
 print(*(f"{name} {mean:.1%}" for name, mean in means.items()), sep=", ")
-assert 0.3 < means["ViT without positions"] < means["ViT"] - 0.1
-assert -0.01 < means["CNN"] - means["CNN, shuffled"] < 0.1
-records.record("ch05b", seed=[0, 1, 2], few_shots=shots, accuracy_on_hidden_digits=hidden,
+records.record("ch05b", seed=[0, 1, 2], accuracy_on_hidden_digits=hidden,
                share_in_the_frame=in_cell, positions={k: a.tolist() for k, a in broken.items()},
-               unchanged_predictions={f"block {i + 1}": share for i, share in enumerate(stay)},
+               unchanged_predictions=stay, strength_of_intervention=strengths,
                accuracy={f"{n} images": {k: a.tolist() for k, a in of.items()}
                          for n, of in by_size.items()});
 
-# %% [markdown]
-# From the bag about half of the digits are still read, where chance is one in ten; place is worth the rest. Shuffling costs the CNN little: the patches stay whole, the order is the same in every
-# image, and its later layers see nearly all of an 8×8 image anyway. What it is told about neighbours helps less here than one might have thought.
+# %% tags=["claims"]
+assert_close(net(shuffle(test_images)), before, rtol=1e-3, atol=1e-3)
+assert 0.3 < means["ViT without positions"] < means["ViT"] - 0.1
+assert -0.01 < means["CNN"] - means["CNN, shuffled"] < 0.1
 
 # %% [markdown]
-# ## 7 Exercises
+# From the bag about half of the digits are still read, where chance is one in ten; the position embeddings are worth the rest. Shuffling costs the CNN little: the patches stay whole,
+# the order is the same in every image, and its later layers see nearly all of an 8×8 image anyway.
+
+# %% [markdown]
+# ## 6 Exercises
 #
 # Answer in the cell, run it, and `check` says what is wrong. `hint("ch05b.1")` helps in steps, `solution("ch05b.1")` shows one answer.
 #
@@ -700,9 +692,97 @@ def linear_attention(q, k, v):               # (N, d), (M, d), (M, e) -> (N, e)
 check("ch05b.5", linear_attention)
 
 # %% [markdown]
+# ## 7 Book check
+#
+# **W02 · the formula.** The section prints $\text{output}_{ij}=\text{softmax}\big(\tfrac{Q_i\cdot K_j}{\sqrt{d_k}}\big)\cdot V_j$. There is no sum over $j$, no axis of the
+# softmax, and a free $j$ on the left. Read it to the letter: it takes the softmax of one number. What is that? And what if one sums over $j$, but takes the softmax along
+# the wrong axis, over the queries?
+
+# %%
+q, k, v = torch.randn(3, 4), torch.randn(5, 4), torch.randn(5, 2)
+scores = q @ k.T / 4**0.5
+printed = scores[:, :, None].softmax(-1) * v                 # each score by itself
+across, along = scores.softmax(0), scores.softmax(1)
+print("printed: the output is V_j for all queries,", torch.equal(printed, v.expand(3, 5, 2)))
+print("wrong axis: rows sum to", *(f"{row:.2f}" for row in across.sum(1)))
+
+# %% tags=["claims"]
+assert torch.equal(printed, v.expand(3, 5, 2))               # Q and K are without effect
+assert_close(along @ v, F.scaled_dot_product_attention(q, k, v))
+assert_close(across.sum(), torch.tensor(5.0))
+assert (across.sum(1) - 1).abs().max() > 0.1 and (across @ v - along @ v).abs().max() > 0.1
+
+# %% [markdown]
+# To the letter the softmax is 1, and the output is $V_j$ whatever the query is. Along the wrong axis each *key* is divided among the queries. The rows sum to different numbers, to 5
+# in all, one for each key. No error is raised, since the shapes are the same. Test that each row sums to 1.
+#
+# **I19 · a similarity?** 计算…每个元素之间的相似度. A similarity is the same from $i$ to $j$ as from $j$ to $i$. Scores are products of two different
+# projections, $s_{ij}=W_Qx_i\cdot W_Kx_j$, and the section names neither these nor the heads. Are the scores symmetric?
+
+# %%
+x = torch.randn(1, 7, 12)
+q, k, _ = (part[0, 0] for part in layer.split_heads(x))      # the first head
+similar, scores = x[0] @ x[0].T, q @ k.T
+gaps = [(s - s.T).abs().max().item() for s in (similar, scores)]
+print("|S − Sᵀ| up to {:.1f} for tokens, {:.1f} for queries and keys".format(*gaps))
+
+# %% tags=["claims"]
+assert gaps[0] < 1e-5 and gaps[1] > 0.3
+
+
+# %% [markdown]
+# They are not symmetric: token $i$ may attend to token $j$, and $j$ not to $i$.
+#
+# **I20 · the dimension.** $d_k$ 是注意力维度. It is the number of entries in a key, that is the width of one *head*, $D/h$: in ViT-B/16 768/12 = 64. Section 2 derives that
+# the variance of $q\cdot k$ is this number.
+#
+# **I22 · what is it?** §2.2: 注意力机制能够提高…注意力, attention raises attention. Say instead what it does: it takes a weighted mean whose weights depend on the input.
+#
+# **M27 · large images.** Of the ViT: 能够有效地处理大规模图像数据. 大规模 may mean many images, or large ones. Large ones are its weak point: the number of pairs grows with the
+# *fourth* power of the side. An image of 1,024 pixels has (1024/16)² = 4,096 patches, one of 224 pixels 196, so 437 times the pairs. For many images the claim should be
+# turned round: a ViT *needs* many. Trained on ImageNet alone it stays a few points below ResNets of its size [Dosovitskiy et al. 2021], unless it is strongly regularised [Touvron
+# et al. 2021].
+#
+# **I23 · few samples.** 小样本学习 is said to train a high-performing model on limited data. The term means something narrower: after training on *other* classes, tell apart $N$
+# new ones from $K$ examples each, $N$-way $K$-shot (N类K样本) [Vinyals et al. 2016]. An episode draws a support set (支持集) of $N·K$ images and queries that are not in it. The
+# simplest method takes the nearest class mean of features, its prototype (原型) [Snell et al. 2017]. Here three ViTs learn the digits 0 to 4 only, and are asked for 5 to 9. What
+# should they be compared with?
+
+# %%
+def episode(features, labels, shots, queries=10):            # -> accuracy on the queries
+    members = [(labels == c).nonzero()[:, 0] for c in labels.unique()]
+    drawn = torch.stack([each[torch.randperm(len(each))[:shots + queries]] for each in members])
+    support, asked = drawn[:, :shots], drawn[:, shots:].flatten()
+    assert not set(support.flatten().tolist()) & set(asked.tolist())
+    predicted = torch.cdist(features[asked], features[support].mean(1)).argmin(1)
+    return (predicted == torch.arange(len(drawn)).repeat_interleave(queries)).float().mean()
+
+
+old, new, by_features = labels < 5, test_labels >= 5, {"ViT": [], "untrained ViT": [], "pixels": []}
+for seed in range(3):
+    runtime.seed_everything(seed)
+    trained, untrained = train(digit_vit(), images[old], labels[old], seed), digit_vit().eval()
+    with torch.no_grad():
+        features = (trained.features(test_images[new]), untrained.features(test_images[new]),
+                    test_images[new].flatten(1))
+    for shots, each in zip(by_features.values(), features):
+        shots.append(torch.stack([episode(each, test_labels[new], 5) for _ in range(100)]).mean())
+by_features = {name: torch.stack(shots) for name, shots in by_features.items()}
+print("5-way, 5-shot:",
+      *(f"{name} {x.mean():.0%} ± {x.std():.0%} " for name, x in by_features.items()))
+
+# %% tags=["claims"]
+assert by_features["ViT"].mean() > 0.25
+assert by_features["pixels"].min() > by_features["ViT"].max() + 0.1
+assert by_features["ViT"].mean() < by_features["untrained ViT"].mean() + 0.03
+
+# %% [markdown]
+# Chance is 20 %. The features that were trained on five classes are no better here than those of a ViT that was never trained, and the plain pixels are much better than both. Five
+# classes do not teach features that carry over; so the methods of the field first learn from many classes.
+#
 # ## 8 At full size
 #
-# With `VLMBOOK_PROFILE=full` the same notebook trains at four numbers of images, ten times as long, and reads hidden digits after seven times as many scenes. What the published runs
+# With `VLMBOOK_PROFILE=full` the same notebook trains at four numbers of images, ten times as long, and learns hidden digits from seven times as many scenes. What the published runs
 # measured:
 
 # %% tags=["record"]
@@ -712,11 +792,11 @@ records.show("ch05b", "full")
 # %% [markdown]
 # ## 9 What we learned
 #
-# Attention is a weighted mean whose weights depend on the input: a softmax along the keys, so that each row sums to 1.
-# Dividing by the root of a head's width keeps the scores at variance 1, and the softmax where it can learn.
-# It sees a set; positions make an image of it. It compares all pairs, and a fused kernel saves their memory, not their number.
-# A ViT has to learn from images what a convolution is told, and with few images it is behind.
-# A map of weights shows what was mixed where, not what the answer hangs on; cover it, and see.
+# - Attention is a weighted mean whose weights depend on the input: a softmax along the keys, so that each row sums to 1.
+# - Dividing by the root of a head's width keeps the scores at variance 1, where the softmax has a slope.
+# - It treats tokens as a set; position embeddings make an image of it. It compares all pairs, and a fused kernel saves their memory, not their number.
+# - A ViT has to learn from images what a convolution has from the start. With few images it is behind, here even behind a linear model.
+# - A map of weights shows what was mixed where, in one block. What the prediction depends on is seen by covering, and by changing the weights.
 #
 # **References.** A. Vaswani et al., *Attention is all you need*, NeurIPS, 2017, arXiv:1706.03762 · D. Bahdanau, K. Cho, Y. Bengio, *Neural machine translation by jointly learning to
 # align and translate*, ICLR, 2015, arXiv:1409.0473 (where it began) · A. Dosovitskiy et al., *An image is worth 16x16 words: transformers for image recognition at scale*, ICLR, 2021,

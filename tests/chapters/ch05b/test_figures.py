@@ -19,7 +19,7 @@ SIMILARITY = {
     "column": (0, 15),
     "sharpness": (0, 40),
 }
-SCALE = {"d": (4, 64, 1024), "scaled": (True, False)}
+SCALE = {"d": (4, 64, 1024)}
 HEADS = {"image": (0, 19), "block": (0, 1), "head": (0, 3), "query": (0, 1, 9)}
 
 
@@ -52,16 +52,31 @@ def test_similarity_without_sharpness_is_the_mean_everywhere():
 
 @pytest.mark.parametrize("values", every_end(SCALE), ids=str)
 def test_scale(values):
-    figure = drawn(figures.draw_scale, (7, 2.5), **values)
-    given = {"d": 64, "scaled": True} | values
+    figure = drawn(figures.draw_scale, (7, 4), **values)
+    d = ({"d": 64} | values)["d"]
+    plain, plain_weights, scaled, scaled_weights = figure.axes
+    spreads = [float(axes.get_title(loc="left").split()[-1]) for axes in (plain, scaled)]
+    assert 0.9 < spreads[0] / d**0.5 < 1.1
+    assert 0.9 < spreads[1] < 1.1
+    slopes = [float(axes.get_title(loc="left").split()[-1]) for axes in (plain_weights, scaled_weights)]
+    assert slopes[0] < {4: 0.05, 64: 0.02, 1024: 0.005}[d]
+    assert 0.04 < slopes[1] < 0.06
+    for axes in (plain_weights, scaled_weights):
+        heights = torch.tensor([float(bar.get_height()) for bar in axes.patches])
+        assert len(heights) == 16
+        assert_close(heights.sum(), torch.tensor(1.0))
+    assert plain.get_xlim() == scaled.get_xlim()
+
+
+def test_interventions_beside_their_strength():
+    stay = {"equal, block 1": [0.1, 0.2, 0.3], "equal, block 3": [1.0, 1.0, 1.0]}
+    strengths = {"equal, block 1": 0.9, "equal, block 3": 0.3}
+    figure = drawn(figures.draw_interventions, (7, 2.4), stay=stay, strengths=strengths)
     left, right = figure.axes
-    spread = float(left.get_title(loc="left").split()[-1])
-    assert 0.9 < spread / (1 if given["scaled"] else given["d"] ** 0.5) < 1.1
-    heights = torch.tensor([float(bar.get_height()) for bar in right.patches])
-    assert len(heights) == 16
-    assert_close(heights.sum(), torch.tensor(1.0))
-    slope = float(right.get_title(loc="left").split()[1].strip(","))
-    assert (0.04 < slope < 0.06) if given["scaled"] else slope < {4: 0.05, 64: 0.02, 1024: 0.005}[given["d"]]
+    assert left.lines[0].get_xdata().tolist() == pytest.approx([20, 100])
+    assert [label.get_text() for label in left.get_yticklabels()] == list(stay)
+    bars = {bar.get_y() + bar.get_height() / 2: bar.get_width() for bar in right.patches}
+    assert bars == pytest.approx({1: 0.9, 0: 0.3})
 
 
 def test_cost():

@@ -44,9 +44,9 @@ def draw_similarity(
         _frame(panel, row, column, size)
 
 
-def draw_scale(figure: Figure, d: int = 64, scaled: bool = True):
+def draw_scale(figure: Figure, d: int = 64):
     """Scores of 200 queries of d random numbers, each with 16 keys of its own, and the attention weights of
-    the first query.
+    the first query: without √d in the upper row, with it in the lower one.
 
     The random numbers are the same each time. The slope is the mean over queries and keys of the derivative
     of a weight for its own score.
@@ -54,27 +54,21 @@ def draw_scale(figure: Figure, d: int = 64, scaled: bool = True):
     generator = torch.Generator().manual_seed(2)
     q = torch.randn(200, d, 1, generator=generator)
     k = torch.randn(200, KEYS, d, generator=generator)
-    scores = (k @ q)[..., 0]
-    if scaled:
-        scores = scores / d**0.5
-    attention_weights = scores.softmax(-1)
-    slope = (attention_weights * (1 - attention_weights)).mean()
-    left, right = figure.subplots(1, 2)
-    left.hist(scores.flatten().numpy(), bins=40, color=plot.BLUE)
-    left.set(
-        xlabel=f"q·k / √{d}" if scaled else "q·k",
-        yticks=[],
-        title=f"standard deviation {scores.std():.2f}",
-    )
-    right.bar(range(1, KEYS + 1), attention_weights[0].tolist(), color=plot.BLUE)
-    right.axhline(1 / KEYS, color=plot.GREY, linestyle="--")
-    right.set(
-        xlabel="key",
-        ylabel="weight of one query",
-        ylim=(0, 1),
-        xticks=range(1, KEYS + 1),
-        title=f"slope {slope:.4f}, equal weights dashed",
-    )
+    products = (k @ q)[..., 0]
+    rows = {"q·k": products, f"q·k / √{d}": products / d**0.5}
+    panels = figure.subplots(2, 2)
+    for (left, right), (name, scores) in zip(panels, rows.items(), strict=True):
+        attention_weights = scores.softmax(-1)
+        slope = (attention_weights * (1 - attention_weights)).mean()
+        left.hist(scores.flatten().numpy(), bins=40, color=plot.BLUE)
+        left.set(xlabel=name, yticks=[], title=f"scores: standard deviation {scores.std():.2f}")
+        right.bar(range(1, KEYS + 1), attention_weights[0].tolist(), color=plot.BLUE)
+        right.axhline(1 / KEYS, color=plot.GREY, linestyle="--")
+        right.set(ylim=(0, 1), xticks=range(1, KEYS + 1), title=f"weights of one query: slope {slope:.4f}")
+    panels[1, 1].set_xlabel("key; dashed: equal weights")
+    limit = 1.05 * products.abs().max().item()
+    for left in panels[:, 0]:
+        left.set_xlim(-limit, limit)
 
 
 def draw_cost(
@@ -112,6 +106,21 @@ def draw_losses(figure: Figure, losses: dict[str, list[float]], window: int = 10
         axes.semilogy(range(window, len(means) * window + 1, window), means, label=name)
     axes.set(xlabel="step", ylabel="cross-entropy, nats")
     axes.legend()
+
+
+def draw_interventions(figure: Figure, stay: dict[str, list[float]], strengths: dict[str, float]):
+    """{name: shares of predictions that stay, one a draw}, {name: distance}: mean ± std of the shares, and
+    the strength of each intervention beside it.
+    """
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.6, 1))
+    values = 100 * torch.tensor(list(stay.values()))
+    mean = values.mean(1)
+    std = values.std(1)
+    plot.intervals(left, list(stay), mean, mean - std, mean + std, "predictions that stay, %")
+    left.set_xlim(0, 105)
+    rows = range(len(strengths) - 1, -1, -1)
+    right.barh(rows, list(strengths.values()), 0.6, color=plot.GREY)
+    right.set(xlim=(0, 1), xlabel="strength (total variation)")
 
 
 def draw_maps(figure: Figure, images: torch.Tensor, cells: torch.Tensor, maps: dict[str, torch.Tensor]):
