@@ -1,6 +1,7 @@
 """The drawings of chapter 4c at the default and both ends of each control that its notebook offers."""
 
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -75,7 +76,7 @@ def test_sampling(values):
     net, (images, _) = network(), scene()
     prefix = take_prefix(images[0], 37, 17)
     figure = drawn(figures.draw_sampling, (7, 2.8), model=net, prefix=prefix, size=(8, 8), **values)
-    given = {"label": 0, "temperature": 1.0, "top_k": 17, "top_p": 1.0} | values
+    given = {"label": 0, "temperature": 0.5, "top_k": 17, "top_p": 1.0} | values
     label = given.pop("label")
     bars = figure.axes[0].patches
     heights = torch.tensor([float(bar.get_height()) for bar in bars]).view(2, 17)
@@ -92,7 +93,11 @@ def test_sampling(values):
 
 def test_sampling_starts_at_what_was_learned():
     figure = drawn(
-        figures.draw_sampling, (7, 2.8), model=network(), prefix=torch.zeros(5, dtype=torch.long), size=(8, 8)
+        partial(figures.draw_sampling, temperature=1.0),
+        (7, 2.8),
+        model=network(),
+        prefix=torch.zeros(5, dtype=torch.long),
+        size=(8, 8),
     )
     heights = torch.tensor([float(bar.get_height()) for bar in figure.axes[0].patches]).view(2, 17)
     assert_close(heights[0], heights[1])

@@ -70,7 +70,7 @@ def draw_samples(figure, rows):
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
 
 
-def draw_sampling(figure, model, prefix, size, label=0, temperature=1.0, top_k=17, top_p=1.0):
+def draw_sampling(figure, model, prefix, size, label=0, temperature=0.5, top_k=17, top_p=1.0):
     """What the options do to one distribution, and to eight images of a class that are drawn with them.
 
     prefix: (K,) tokens; on the left stands the distribution of the next one. The random numbers are always
