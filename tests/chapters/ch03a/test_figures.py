@@ -100,17 +100,67 @@ def test_a_window_beyond_the_last_starts_again():
 def test_pooling_under_a_shift(values):
     figure = drawn(figures.draw_pooling, (7, 2.6), **values)
     given = {"kind": "max", "window": 4, "shift": 1} | values
-    x, before, after, difference = pictures(figure)
+    x, before, difference, pixels = pictures(figure)
     pool = F.max_pool2d if given["kind"] == "max" else F.avg_pool2d
     assert_close(before, pool(x[None], given["window"])[0])
     shift, window = given["shift"], given["window"]
     first = -(-shift // window)  # windows that only old pixels fill
     moved = pool(x[None].roll(shift, -1), window)[0]
-    assert_close(after[:, first:], moved[:, first:])
-    assert_close(difference, (after - before))
-    change = float(figure.axes[3].get_xlabel().split()[2])
+    assert_close((before + difference)[:, first:], moved[:, first:])
+    change = float(figure.axes[2].get_xlabel().split()[2])
     assert change == pytest.approx(difference.abs().mean().item(), abs=6e-4)
     assert (change == 0) == (shift == 0)
+    sums = F.avg_pool2d(difference.abs()[None], 3, stride=1)[0]
+    row, column = divmod(sums.argmax().item(), sums.shape[1])
+    chosen = before[row : row + 3, column : column + 3]
+    assert_close(
+        pixels.float(), torch.cat([chosen, (before + difference)[row : row + 3, column : column + 3]])
+    )
+
+
+def test_the_window_by_hand_is_framed_and_multiplied():
+    x, w = torch.arange(20.0).view(4, 5).sin(), torch.tensor([[1.0, 2], [0, -1]])
+    for window in (0, 7, 11):
+        figure = drawn(figures.draw_by_hand, (7, 1.9), x=x, kernel=w, window=window)
+        _, _, products, y = pictures(figure)
+        assert_close(y.float(), F.conv2d(x[None, None], w[None, None])[0, 0])
+        assert_close(products.sum().float(), y.flatten()[window].float())
+        frames = [axes.patches[0].get_xy() for axes in (figure.axes[0], figure.axes[3])]
+        assert frames == [(window % 4 - 0.5, window // 4 - 0.5)] * 2
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_stamps_add_up_to_the_transposed_convolution(stride):
+    u, w = torch.tensor([1.0, 2, -1]), torch.tensor([3.0, 4, 5])
+    stamps, total = pictures(drawn(figures.draw_stamps, (5, 1.8), u=u, kernel=w, stride=stride))
+    wanted = F.conv_transpose1d(u[None], w[None, None], stride=stride)
+    assert_close(total.float(), wanted)
+    assert_close(stamps.sum(0, keepdim=True).float(), wanted)
+
+
+def test_the_stem_and_the_first_layer_show_what_their_kernels_see():
+    torch.manual_seed(0)
+    kernels = torch.randn(4, 3, 3, 3)
+    shown = pictures(drawn(figures.draw_stem, (7, 2.4), kernels=kernels))
+    assert len(shown) == 8
+    assert {tuple(each.shape) for each in shown} == {(3, 3, 3), (126, 126)}
+    before, after, maps = torch.randn(9, 1, 3, 3), torch.randn(9, 1, 3, 3), torch.randn(9, 8, 8)
+    figure = drawn(
+        figures.draw_first_layer, (7, 2.7), before=before, after=after, maps=maps, image=torch.rand(1, 8, 8)
+    )
+    order = after.flatten(1).norm(dim=1).argsort(descending=True)[:8]
+    assert_close(torch.stack(pictures(figure)[:8]).float(), before[order, 0])
+
+
+def test_the_network_is_drawn_with_its_shapes():
+    labels = [text.get_text() for text in drawn(figures.draw_cnn, (7, 1.2)).axes[0].texts]
+    assert [label for label in labels if "×" in label and label[0].isdigit()] == [
+        "1×8×8",
+        "32×8×8",
+        "32×8×8",
+        "32×4×4",
+        "64×4×4",
+    ]
 
 
 @pytest.mark.parametrize("kernel, stride", list(product(range(1, 9), range(1, 5))))

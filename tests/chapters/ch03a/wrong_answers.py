@@ -34,6 +34,10 @@ def transposed_after_a_convolution(x, weight, stride):
     return torch.ops.aten.convolution(x, weight, None, [stride] * 2, [0, 0], [1, 1], True, [0, 0], 1)
 
 
+def poolings(maximum=(0.92, 0.925, 0.93), average=(0.8, 0.81, 0.82), conclusion="max"):
+    return {"max": list(maximum), "average": list(average), "conclusion": conclusion}
+
+
 WRONG_ANSWERS = [
     ("ch03a.1", (1, 64, 55, 55), "right after the convolution"),
     ("ch03a.1", (1, 64, 26, 26), "228"),
@@ -103,4 +107,12 @@ WRONG_ANSWERS = [
     ),
     ("ch03a.4", transposed_after_a_convolution, "from a transposed convolution"),
     ("ch03a.4", stamped, "no convolution was called"),
+    ("ch03a.5", [0.9, 0.91, 0.92], "A dict is wanted"),
+    ("ch03a.5", poolings(maximum=(0.92, 0.93)), "three numbers"),
+    ("ch03a.5", poolings(maximum=(0.92, 0.92, 0.93)), "was the seed changed"),
+    ("ch03a.5", poolings(maximum=(92, 93, 94)), "from 0.5 to 1"),
+    ("ch03a.5", poolings(conclusion="yes"), "The conclusion is"),
+    ("ch03a.5", poolings(conclusion="no difference"), 'follows "max"'),
+    ("ch03a.5", poolings(average=(0.9, 0.93, 0.96)), 'follows "no difference"'),
+    ("ch03a.5", poolings(average=(0.96, 0.97, 0.98)), 'follows "average"'),
 ]

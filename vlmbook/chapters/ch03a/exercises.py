@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vlmbook import convolution
+from vlmbook.chapters.measured import judge_two_variants
 from vlmbook.notebook.exercises import Exercise, Wrong, as_shape, as_tensor, require_returned, require_values
 from vlmbook.notebook.messages import message
 from vlmbook.validation import describe
@@ -192,6 +193,10 @@ def transpose_from_convolution(x, weight, stride):
     return F.conv2d(spread, kernel, padding=(kernel.shape[2] - 1, kernel.shape[3] - 1))
 
 
+def judge_poolings(answer):
+    judge_two_variants(answer, ("max", "average"), larger_is_better=True, least=0.5, most=1)
+
+
 EXERCISES = {
     "1": Exercise(
         judge_alexnet_shape,
@@ -237,5 +242,21 @@ EXERCISES = {
         solution=transpose_from_convolution,
         why="Zeros between the pixels, padding k − 1, the kernel turned by 180°, its channel axes swapped: a "
         "transposed convolution is an ordinary one on a stretched input [Dumoulin & Visin 2016, §4.5].",
+    ),
+    "5": Exercise(
+        judge_poolings,
+        hints=(
+            "Copy cnn(), and put nn.AvgPool2d(2) where nn.MaxPool2d(2) stands.",
+            'share(train(seed, make=average_cnn)[0], trials["moved by one pixel"]) is one of six numbers.',
+            "Compare the distance of both means with the sum of both standard deviations.",
+        ),
+        solution={
+            "max": [0.9312, 0.9292, 0.9118],
+            "average": [0.9535, 0.9354, 0.9278],
+            "conclusion": "no difference",
+        },
+        why="In this run the means are 0.924 and 0.939, with standard deviations of 0.011 and 0.013. Average "
+        "pooling is ahead for each seed, but by less than the sum of both deviations: three seeds do not "
+        "decide it.",
     ),
 }

@@ -1,16 +1,18 @@
-"""Chapter 3a: the kernels, and the photographs that they are tried on."""
+"""Chapter 3a: the kernels, the photographs that they are tried on, and the first kernels of a trained
+network.
+"""
 
 from functools import cache
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlmbook import data
+from vlmbook import data, pretrained
 
 KERNELS = {
     "vertical edges": ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1)),
     "identity": ((0, 0, 0), (0, 1, 0), (0, 0, 0)),
-    "blur": ((0.11, 0.11, 0.11), (0.11, 0.12, 0.11), (0.11, 0.11, 0.11)),
+    "blur": ((1 / 9,) * 3,) * 3,
     "sharpen": ((0, -1, 0), (-1, 5, -1), (0, -1, 0)),
     "horizontal edges": ((-1, -2, -1), (0, 0, 0), (1, 2, 1)),
     "outline": ((0, 1, 0), (1, -4, 1), (0, 1, 0)),
@@ -30,3 +32,15 @@ def grey_photo(name: str, size: int = 192) -> Tensor:
     left = (x.shape[1] - side) // 2
     square = x[None, None, top : top + side, left : left + side]
     return F.interpolate(square, size=(size, size), mode="area")
+
+
+def read_stem() -> Tensor | None:
+    """-> (32, 3, 3, 3): the first kernels of EfficientNet-Lite0, trained on ImageNet, those that differ most
+    over their pixels first; None, with a printed sentence, where its weights are not installed.
+    """
+    try:
+        kernels = pretrained.efficientnet_lite0().stem.conv.weight.detach()
+    except pretrained.WeightsMissing as missing:
+        print(missing, "(the chapter goes on without them)")
+        return None
+    return kernels[kernels.flatten(1).std(1).argsort(descending=True)]

@@ -5,8 +5,10 @@ import numpy as np
 import torch
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch.nn import functional as F
 
-from vlmbook import plot
+from vlmbook import data, plot
 from vlmbook.chapters.ch03a.experiments import KERNELS, grey_photo
 from vlmbook.convolution import avg_pool2d, conv2d, conv_transpose2d, max_pool2d, output_size
 
@@ -26,7 +28,7 @@ def draw_examples(
     for (above, below), name in zip(columns, names, strict=True):
         kernel = torch.tensor(KERNELS[name], dtype=torch.float32)
         y = conv2d(grey_photo(photo), kernel[None, None])[0]
-        plot.numbers(above, kernel, name)
+        plot.numbers(above, kernel, name, form="{:.2g}")
         if kernel.sum() > 0.5:
             plot.image(below, y)
         else:
@@ -52,6 +54,101 @@ def draw_kernel(
         plot.image(after, y, "output (clipped to [0, 1])")
     else:
         plot.signed(after, y, "output (blue < 0 < red)")
+
+
+def draw_stem(figure: Figure, kernels: torch.Tensor, photo: str = "cat") -> None:
+    """(n, 3, 3, 3) -> the kernels as small colour images, grey where a weight is 0, and below each its output
+    on the photograph.
+    """
+    x = data.photo(photo)[None]
+    side = min(x.shape[2:])
+    x = F.interpolate(x[..., :side, :side] - 0.5, size=(128, 128), mode="area")
+    outputs = conv2d(x, kernels)[0]
+    for column, ((above, below), kernel, y) in enumerate(
+        zip(figure.subplots(2, len(kernels), height_ratios=(1, 2)).T, kernels, outputs, strict=True)
+    ):
+        plot.image(above, 0.5 + kernel / (2 * kernel.abs().max()), f"no. {column + 1}")
+        plot.signed(below, y, limit=y.abs().quantile(0.99).item())
+
+
+def draw_by_hand(figure: Figure, x: torch.Tensor, kernel: torch.Tensor, window: int = 0) -> None:
+    """(H, W), (K, K) -> one window of x framed, the kernel, their products, and the output with its pixel
+    framed.
+    """
+    y = conv2d(x[None, None], kernel[None, None])[0, 0]
+    row, column = divmod(window, y.shape[1])
+    size = len(kernel)
+    products = kernel * x[row : row + size, column : column + size] + 0  # so that -0 is 0
+    panels = figure.subplots(1, 4, width_ratios=(4, 3, 3, 2.4))
+    plot.numbers(panels[0], x, "x")
+    plot.numbers(panels[1], kernel, "w")
+    plot.numbers(panels[2], products, f"products, sum {products.sum():g}")
+    plot.numbers(panels[3], y, "y")
+    for panel, (top, left, span) in ((panels[0], (row, column, size)), (panels[3], (row, column, 1))):
+        panel.add_patch(
+            Rectangle(
+                (left - 0.5, top - 0.5), span, span, fill=False, edgecolor=plot.ORANGE, linewidth=3, zorder=5
+            )
+        )
+
+
+def draw_stamps(figure: Figure, u: torch.Tensor, kernel: torch.Tensor, stride: int = 2) -> None:
+    """(n,), (k,) -> a transposed convolution along one axis: a row for the stamp of each pixel, and their
+    sum.
+    """
+    size = stride * (len(u) - 1) + len(kernel)
+    stamps = torch.zeros(len(u), size)
+    for position, pixel in enumerate(u):
+        stamps[position, stride * position : stride * position + len(kernel)] = pixel * kernel
+    above, below = figure.subplots(2, 1, height_ratios=(len(u), 1))
+    plot.numbers(above, stamps)
+    above.set_yticks(range(len(u)), [f"{pixel:g} × w at {stride * i}" for i, pixel in enumerate(u)])
+    plot.numbers(below, stamps.sum(0, keepdim=True))
+    below.set_yticks([0], ["sum"])
+    for panel in (above, below):
+        panel.tick_params(length=0)
+        panel.set_aspect("auto")
+
+
+def draw_cnn(figure: Figure) -> None:
+    """The chapter's network from the image to the logits: a box a layer, labelled with shapes."""
+    parts = (
+        ("image", "1×8×8"),
+        ("conv 3×3\nBN, ReLU", "32×8×8"),
+        ("conv 3×3\nBN, ReLU", "32×8×8"),
+        ("max pooling\n2×2", "32×4×4"),
+        ("conv 3×3\nBN, ReLU", "64×4×4"),
+        ("mean over\npositions", "64"),
+        ("linear", "10 logits"),
+    )
+    axes = figure.subplots()
+    for number, (name, shape) in enumerate(parts):
+        colour = plot.BLUE if "conv" in name or name == "linear" else plot.GREY
+        box = {"boxstyle": "round,pad=0.4", "edgecolor": colour, "facecolor": "white", "linewidth": 1.5}
+        axes.text(number, 0, name, ha="center", va="center", fontsize=8, bbox=box, zorder=3)
+        axes.text(number, -0.75, shape, ha="center", va="center", fontsize=8)
+        if number:
+            axes.annotate("", (number - 0.42, 0), (number - 0.58, 0), arrowprops={"arrowstyle": "-|>"})
+    axes.set(xlim=(-0.5, len(parts) - 0.5), ylim=(-1, 0.6))
+    axes.axis("off")
+
+
+def draw_first_layer(
+    figure: Figure, before: torch.Tensor, after: torch.Tensor, maps: torch.Tensor, image: torch.Tensor
+) -> None:
+    """(O, 1, 3, 3) twice, (O, H, W), (1, H, W) -> eight kernels before and after training, a row each, and
+    the maps that they make of the image.
+    """
+    rows = figure.subplots(3, 9)
+    for axes, label in zip(rows[:2, 0], ("at\nrandom", "after\ntraining"), strict=True):
+        axes.text(0.5, 0.5, label, ha="center", va="center")
+        axes.axis("off")
+    plot.image(rows[2, 0], image, "image")
+    strongest = after.flatten(1).norm(dim=1).topk(8).indices.tolist()
+    for column, channel in enumerate(strongest, start=1):
+        plot.signed(rows[0, column], before[channel, 0], f"no. {channel}")
+        plot.signed(rows[1, column], after[channel, 0])
+        plot.signed(rows[2, column], maps[channel])
 
 
 def draw_window(
@@ -111,12 +208,21 @@ def draw_pooling(
     after = pool(moved, window)
     change = (after - before).abs().mean()
     change_without = (moved - x).abs().mean()
-    panels = figure.subplots(1, 4)
+    row, column = _liveliest(after - before)
+    panels = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.25))
     plot.image(panels[0], x[0], f"{photo}, {x.shape[-1]} wide")
-    plot.image(panels[1], before[0], f"{kind} {window}×{window}, {before.shape[-1]} wide")
-    plot.image(panels[2], after[0], f"{kind} after a shift of {shift}")
-    plot.signed(panels[3], (after - before)[0], "difference", limit=0.5)
-    panels[3].set_xlabel(f"mean |difference| {change:.3f}\nwithout pooling {change_without:.3f}")
+    plot.image(panels[1], before[0], f"{kind} {window}×{window}: {before.shape[-1]} wide")
+    plot.signed(panels[2], (after - before)[0], f"change after {shift} px", limit=0.5)
+    panels[2].set_xlabel(f"mean |change| {change:.3f}\nwithout pooling {change_without:.3f}")
+    pixels = [each[0, 0, row : row + 3, column : column + 3] for each in (before, after)]
+    plot.numbers(panels[3], torch.cat(pixels), "before / after", form="{:.2f}", vmin=0, vmax=1)
+    panels[3].axhline(2.5, color=plot.ORANGE, linewidth=3)
+
+
+def _liveliest(change):
+    """(1, 1, H, W) -> row, column: of the 3×3 pixels that change most, inside the image."""
+    sums = F.avg_pool2d(change.abs(), 3, stride=1)[0, 0]
+    return divmod(sums.argmax().item(), sums.shape[1])
 
 
 def draw_checkerboard(figure: Figure, photo: str = "rocket", kernel: int = 3, stride: int = 2) -> None:
