@@ -77,6 +77,21 @@ def test_features_are_those_of_the_network():
         assert_close(a, b, rtol=1e-3, atol=1e-3)  # imagenet_input resamples 256 to 256 pixels
 
 
+def test_the_distance_is_that_of_unit_vectors_in_loops():
+    network = efficientnet_lite0(2).eval()
+    a, b = (torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    with torch.no_grad():
+        maps = [first_features(network, image[None], 5) for image in (a, b)]
+    total = 0
+    for of_a, of_b in zip(*maps, strict=True):
+        _, _, height, width = of_a.shape
+        for y in range(height):
+            for x in range(width):
+                u, v = (each[0, :, y, x] / each[0, :, y, x].norm() for each in (of_a, of_b))
+                total += (u - v).square().sum().item() / (height * width)
+    assert perceptual_distance(a, b, network) == pytest.approx(total / len(maps[0]), rel=1e-3)
+
+
 @real
 @pytest.mark.parametrize("name", ["cat", "coffee", "astronaut"])
 def test_the_distance_grows_with_blur_and_with_noise(name):
