@@ -1,0 +1,542 @@
+# %% [markdown]
+# # 7c · Learning from little (小样本与多模态学习)
+#
+# *Book: §7.1 (6), §7.2 (1)-(3), (6), §8*
+#
+# **A network usually learns a class from thousands of labelled images. What can it learn from five images, from one sentence, or from images without
+# labels?**
+#
+# After this chapter you can
+#
+# - run a few-shot episode, and compute prototypes by hand,
+# - say when the features of a large network beat a network trained from nothing, with intervals,
+# - explain zero-shot learning: where the information about a new class comes from,
+# - train a small CLIP, and show by a control what it has learned,
+# - adapt a network to another domain without labels, and say when this fails,
+# - find defects with a model that has seen only images without defects.
+#
+# You need these terms: convolution and batch normalisation ([chapter 3b](ch03b_resnet.ipynb)), cross-entropy ([chapter
+# 3a](ch03a_convolution_and_pooling.ipynb)), self-attention ([chapter 5b](ch05b_attention.ipynb)), embedding ([chapter
+# 6a](ch06a_face_recognition.ipynb)). EfficientNet-Lite0 is a network of other authors that was trained to classify 1.3 million photographs.
+#
+# The core path takes 40 minutes: sections 1 to 5. The other sections go deeper. Run all cells from top to bottom. The first cell prints the time and the
+# memory of a whole run, and shows the main result of the published run.
+
+# %% tags=["record"]
+import matplotlib.pyplot as plt
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from vlmbook import clip, data, fewshot, plot, runtime
+from vlmbook.notebook import interact, records
+from vlmbook.notebook.exercises import check, hint, solution
+from vlmbook.chapters.ch07c import experiments, figures as drawings
+
+runtime.seed_everything(0)
+torch.set_num_threads(1)                     # images this small gain little from more threads
+plot.use_style()
+records.published("ch07c")
+published = records.RESULTS / "ch07c.quick.png"
+if published.exists():
+    plot.gallery([data.read_image(published, channels=3)]);
+
+# %% [markdown]
+# ## 1 The data, looked at
+#
+# This chapter uses four small data sets. **Drawn faces** (chapter 6a) have many classes: each person is a class. **Squares of eight photographs** are
+# classes of textures (纹理): the squares to learn from are cut out of the left half of a photograph, the squares of the test (测试) out of the right half.
+# They are grey and have the same contrast, so colour and brightness do not tell the class. **Drawn shapes** have captions (图像描述). The **digits** are
+# known from the chapters before.
+
+# %%
+runtime.seed_everything(0)
+people = data.avatars(runtime.pick(quick=80, full=200), 10, size=24, seed=1)
+new_people = data.avatars(30, 12, size=24, seed=2)
+textures = experiments.cut_textures()
+shape_images, shape_pairs, captions = experiments.draw_single_shapes(runtime.pick(quick=2000, full=6000), seed=0)
+plot.gallery(people.images[:24:3], columns=8)
+plot.gallery(textures["train"][0][::24], list(experiments.TEXTURES), columns=8)
+plot.gallery(shape_images[:8], captions[:8], columns=8);
+
+# %% [markdown]
+# ## 2 Few shots: the idea
+#
+# **Few-shot learning** (小样本学习) measures a model by many small tasks, called **episodes** (任务片段). An episode with 5 ways and 3 shots has five classes that
+# are new for the model. The **support** (支持集) shows three images of each class with labels. The **queries** (查询集) are other images of the same classes.
+# The model has to name their class.
+
+# %%
+generator = torch.Generator().manual_seed(3)
+episode = fewshot.sample_episode(new_people.labels, ways=4, shots=3, queries=4, generator=generator)
+drawings.draw_episode(plt.figure(figsize=(5.5, 3.2)), new_people.images, episode)
+
+# %% [markdown]
+# A **prototypical network** (原型网络) [Snell et al. 2017] embeds all images. The **prototype** (原型) of a class is the mean of its support embeddings. A query
+# belongs to the class of the nearest prototype. With the squared distances as logits, the probabilities are
+#
+# $$c_w=\frac1K\sum_k e_{wk},\qquad p(w\mid q)=\frac{e^{-\|q-c_w\|^2}}{\sum_v e^{-\|q-c_v\|^2}}$$
+#
+# Take two classes with two shots each, in two dimensions: A has $(0,0)$ and $(2,0)$, B has $(3,2)$ and $(3,4)$. The query is $(2,1)$. Compute the two
+# prototypes, the two squared distances and the probability of A by hand.
+
+# %%
+support = torch.tensor([[[0.0, 0.0], [2.0, 0.0]], [[3.0, 2.0], [3.0, 4.0]]])      # (ways, shots, 2)
+query = torch.tensor([[2.0, 1.0]])
+centres = support.sum(1) / 2
+squared = ((query - centres) ** 2).sum(1)
+probability = (-squared).exp() / (-squared).exp().sum()
+print("prototypes:", centres.tolist(), " squared distances:", squared.tolist(), f" p(A) = {probability[0]:.3f}")
+assert_close(fewshot.prototypes(support), centres)
+assert_close(fewshot.prototype_logits(query, centres).softmax(1)[0], probability)
+drawings.draw_plane(plt.figure(figsize=(5.5, 2.8)), support, (2.0, 1.0))
+
+# %% [markdown]
+# The prototypes are $(1,0)$ and $(3,3)$. The squared distances are $1+1=2$ and $1+4=5$. So $p(A)=e^{-2}/(e^{-2}+e^{-5})=0.953$.
+#
+# The network is trained by episodes too: each step draws a task from the *training* people, and lowers the cross-entropy (交叉熵) of its queries. Here is
+# the whole training:
+
+# %%
+def train(images, labels, steps):
+    network = experiments.SmallNet(24, channels=3)           # two convolutions, one linear layer
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
+    draws = torch.Generator().manual_seed(0)
+    ways = min(20, len(labels.unique()))
+    for _ in range(steps):
+        task = fewshot.sample_episode(labels, ways=ways, shots=3, queries=4, generator=draws)
+        optimizer.zero_grad()
+        fewshot.episode_loss(network, images, task).backward()
+        optimizer.step()
+    return network.eval()
+
+
+steps = runtime.pick(quick=200, full=1000)
+class_counts = (5, 20, len(people.labels.unique()))
+networks = {"pixels": nn.Flatten(), "untrained network": experiments.SmallNet(24, channels=3).eval()}
+for count in class_counts:
+    chosen = people.labels < count
+    networks[f"trained on {count} people"] = train(people.images[chosen], people.labels[chosen], steps)
+by_shots = experiments.measure_episodes(networks, new_people.images, new_people.labels, (1, 2, 5))
+drawings.draw_shots(plt.figure(figsize=(7, 2.6)), by_shots, "shots (5 ways, new people)")
+
+# %% [markdown]
+# All methods get the same 100 episodes; a bar is the mean with its standard error (标准误). The simplest method compares pixels. A network that was trained on
+# 5 people is not clearly better than pixels. With more training *classes* the network becomes much better than pixels on new people. So few-shot learning
+# needs few labels of the **new** classes, but many other classes before.
+
+# %% tags=["claims"]
+one_shot = {name: torch.tensor(rows[1]) for name, rows in by_shots.items()}
+most_people = one_shot[f"trained on {class_counts[-1]} people"]
+assert most_people.mean() > one_shot["pixels"].mean() + 0.1
+assert most_people.mean() > one_shot["trained on 20 people"].mean() > one_shot["trained on 5 people"].mean()
+assert one_shot["untrained network"].mean() < one_shot["pixels"].mean()
+drawn_twice = torch.cat([episode.support, episode.query], 1).flatten()
+assert len(drawn_twice.unique()) == len(drawn_twice)
+
+# %% [markdown]
+# ## 3 Few shots by transfer
+#
+# **Transfer learning** (迁移学习) takes features from a network that was trained on a large data set, and trains only a linear classifier (线性分类器) on them.
+# The test below uses the texture squares. Three methods get the same shots: a linear classifier on the pixels, a small network that is trained from
+# nothing, and a linear classifier on the features of EfficientNet-Lite0 (extra `pretrained`; without it, two methods are shown).
+
+# %%
+from vlmbook.pretrained import WeightsMissing, efficientnet_lite0
+
+try:
+    large = efficientnet_lite0()
+except WeightsMissing as missing:
+    large = None
+    print(missing, "(the chapter goes on without these weights)")
+by_labels = experiments.compare_shots(textures, large, (1, 5, 20), draws=runtime.pick(quick=3, full=10))
+figure = plt.figure(figsize=(7, 2.6))
+drawings.draw_shots(figure, by_labels, "shots (8 textures)")
+records.picture("ch07c", figure)
+
+# %% [markdown]
+# With five shots the features of EfficientNet are far better than training from nothing. A linear classifier on the pixels is near to guessing (1/8): the
+# pixels of a texture are at other positions in each square. The large network has never seen these eight classes as classes, but it may have seen similar
+# photographs during its training.
+
+# %% tags=["claims"]
+if large:
+    five = {name: torch.tensor(rows[5]) for name, rows in by_labels.items()}
+    assert five["EfficientNet, linear"].min() > five["network from nothing"].max() + 0.1
+    assert five["network from nothing"].mean() > five["pixels, linear"].mean()
+
+# %% [markdown]
+# **Going deeper: learn to adapt.** **Meta-learning** (元学习) by MAML [Finn et al. 2017] looks for initial weights from which *one* step of gradient descent on
+# a new task helps much. The inner step adapts (适应) the weights $\theta$ to a task, the outer step changes $\theta$:
+#
+# $$\theta'=\theta-\alpha\nabla_\theta L_{\text{support}}(\theta),\qquad\theta\leftarrow\theta-\beta\nabla_\theta L_{\text{query}}(\theta')$$
+#
+# Each task is a sine wave with its own amplitude (振幅) and phase (相位), and ten points of it. Take $L(\theta)=(\theta-3)^2$, $\theta=1$ and $\alpha=0.25$.
+# What is $\theta'$?
+
+# %%
+class Single(nn.Module):                     # one weight; the output is the weight
+    def __init__(self):
+        super().__init__()
+        self.theta = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x):
+        return self.theta.expand(x.shape)
+
+
+single = Single()
+adapted = fewshot.adapt(single, torch.zeros(1), torch.full((1,), 3.0), lr=0.25)["theta"]
+print("adapted:", adapted.item(), " the network itself:", single.theta.item())
+slope, = torch.autograd.grad((adapted - 3) ** 2, single.theta)
+print("gradient of the loss after the step, through the step:", slope.item())
+regressors = {"ordinary training": 0, "MAML": 2}
+meta_steps = runtime.pick(quick=500, full=5000)
+for name, order in regressors.items():
+    regressors[name] = experiments.meta_train(experiments.make_regressor(), steps=meta_steps, order=order)
+errors = experiments.measure_adaptation(regressors, tasks=runtime.pick(quick=60, full=300))
+drawings.draw_errors(plt.figure(figsize=(5.5, 2.4)), errors)
+
+# %% [markdown]
+# The gradient is $2(1-3)=-4$, so $\theta'=1+0.25\cdot4=2$. The gradient of $(\theta'-3)^2$ through the step is $2(2-3)\cdot(1-0.25\cdot2)=-1$: the factor
+# $1-\alpha L''$ comes from the inner step.
+#
+# Both networks saw the same tasks with the same number of outer steps. Ordinary training gives the mean of all sine waves, which is a poor start. After
+# one step the MAML network has the smaller error. Move the slider: how do the two networks change?
+
+# %%
+wave, ten_points = fewshot.sine_task(10, generator=torch.Generator().manual_seed(5))
+
+
+def take_steps(figure, steps=1):
+    drawings.draw_adaptation(figure, regressors, ten_points, wave, steps)
+
+
+interact.live(take_steps, steps=(0, 10), figsize=(7, 2.5))
+
+# %% tags=["claims"]
+assert_close(adapted, torch.tensor(2.0))
+assert_close(slope, torch.tensor(-1.0))
+mean_error = {name: [sum(row) / len(row) for row in rows] for name, rows in errors.items()}
+paired = torch.tensor(errors["ordinary training"][1]) - torch.tensor(errors["MAML"][1])
+assert paired.mean() > 2 * paired.std() / len(paired) ** 0.5
+assert mean_error["MAML"][1] < mean_error["MAML"][0]
+
+# %% [markdown]
+# The MAML network bends towards the points in one step. The other network changes less.
+#
+# ## 4 Zero shots: descriptions instead of images
+#
+# **Zero-shot learning** (零样本学习) names classes of which the model has seen *no* image. This is not learning without labels. The model has labelled images of
+# **other** classes, and a **description** (描述) of each new class. Here the classes are pairs of a colour and a shape. Six of the 30 pairs, such as *red
+# circle*, are in no training image. Each colour and each shape is in the training images with other partners.
+#
+# The first method uses **attributes** (属性) [Lampert et al. 2009]: one classifier for the colour, one for the shape. The description of a class says which
+# colour and which shape it has. The probability of a class is the product. The control exchanges the descriptions of the six new classes.
+
+# %%
+test_images, test_pairs, _ = experiments.draw_single_shapes(600, seed=1)
+by_attributes = experiments.measure_attributes(shape_images, shape_pairs, test_images, test_pairs,
+                                               epochs=runtime.pick(quick=8, full=20))
+for name, accuracy in by_attributes.items():
+    print(f"{name:23} {accuracy:.1%} of the images of new pairs (guessing: {1 / 6:.1%})")
+
+# %% [markdown]
+# With the right descriptions nearly all images of new pairs are named correctly. With exchanged descriptions nearly none are. The images and the two
+# classifiers are the same in both cases. So the information about a new class is in its description.
+#
+# ## 5 Images and sentences: CLIP
+#
+# Attributes have to be chosen by hand. **CLIP** [Radford et al. 2021] learns from images with their captions. An image encoder (图像编码器) and a text encoder
+# (文本编码器) give vectors of length 1. In a batch of $B$ pairs, each image should be most similar to its own caption, and each caption to its own image. This
+# is **contrastive learning** (对比学习). With the cosines $S_{ij}$ of image $i$ and caption $j$, and a scale $s$, the loss (InfoNCE) is
+#
+# $$L=-\frac1{2B}\sum_i\Big(\log\frac{e^{sS_{ii}}}{\sum_je^{sS_{ij}}}+\log\frac{e^{sS_{ii}}}{\sum_je^{sS_{ji}}}\Big)$$
+#
+# Two images and two captions have the cosines $S=\begin{pmatrix}0.8&0.2\\0.4&0.6\end{pmatrix}$. With $s=5$, compute the loss by hand. Each term is
+# $\log(1+e^{-5\Delta})$ with a difference $\Delta$ of two cosines. Which four differences are there?
+
+# %%
+cosines = torch.tensor([[0.8, 0.2], [0.4, 0.6]])
+differences = torch.tensor([0.8 - 0.2, 0.6 - 0.4, 0.8 - 0.4, 0.6 - 0.2])
+by_hand = (-5 * differences).exp().log1p().mean()
+target = torch.arange(2)
+loss = (F.cross_entropy(5 * cosines, target) + F.cross_entropy(5 * cosines.T, target)) / 2
+assert_close(by_hand, loss)
+assert_close(clip.contrastive_loss(torch.eye(2), cosines.T.contiguous(), 5.0), loss)     # images e1 and e2
+print(f"loss: {loss:.3f}")
+
+# %% [markdown]
+# The rows give $0.6$ and $0.2$, the columns give $0.4$ and $0.4$. The loss is the mean of $\log(1+e^{-3})=0.049$, $\log(1+e^{-1})=0.313$ and twice
+# $\log(1+e^{-2})=0.127$, which is $0.154$.
+#
+# We train a small CLIP on the images of the 24 seen pairs. The text encoder has one layer of self-attention, and the mean over the words. The **control**
+# is the same training with permuted captions: each image gets the caption of another image.
+
+# %%
+vocabulary = clip.Vocabulary(captions)
+seen = ~experiments.is_unseen(shape_pairs)
+seen_captions = [caption for caption, keep in zip(captions, seen.tolist()) if keep]
+order = torch.randperm(len(seen_captions), generator=torch.Generator().manual_seed(0)).tolist()
+epochs = runtime.pick(quick=12, full=30)
+model = experiments.train_clip(shape_images[seen], seen_captions, vocabulary, epochs=epochs)
+control = experiments.train_clip(shape_images[seen], [seen_captions[i] for i in order], vocabulary, epochs=epochs)
+zero_shot = {name: experiments.measure_zero_shot(net, test_images, test_pairs, vocabulary)
+             for name, net in (("CLIP", model), ("permuted captions", control))}
+for name, rates in zero_shot.items():
+    print(f"{name:18}", *(f"{where}: {rate:.1%}" for where, rate in rates.items()), sep="   ")
+
+# %%
+words, described = experiments.describe_pairs()
+some = torch.tensor([(test_pairs == pair).all(1).nonzero()[0, 0] for pair in described[[0, 7, 14, 21, 28, 4]]])
+some_words = [words[(described == test_pairs[i]).all(1).nonzero()[0, 0]] for i in some]
+with torch.no_grad():
+    runtime.seed_everything(0)
+    blank = clip.CLIP(clip.ImageEncoder(64), clip.TextEncoder(len(vocabulary), 64)).eval()
+    tables = [net.embed_images(test_images[some]) @ net.embed_texts(vocabulary.encode(some_words)).T
+              for net in (blank, model)]
+drawings.draw_similarity(plt.figure(figsize=(7.5, 3.2)), test_images[some], some_words, *tables)
+
+# %% [markdown]
+# Before the training all cosines are similar. After the training the diagonal (对角线) is the largest.
+#
+# Among the six unseen pairs, CLIP is nearly always right, and the control is near to guessing. But if the model may choose among *all* 30 descriptions, it
+# is mostly wrong: it prefers pairs that it saw in the training. This bias (偏差) is known from generalised zero-shot learning [Chao et al. 2016]. A result
+# for the new classes alone hides it. Choose an image with the slider. Which wrong description does the model choose for an unseen pair?
+
+# %%
+new_images = test_images[experiments.is_unseen(test_pairs)]
+new_names = [words[(described == pair).all(1).nonzero()[0, 0]] for pair in test_pairs[experiments.is_unseen(test_pairs)]]
+answers = clip.classify_by_text(model, new_images, vocabulary.encode(words))
+
+
+def show_answer(figure, image=3):
+    drawings.draw_answers(figure, new_images[image], words, answers[image], new_names[image])
+
+
+interact.live(show_answer, image=(0, 30), figsize=(6, 2.4))
+
+# %% [markdown]
+# The wrong description usually has the right shape or the right colour. Retrieval (检索) works with the same model: the image with the largest cosine to a
+# sentence is the answer to a search.
+
+# %%
+def search(sentence, net=model, count=6):
+    with torch.no_grad():
+        scores = net.embed_images(test_images) @ net.embed_texts(vocabulary.encode([sentence]))[0]
+    return scores.topk(count).indices
+
+
+found = {sentence: search(sentence) for sentence in ("a green star", "a blue cross")}
+plot.gallery(test_images[torch.cat(list(found.values()))], [name for name in found for _ in range(6)], columns=6);
+
+# %% tags=["claims"]
+assert zero_shot["CLIP"]["among the unseen pairs"] >= 0.9
+assert zero_shot["permuted captions"]["among the unseen pairs"] <= 0.4
+assert zero_shot["CLIP"]["among all 30 pairs"] < zero_shot["CLIP"]["among the unseen pairs"] - 0.3
+assert by_attributes["right descriptions"] > 0.85 > 0.3 > by_attributes["exchanged descriptions"]
+untrained_table, trained_table = tables
+assert (trained_table.argmax(1) == torch.arange(6)).float().mean() >= 5 / 6
+assert not (set(seen_captions) & set(new_names))
+
+# %% [markdown]
+# ## 6 Going deeper: no labels
+#
+# **Self-supervised learning** (自监督学习) makes labels from the images themselves. Here an image is turned by 0°, 90°, 180° or 270°, and the network has to name
+# the angle [Gidaris et al. 2018]. Then a linear classifier on the network's features is trained with few labels. This is called a **linear probe** (线性探测).
+# The baselines are the same network without training, and the pixels.
+
+# %%
+digits, digit_labels = data.digits("train")
+rotation_net, rotation_accuracy = experiments.train_rotations(digits, epochs=runtime.pick(quick=6, full=20))
+torch.manual_seed(0)
+blank_net = experiments.SmallNet(8).eval()
+probes = experiments.probe({"pixels": lambda x: x.flatten(1), "untrained network": blank_net.layers,
+                            "trained on rotations": rotation_net.layers}, (1, 5, 20))
+print(f"rotations named correctly: {rotation_accuracy:.0%}")
+drawings.draw_shots(plt.figure(figsize=(7, 2.4)), probes, "labels of each digit")
+
+# %% [markdown]
+# The features from rotations are better than the pixels and than the untrained network at each number of labels. No label of a digit was used for them.
+
+# %% tags=["claims"]
+for shot in (1, 5, 20):
+    rotated, plain = (torch.tensor(probes[name][shot]) for name in ("trained on rotations", "pixels"))
+    assert (rotated - plain).mean() > 2 * (rotated - plain).std() / len(plain) ** 0.5
+    assert rotated.mean() > torch.tensor(probes["untrained network"][shot]).mean()
+
+# %% [markdown]
+# ## 7 Going deeper: another domain
+#
+# A network that was trained on one domain (领域) often fails on another one: another camera, another hospital. This is a **domain shift** (领域偏移). Batch
+# normalisation (批归一化) stores the mean and the variance of the training images. A simple adaptation takes both from the *test* images instead, without any
+# label. For which of the five domains below will it help?
+
+# %%
+classifiers = [experiments.train_classifier(digits, digit_labels, epochs=6, seed=seed) for seed in range(3)]
+by_domain = experiments.measure_domains(classifiers)
+example = data.digits("test")[0][:1]
+drawings.draw_domains(plt.figure(figsize=(7.5, 3)), {name: change(example)[0] for name, change in
+                                                     experiments.DOMAINS.items()}, by_domain)
+
+# %% [markdown]
+# The adaptation helps most for the low contrast, because this change is a change of mean and variance. It helps a little for noise and for rotation. It
+# does not help for inverted digits: there the *meaning* of bright and dark changes, and no mean can correct this. (Bars: mean of three networks with their
+# standard deviation (标准差).)
+
+# %% tags=["claims"]
+domain_means = {name: {mode: sum(v) / len(v) for mode, v in rows.items()} for name, rows in by_domain.items()}
+helped = {name: means["adapted statistics"] - means["trained statistics"] for name, means in domain_means.items()}
+assert helped["low contrast"] > 0.4 and max(helped, key=helped.get) == "low contrast"
+assert domain_means["inverted"]["adapted statistics"] < 0.3 and abs(helped["as trained"]) < 0.02
+
+# %% [markdown]
+# ## 8 Going deeper: a case from industry
+#
+# §8 names intelligent manufacturing (智能制造). A factory has thousands of images without a defect (缺陷), and hardly any with one. So the model learns what is
+# *normal*: the feature vectors of all positions of the normal images are stored. The **anomaly** (异常) score of an image is the largest distance of one of
+# its positions to the nearest stored vector [after Roth et al. 2022]. The bricks are real, the scratches are drawn: a thin line, as bright as the wall is on
+# average. The normal squares come from the left half of the photograph, all test squares from the right half.
+
+# %%
+normal = experiments.draw_bricks(30, defects=False, seed=0)
+good, bad = (experiments.draw_bricks(40, defects=defects, seed=1) for defects in (False, True))
+extractors = {"pixels": lambda x: F.adaptive_avg_pool2d(x, 12)}
+if large:
+    extractors["EfficientNet, block 5"] = lambda x: F.interpolate(large.features((255 * x - 127) / 128)[5], size=12)
+aurocs = {"darkest pixel": experiments.measure_auroc(-good.flatten(1).amin(1), -bad.flatten(1).amin(1))}
+for name, extract in extractors.items():
+    distances = [experiments.map_anomalies(extract, normal, images) for images in (good, bad)]
+    aurocs[name] = experiments.measure_auroc(*(each.flatten(1).amax(1) for each in distances))
+drawings.draw_defects(plt.figure(figsize=(7.5, 2.8)), bad[:4], distances[1][:4], aurocs)
+
+# %% [markdown]
+# The **AUROC** (ROC 曲线下面积) is the probability that a defective image has a higher score than a good one; 0.5 is guessing. Pixels and the darkest pixel are
+# near 0.5. The features of EfficientNet are better, and far from perfect: a factory needs a better camera position, more normal images, or larger
+# features. The bars are 95 % intervals over images. No image of a defect was used.
+
+# %% tags=["claims"]
+if large:
+    assert aurocs["EfficientNet, block 5"][1] > 0.5                     # the lower end of its interval
+    assert aurocs["EfficientNet, block 5"][0] > max(aurocs["pixels"][0], aurocs["darkest pixel"][0]) + 0.1
+
+# %% [markdown]
+# ## 9 Going deeper: image and sound together
+#
+# §7.2 (3) expects models with several **modalities** (模态). A sound becomes an image if we draw its frequencies over time, the **spectrogram** (频谱图). Each
+# digit below has the two tones of a telephone key. Image and sound are both noisy. One linear classifier sees the image, one hears the sound. To combine
+# them we add their log-probabilities. Why may we add them? If the noise of both is independent (独立), the probabilities multiply.
+
+# %%
+fused = {"image": [], "sound": [], "both": []}
+for seed in range(3):
+    accuracies, examples = experiments.fuse(0.4, 4.0, seed=seed)
+    for name, accuracy in accuracies.items():
+        fused[name].append(accuracy)
+drawings.draw_fusion(plt.figure(figsize=(7, 2.3)), examples, fused)
+
+# %% [markdown]
+# Both together are better than each alone, for all three seeds (points; the diamond is the mean). Models with several modalities are not a thing of the
+# future: CLIP is from 2021.
+
+# %% tags=["claims"]
+for image, sound, both in zip(*fused.values()):
+    assert both > max(image, sound) + 0.03
+
+# %% [markdown]
+# ## 10 The map of the whole book
+#
+# §8.1 repeats the topics of the book. The map below is made by code from the table of chapters and from the published notebooks. A bar shows how many
+# checks (`assert` in the notebook) of a chapter ran without an error.
+
+# %%
+book = experiments.map_book()
+drawings.draw_map(plt.figure(figsize=(7.5, 4.6)), book)
+records.record("ch07c", seed=[0, 1, 2], accuracy_by_shots=by_shots, transfer=by_labels, adaptation=errors,
+               zero_shot=zero_shot, attributes=by_attributes, probes=probes, domains=by_domain, auroc=aurocs,
+               fusion=fused, **experiments.measure_people(large));
+
+# %% tags=["claims"]
+written = [row for row in book if row["checks"] is not None]
+assert all(row["passed"] <= row["checks"] for row in written)
+assert {row["chapter"] for row in written} >= {"ch03a", "ch04a", "ch05a"}
+
+# %% [markdown]
+# ## 11 Exercises
+#
+# Answer in the cell, run it, and `check` says what is wrong. `hint("ch07c.1")` helps in steps, `solution("ch07c.1")` shows one answer.
+#
+# **1 · Predict.** An episode has 5 ways, 3 shots and 4 queries of each class. How many images does it hold? In how many ways can its 5 classes be chosen
+# from 30 people?
+
+# %%
+episode_size = ...                           # (images, choices)
+check("ch07c.1", episode_size)
+
+# %% [markdown]
+# **2 · Build.** Write the probabilities of a prototypical network: support embeddings `(W, K, D)`, query embeddings `(N, D)`.
+
+
+# %%
+def classify_queries(support, queries):      # -> (N, W)
+    ...
+
+
+check("ch07c.2", classify_queries)
+
+# %% [markdown]
+# **3 · Build.** Write the contrastive loss of section 5. The embeddings `(B, D)` have length 1.
+
+
+# %%
+def contrastive(images, texts, scale):       # -> float
+    ...
+
+
+check("ch07c.3", contrastive)
+
+# %% [markdown]
+# **4 · Train, change, measure.** You may collect 240 images. Are 60 people with four images each better, or 12 people with 20? Train a prototypical network
+# on both (`data.avatars(60, 4, size=24, seed=1)` and `data.avatars(12, 20, size=24, seed=1)`) with `experiments.train_prototypes(images, labels, steps=200,
+# ways=12, shots=2, queries=2)`. Measure both with `experiments.measure_episodes` on the new people with one shot, and give the two mean accuracies.
+
+# %%
+trade = ...                                  # {"60 people, 4 images": accuracy, "12 people, 20 images": accuracy}
+check("ch07c.4", trade)
+
+# %% [markdown]
+# ## 12 At full size
+#
+# With `VLMBOOK_PROFILE=full` the networks see more people, more shapes and more steps. The folder of `VLMBOOK_DATA` may also hold ORL: 40 people with ten
+# photographs each, as class folders. Then section 3's comparison is made with these real photographs: five shots by transfer beside five shots from nothing.
+
+# %% tags=["record"]
+records.show("ch07c", "full")
+
+# %% [markdown]
+# ## 13 Book check
+#
+# - **W33 · Zero-shot learning "does not need labels"** (§7.2). It needs labelled images of other classes, and descriptions of the new classes: section 4.
+# - **M20 · Few-shot learning by few-shot learning** (§7.2). 小样本学习 and 少样本学习 are two names of one thing, so it cannot be a method for itself. Methods are
+#   transfer, prototypes and meta-learning: sections 2 and 3.
+# - **I30 · Multimodal models as the future** (§7.1, §7.2). CLIP is from 2021: section 5.
+# - **I31 · "Not only computer vision"** (§7.2). The examples of the book, medical images and driving, *are* computer vision. Sound in section 9 is not.
+# - W34 (few labels do not save computing time) is treated in chapter 7a, I33 in the errata.
+#
+# ## 14 What we learned
+#
+# - A few-shot model needs few labels of the new classes, and many other classes before. With few training classes it is not better than pixels.
+# - Features of a large network with a linear classifier are a strong baseline for few labels.
+# - Zero-shot learning takes its information from descriptions. A result among the new classes alone hides the bias towards the seen classes.
+# - Self-supervision makes useful features without labels. Adapting the statistics of batch normalisation helps against some domain shifts only.
+# - A model of what is normal can find defects that nobody has labelled.
+#
+# **References.** J. Snell, K. Swersky, R. Zemel, *Prototypical networks for few-shot learning*, NeurIPS 2017, arXiv:1703.05175 · O. Vinyals et al.,
+# *Matching networks for one shot learning*, NeurIPS 2016, arXiv:1606.04080 · C. Finn, P. Abbeel, S. Levine, *Model-agnostic meta-learning for fast
+# adaptation of deep networks*, ICML 2017, arXiv:1703.03400 · C. Lampert, H. Nickisch, S. Harmeling, *Learning to detect unseen object classes by
+# between-class attribute transfer*, CVPR 2009 · W.-L. Chao et al., *An empirical study and analysis of generalized zero-shot learning for object recognition
+# in the wild*, ECCV 2016, arXiv:1605.04253 · A. Radford et al., *Learning transferable visual models from natural language supervision*, ICML 2021,
+# arXiv:2103.00020 · A. van den Oord, Y. Li, O. Vinyals, *Representation learning with contrastive predictive coding*, 2018, arXiv:1807.03748 · S. Gidaris,
+# P. Singh, N. Komodakis, *Unsupervised representation learning by predicting image rotations*, ICLR 2018, arXiv:1803.07728 · K. Roth et al., *Towards total
+# recall in industrial anomaly detection*, CVPR 2022, arXiv:2106.08265 · Y. Li et al., *Revisiting batch normalization for practical domain adaptation*,
+# 2016, arXiv:1603.04779 · J. Yosinski et al., *How transferable are features in deep neural networks?*, NeurIPS 2014, arXiv:1411.1792.
