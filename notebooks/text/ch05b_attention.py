@@ -522,9 +522,10 @@ assert gate > 1.5 / 9
 # Chance would be a ninth, 11 %. The gate finds the digit as well, if weakly; it is a factor, not a share, and it is open at the border of the image too. (Occlusion is for
 # 200 of the images; where covering helps, it counts 0.)
 #
-# **Book check I21 · important regions.** 自动学习到图像中重要的区域. In the first block the class token attends to the digit. In the last block its weights are spread over the image, about as
-# by chance; by then a token holds what others gave it, and is no longer a patch of the image. Rollout lies between. Yet there is one network and one prediction, and occlusion shows
-# that the prediction depends on the digit. So it depends on the block what a map of weights shows [Jain & Wallace 2019].
+# **Book check I21 · important regions.** 自动学习到图像中重要的区域. In the first block the class token attends to the digit. In the last block of the quick profile its weights are spread over
+# the image, about as by chance; after the longer training of the full profile they lie on the digit too. By then a token holds what others gave it, and is no longer a patch of
+# the image. Rollout lies between. Yet there is one network and one prediction, and occlusion shows that the prediction depends on the digit. So it depends on the block, and on
+# the training, what a map of weights shows [Jain & Wallace 2019].
 #
 # Do the weights of a block matter for the prediction? We change the weights of the class token, in one block at a time, in three ways: *equal* weights for all tokens; each image's
 # own weights *permuted* (置换) among the tokens; and all weight on *one* token at random. The total variation distance (总变差距离) $\tfrac12\sum_j|\alpha'_j-\alpha_j|$ says how
@@ -572,14 +573,14 @@ assert torch.equal(unchanged.argmax(1), predictions)
 kept = {name: sum(each) / len(each) for name, each in stay.items()}
 assert kept["equal, block 1"] < 0.4 and kept["one_token, block 1"] < 0.4
 assert min(each for name, each in kept.items() if "block 1" not in name) > 0.8
-assert max(strengths[f"equal, block {n}"] for n in (2, 3)) < 0.6 * strengths["equal, block 1"]
+assert max(strengths[f"equal, block {n}"] for n in (2, 3)) < strengths["equal, block 1"]
 assert all(strengths[f"one_token, block {n}"] > 0.8 for n in (1, 2, 3))
 
 # %% [markdown]
 # In the first block every intervention changes most predictions. In the second and the third block nearly all predictions stay. For *equal* and *permuted* weights this would prove
-# little: there the weights are close to equal to begin with, so these interventions are weak (grey bars). But *one token* is equally strong in all three blocks, and nearly all
-# predictions stay as well. So in this network the weights of the first block decide. Here the map of the first block, occlusion and intervention agree. (This is one network and
-# one task. In another network it may be another block.)
+# less: there the weights are closer to equal to begin with, so these interventions are weaker (grey bars). But *one token* is equally strong in all three blocks, and nearly all
+# predictions stay as well. So in this network the weights of the first block decide, and those of the last block do not matter, whether their map lies on the digit or not. (This
+# is one network and one task. In another network it may be another block.)
 #
 # Look for yourself. Query 0 is the class token; then come the patches, row by row. Does a head look at a *position*, the same in every image, or at its content? Which
 # head finds the digit?

@@ -112,7 +112,7 @@ def draw_interventions(figure: Figure, stay: dict[str, list[float]], strengths: 
     """{name: shares of predictions that stay, one a draw}, {name: distance}: mean ± std of the shares, and
     the strength of each intervention beside it.
     """
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.6, 1))
+    left, right = figure.subplots(1, 2, width_ratios=(1.6, 1))
     values = 100 * torch.tensor(list(stay.values()))
     mean = values.mean(1)
     std = values.std(1)
@@ -120,7 +120,7 @@ def draw_interventions(figure: Figure, stay: dict[str, list[float]], strengths: 
     left.set_xlim(0, 105)
     rows = range(len(strengths) - 1, -1, -1)
     right.barh(rows, list(strengths.values()), 0.6, color=plot.GREY)
-    right.set(xlim=(0, 1), xlabel="strength (total variation)")
+    right.set(xlim=(0, 1), xlabel="strength (total variation)", yticks=[], ylim=left.get_ylim())
 
 
 def draw_maps(figure: Figure, images: torch.Tensor, cells: torch.Tensor, maps: dict[str, torch.Tensor]):
