@@ -762,8 +762,8 @@ check("ch06a.5", trade)
 #
 # Twenty people are few, so the training uses each photograph four times: two crops of the box and two aligned chips, each narrow and wide. The
 # embedding of a new photograph is the mean over its four crops and their mirror images. The training set also gets 60 people who do not exist: the
-# upper half of the face of one person, and the lower half of the face of another. LBP histograms and eigenfaces see the wide crop of the box. The
-# pretrained network sees the aligned chip.
+# upper half of the face of one person, and the lower half of the face of another. LBP histograms and eigenfaces see the whole photograph,
+# which is the best or nearly the best choice for them on people 1 to 20. The pretrained network sees the aligned chip.
 
 # %%
 def train_on_photographs(x, seed):           # as many steps whatever the number of people

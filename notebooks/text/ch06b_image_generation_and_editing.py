@@ -41,7 +41,7 @@ plot.use_style()
 records.published("ch06b")
 published = records.RESULTS / "ch06b.quick.png"
 if published.exists():
-    plot.gallery([data.read_image(published, channels=3)]);
+    plot.gallery([data.read_image(published, channels=3)], width=5.6);
 
 # %% [markdown]
 # ## 1 The data, looked at
@@ -56,8 +56,8 @@ if published.exists():
 # %%
 training = experiments.cut_photos(experiments.TRAINING, 384)
 held_out = experiments.cut_photos(experiments.HELD_OUT, 256)
-plot.gallery(list(training.values()), list(training), columns=5)
-plot.gallery(list(held_out.values()), [f"held out: {name}" for name in held_out]);
+plot.gallery(list(training.values()), list(training), columns=5, width=5)
+plot.gallery(list(held_out.values()), [f"held out: {name}" for name in held_out], width=6);
 
 # %% [markdown]
 # ## 2 Enlarge: the idea
@@ -123,6 +123,7 @@ print("row 3, column 0:", shuffled[3, 0].item())
 grey = torch.full((1, 8, 8), 0.5)
 for error in (0.1, 0.05, 0.01):
     print(f"error {error}: {editing.psnr(grey + error, grey):.2f} dB")
+
 
 # %% [markdown]
 # Half of the error gives a quarter of the MSE. So the PSNR is $10\log_{10}4=6.02$ dB (分贝) higher: 26.02 dB. Below 25 dB faults are usually easy to see,
@@ -268,6 +269,7 @@ assert by_variant["no bicubic shortcut"].max() < min(0, by_variant["complete"].m
 losses_apart = by_variant["complete, squared error"] - by_variant["complete"]
 assert losses_apart.mean().abs() < max(0.2, 4.3 * losses_apart.std() / 3**0.5)
 
+
 # %% [markdown]
 # ## 5 Fill a hole
 #
@@ -323,7 +325,7 @@ def widen_strokes(figure, brush=0.05, seed=8):
     drawings.draw_hole(figure, cup_part, inpainter, brush, seed)
 
 
-interact.live(widen_strokes, brush=(0.02, 0.2, 0.01), seed=(0, 9), figsize=(7.5, 4))
+interact.live(widen_strokes, brush=(0.02, 0.2, 0.01), seed=(0, 9), figsize=(6.5, 3.4))
 
 # %% [markdown]
 # One photograph cannot answer this: with another seed (other positions of the strokes) the order changes. So we measure four photographs with eight holes
@@ -430,7 +432,8 @@ if classifier:
     style = F.interpolate(painting[None], size=128, mode="bilinear", antialias=True)[0]
     textures = {name: experiments.synthesise_texture(judge, style, blocks)
                 for name, (judge, blocks) in judges.items()}
-    plot.gallery([style, *textures.values()], ["the painting", *textures])
+    plot.gallery([style, *textures.values()], ["the painting", *textures], width=5.2)
+
 
 # %% [markdown]
 # The stem (the first convolution) alone gives the colours and a fine grain. With two or four blocks there are strokes. With these random weights and 60
@@ -452,7 +455,7 @@ if classifier:
     def change_weight(figure, weight=20):
         drawings.draw_strength(figure, cat, by_weight, weight)
 
-    display(interact.live(change_weight, weight=list(by_weight), figsize=(7, 3.6)))
+    display(interact.live(change_weight, weight=list(by_weight), figsize=(5.2, 2.8)))
 
 # %% [markdown]
 # With weight 1 there are few strokes. With weight 200 the strokes cover fine parts of the face. We use 20, because both the cat and the strokes can be seen;
@@ -467,9 +470,9 @@ if classifier:
     results += apply_styles(held_out["astronaut"], [painting])
     shown = [*styles, painting, held_out["astronaut"], *results]
     shown = [F.interpolate(image[None], size=(192, 192), antialias=True, mode="bilinear")[0] for image in shown]
-    above = [f"style: {name}" for name in ("painting", *names, "painting")] + ["astronaut"]
+    above = ["painting", *names, "painting", "astronaut"]
     below = ["result", "result", "result", "result", "colours kept", "with style 1"]
-    plot.gallery(shown, above + below, columns=6)
+    plot.gallery(shown, above + below, columns=6, width=5.6)
 
 # %% [markdown]
 # Colours, strokes, cells or stones come from the style. Objects and faces stay at their positions.
@@ -491,7 +494,7 @@ cleaned = experiments.measure_denoising(cleaners, cut)
 for level, values in cleaned.items():
     print(f"σ = {level}/255:", *(f"{name} {sum(v) / len(v):.1f} dB" for name, v in values.items()), sep="  ")
 grain = (cup_part + 25 / 255 * torch.randn(cup_part.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
-plot.gallery([*(clean(grain, 25 / 255) for clean in cleaners.values()), cup_part], [*cleaners, "original"]);
+plot.gallery([*(clean(grain, 25 / 255) for clean in cleaners.values()), cup_part], [*cleaners, "original"], width=5.6);
 
 # %% [markdown]
 # The learned network has the highest mean PSNR at each level on these photographs. All methods remove some texture together with the noise: where the
@@ -571,7 +574,7 @@ def distort(figure, kind="brighter", strength=0.3):
 
 severities = experiments.sweep_severity(cup, classifier)
 drawings.draw_severities(plt.figure(figsize=(7.5, 2.3)), severities)
-interact.live(distort, kind=["brighter", "blur", "noise", "JPEG"], strength=(0.0, 1.0, 0.1), figsize=(7.5, 2.7))
+interact.live(distort, kind=["brighter", "blur", "noise", "JPEG"], strength=(0.0, 1.0, 0.1), figsize=(6, 2.2))
 
 # %% [markdown]
 # With *brighter* at strength 0.3 the PSNR is below 20 dB, and the picture looks nearly the same. Within one kind of distortion all three measures agree
@@ -664,6 +667,7 @@ for largest in (0, 45):
     angles[name], drawn_ones[name] = experiments.measure_slant(samples), samples
 drawings.draw_slants(plt.figure(figsize=(7, 2.6)), angles, drawn_ones)
 
+
 # %% [markdown]
 # The generator draws digits that are turned much more than the original ones. The augmentation has *leaked* (泄漏) into the generated images. There is a remedy for
 # a GAN: augment all images that the discriminator sees, real and generated, with a probability below 1 [Karras et al. 2020, ADA].
@@ -754,7 +758,7 @@ pairs_shown = {
     "hole → filled": (torch.where(scratch > 0, 1.0, cup_part), fillers["learned"](cup_part, scratch)),
     "noisy → cleaned": (grain, editing.denoise(grain, 25 / 255))}
 if classifier:
-    pairs_shown["photograph → painted"] = (cat, by_weight[20])
+    pairs_shown["photo → painted"] = (cat, by_weight[20])
 result = plt.figure(figsize=(5.6, 2.9))
 drawings.draw_result(result, pairs_shown)
 records.picture("ch06b", result)
@@ -779,10 +783,10 @@ panel
 overlap = ...                                # whole number of pixels
 check("ch06b.1", overlap)
 
+
 # %% [markdown]
 # **2 · Build.** Write the PSNR inside a hole: images `(C, H, W)` in [0, 1], a mask `(1, H, W)` of 0 and 1. The mean runs over the pixels with
 # mask 1, in all channels.
-
 
 # %%
 def psnr_in_hole(image, truth, mask):        # -> float, dB
@@ -791,9 +795,9 @@ def psnr_in_hole(image, truth, mask):        # -> float, dB
 
 check("ch06b.2", psnr_in_hole)
 
+
 # %% [markdown]
 # **3 · Build.** Write the Gram matrices of a batch of feature maps `(B, D, H, W)`, divided by the number of pixels.
-
 
 # %%
 def gram_matrices(features):                 # -> (B, D, D)
@@ -802,10 +806,10 @@ def gram_matrices(features):                 # -> (B, D, D)
 
 check("ch06b.3", gram_matrices)
 
+
 # %% [markdown]
 # **4 · Build.** Write the inverse of the pixel shuffle with loops or by reshaping: `x` of shape `(B, C, fH, fW)` becomes `(B, C·f², H, W)`. Pixel
 # `x[b, k, f·r + i, f·q + j]` goes to channel `k·f² + f·i + j`, row `r`, column `q`.
-
 
 # %%
 def unshuffle(x, f):                         # -> (B, C·f², H, W)
