@@ -471,7 +471,7 @@ if classifier:
     shown = [*styles, painting, held_out["astronaut"], *results]
     shown = [F.interpolate(image[None], size=(192, 192), antialias=True, mode="bilinear")[0] for image in shown]
     above = ["painting", *names, "painting", "astronaut"]
-    below = ["result", "result", "result", "result", "colours kept", "with style 1"]
+    below = ["result", "result", "result", "result", "colours kept", "astronaut painted"]
     plot.gallery(shown, above + below, columns=6, width=5.6)
 
 # %% [markdown]

@@ -39,8 +39,8 @@ def draw_chain(figure: Figure, images: dict[str, torch.Tensor], steps: Sequence[
             "coordsB": right.transAxes,
         }
         figure.add_artist(ConnectionPatch(**ends, **arrow))
-        place = {"xycoords": left.transAxes, "ha": "left", "va": "bottom", "fontsize": 8}
-        left.annotate(step, (1.04, 0.54), annotation_clip=False, **place)
+        place = {"xycoords": left.transAxes, "ha": "left", "va": "top", "fontsize": 8}
+        left.annotate(step, (1.04, 0.46), annotation_clip=False, **place)
 
 
 def draw_shuffle(figure: Figure, maps: torch.Tensor, shuffled: torch.Tensor) -> None:
