@@ -140,6 +140,7 @@ def show_window(figure, window=1):
 
 interact.live(show_window, window=(0, 3), figsize=(7, 1.9))
 
+
 # %% [markdown]
 # Window 0: $(2-1)+2\,(3-0)+(1-2)=6$. The other three are 7, 0 and 8.
 #
@@ -203,6 +204,7 @@ by_torch = F.conv2d(x[None, None], w[None, None])[0, 0]
 assert_close(by_torch, torch.tensor(signal.correlate2d(x, w, mode="valid")))
 assert_close(by_torch, torch.tensor(signal.convolve2d(x, w.flip(0, 1), mode="valid")))
 print("convolution of mathematics:", signal.convolve2d(x, w, mode="valid").tolist())
+
 
 # %% [markdown]
 # PyTorch computes the cross-correlation, and everybody calls it convolution. It equals the convolution of mathematics with the kernel turned by 180°.
@@ -393,6 +395,7 @@ plot.gallery([A, A.T], [f"A {tuple(A.shape)}", "its transpose"], draw=plot.signe
 # %% tags=["claims"]
 assert gap < 1e-10 and missed > 0.3 and torch.linalg.matrix_rank(A) == 36 < 64
 
+
 # %% [markdown]
 # It is the transpose, and not the inverse. $A$ has 36 rows, so 28 of the 64 directions of the input are lost, and no matrix brings them back.
 #
@@ -441,6 +444,7 @@ print(found.detach()[0, 0].round(decimals=3) + 0)
 
 # %% tags=["claims"]
 assert (found - sobel).abs().max() < 0.01
+
 
 # %% [markdown]
 # They can. A network finds all its kernels at once. Its examples are labelled images, and its loss compares the last layer with the label.
@@ -556,6 +560,7 @@ average = lambda trial, name: torch.tensor(results[trial][name]).mean()
 assert paired["held out"]["p"] > 0.01 and paired["moved right"]["p"] < 1e-4
 assert average("held out", "CNN") > 0.985 and average("moved by one pixel", "CNN") > 0.85
 
+
 # %% [markdown]
 # On the held-out digits this test does not prove the CNN better. One pixel of movement decides it clearly.
 #
@@ -632,6 +637,7 @@ for name, values in twins.items():
 assert twins["moved, no mean"].mean() < twins["moved, with mean"].mean() - 0.05
 assert twins["held out, shuffled"].mean() < twins["held out"].mean()
 
+
 # %% [markdown]
 # Without the mean a large part of the lead on moved digits is lost: convolution moves its output along, and the mean forgets where it was. Shuffling
 # makes the CNN worse, but it still reads nearly all digits. After the last convolution a position in the middle sees up to 10×10 pixels, so it can
@@ -704,7 +710,6 @@ def transpose_from_convolution(x, weight, stride):
 
 
 check("ch03a.4", transpose_from_convolution)
-
 
 # %% [markdown]
 # **5 · Train, change, measure.** Is max pooling better than average pooling here? Write `average_cnn()`: the network `cnn()` with `nn.AvgPool2d(2)` in
