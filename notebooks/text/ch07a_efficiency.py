@@ -215,7 +215,6 @@ interact.live(choose_batch, batch=[1, 2, 4, 8, 16, 32, 64], figsize=(7.5, 2.8))
 assert layers["depthwise 3×3, 64"]["intensity"] < layers["conv 3×3, 64"]["intensity"] / 10
 assert layers["linear, 64 images"]["intensity"] > 20 * layers["linear, 1 image"]["intensity"]
 assert compression.attainable(2.0, compression.Machine(100.0, 20.0)) == 40.0
-assert batch_times[1] > batch_times[64] / 64            # overhead is shared: a factor far above 3
 
 # %% [markdown]
 # ### A simple network can be the slow one
@@ -319,7 +318,7 @@ interact.live(choose_bits, bits=(2, 8), figsize=(7.5, 2.6))
 
 # %% tags=["claims"]
 assert by_hand.values.tolist() == [3, -2, 1, 0, -1] and (few - compression.dequantise(by_hand)).abs().max() <= 0.1001
-assert_close(product[0].reshape(()) if product.ndim else product, torch.tensor(-0.18), atol=1e-4, rtol=0)
+assert_close(product, torch.tensor(-0.18), atol=1e-4, rtol=0)
 assert total == -1800 and inputs.zero_point == 50
 full_accuracy = experiments.measure_accuracy(network, x_test, y_test)
 assert full_accuracy > 0.95
@@ -335,15 +334,14 @@ assert (compression.quantise(channels, per_channel=True).scale > 0).all()
 # (校准) images, which tell the range of each activation. The files hold the same network with 32 and with 8 bits.
 
 # %%
-deployed = {"ResNet-20": experiments.Deployed(network, x[:256])}
+small_files = experiments.Deployed(network, x[:256])
 table = {}
 for kind in ("float32", "int8"):
-    logits = deployed["ResNet-20"].classify(kind, x_test, batch=360)
+    logits = small_files.classify(kind, x_test, batch=360)
     share = (logits.argmax(1) == y_test).float().mean().item()
     low, high = proportion_interval(share, len(y_test))
-    run = deployed["ResNet-20"].runs[kind]
-    latency = compression.measure_latency(lambda: run(x_test[:1]), repeats=50)
-    kilobytes = deployed["ResNet-20"].bytes[kind] / 1000
+    latency = compression.measure_latency(lambda: small_files.runs[kind](x_test[:1]), repeats=50)
+    kilobytes = small_files.bytes[kind] / 1000
     table[kind] = {"kB": kilobytes, "accuracy": share, "p50": latency.p50, "p95": latency.p95}
     print(f"{kind:8} {kilobytes:7.0f} kB  p50 {1e6 * latency.p50:6.0f} µs  p95 {1e6 * latency.p95:6.0f} µs  "
           f"accuracy {share:.1%} (95 % interval {low:.1%} to {high:.1%})")
@@ -362,21 +360,21 @@ for kind in ("float32", "int8"):
 try:
     photo_network = efficientnet_lite0()
 except WeightsMissing as missing:
-    print(f"Sections 4 and 7 use random weights instead of EfficientNet-Lite0's: {missing}.")
+    print(f"Without EfficientNet-Lite0's weights, sections 5 and 7 time random ones: {missing}.")
     photo_network = None
-agreement = {}
+agreement, photo_files = {}, None
 if photo_network is not None:
-    range_of = {"after ReLU6": True, "before ReLU6": False}
-    for name, with_activations in range_of.items():
-        deployed[name] = experiments.Deployed(photo_network, calibration, with_activations=with_activations)
-        both = [deployed[name].classify(kind, crops_test) for kind in ("float32", "int8")]
-        same, count = experiments.measure_agreement(*both)
+    photo_files = experiments.Deployed(photo_network, calibration, both_ranges=True)
+    reference = photo_files.classify("float32", crops_test)
+    print(f"{'float32':24} {photo_files.bytes['float32'] / 1e6:5.2f} MB")
+    for kind in experiments.KINDS[1:]:
+        logits = photo_files.classify(kind, crops_test)
+        same, count = experiments.measure_agreement(reference, logits)
         low, high = proportion_interval(same / count, count)
-        agreement[name] = {"share": same / count, "low": low, "high": high,
-                           "logit error": (both[1] - both[0]).std().item(), "MB": deployed[name].bytes["int8"] / 1e6}
-        print(f"range {name:13} {same} of {count} squares agree ({low:.0%} to {high:.0%}), error of the logits "
-              f"{agreement[name]['logit error']:.2f}, file {agreement[name]['MB']:.2f} MB "
-              f"(float32 {deployed[name].bytes['float32'] / 1e6:.1f} MB)")
+        megabytes, error = photo_files.bytes[kind] / 1e6, (logits - reference).std().item()
+        agreement[kind] = {"share": same / count, "low": low, "high": high, "error": error, "MB": megabytes}
+        print(f"{kind:24} {megabytes:5.2f} MB, {same} of {count} squares agree ({low:.0%} to {high:.0%}), "
+              f"error of the logits {error:.2f}")
 
 # %% [markdown]
 # With the range *after* the ReLU6 most squares keep their first class, and the file has about a quarter of the size. With the range *before* the ReLU6 the same network
@@ -387,9 +385,9 @@ if photo_network is not None:
 assert table["int8"]["kB"] < table["float32"]["kB"] / 2
 assert abs(table["int8"]["accuracy"] - table["float32"]["accuracy"]) <= 0.02
 if agreement:
-    assert agreement["after ReLU6"]["MB"] < deployed["after ReLU6"].bytes["float32"] / 3e6
-    assert agreement["after ReLU6"]["share"] > agreement["before ReLU6"]["share"]
-    assert 2 * agreement["after ReLU6"]["logit error"] < agreement["before ReLU6"]["logit error"]
+    after, before = agreement["int8"], agreement["int8, range before ReLU"]
+    assert after["MB"] < photo_files.bytes["float32"] / 3e6
+    assert after["share"] > max(0.7, before["share"]) and 2 * after["error"] < before["error"]
 
 # %% [markdown]
 # ## 5 Other layers: depthwise separable convolutions
@@ -433,8 +431,8 @@ variants = {
     "+ bfloat16": lambda: experiments.run_in_bfloat16(last, frame.contiguous(memory_format=torch.channels_last)),
 }
 if agreement:
-    for kind, run_file in deployed["after ReLU6"].runs.items():
-        variants[f"ONNX, {kind}"] = lambda run_file=run_file: run_file(frame)
+    for kind in experiments.KINDS[:2]:
+        variants[f"ONNX, {kind}"] = lambda run_file=photo_files.runs[kind]: run_file(frame)
 times = experiments.list_percentiles(
     {name: compression.measure_latency(run, repeats=runtime.pick(quick=15, full=100)) for name, run in variants.items()})
 drawings.draw_percentiles(plt.figure(figsize=(7, 2.4)), times)
@@ -503,7 +501,8 @@ for name, row in costs.items():
 
 # %% [markdown]
 # The zeros save storage and **no time**: the dense convolution multiplies by 0 as fast as by any other number, and the number of multiply-adds is the same. The smaller network does
-# fewer multiply-adds. It loses more accuracy at the same number of remaining weights. Size, accuracy and latency are three different things, and each has to be measured.
+# about a quarter of the multiply-adds. Its time falls too, but usually by less, because the overhead of each layer stays. Size, accuracy and latency are three different things, and each has
+# to be measured.
 #
 # A third way to a small network is **knowledge distillation** (知识蒸馏): a small network learns from a large one. [Chapter 5c](ch05c_distillation.ipynb) does it.
 
@@ -513,6 +512,7 @@ for method, by_step in pruning.items():
     assert last_share["one epoch more"] > last_share["pruned"] + 0.2
 half = {method: torch.tensor(by_step["one epoch more"])[:, 1] for method, by_step in pruning.items()}
 assert half["magnitude"].mean() > 0.9
+assert accuracy_by_share[0.5] > 0.9 and accuracy_by_share[0.9] < 0.6
 assert costs["90 % zeros"]["macs"] == costs["ResNet-20"]["macs"]
 assert costs["90 % zeros"]["dense"] == costs["ResNet-20"]["dense"] > 4 * costs["90 % zeros"]["sparse"]
 assert costs["a quarter of the channels"]["macs"] < costs["ResNet-20"]["macs"] / 3
@@ -530,14 +530,14 @@ frames = experiments.film(data.photo("coffee"), runtime.pick(quick=30, full=300)
 frame_times, totals = {}, {}
 classifiers = {"PyTorch, folded": folded}
 if agreement:
-    classifiers["ONNX, int8"] = deployed["after ReLU6"].runs["int8"]
+    classifiers["ONNX, int8"] = photo_files.runs["int8"]
 for name, classify in classifiers.items():
     frame_times[name] = experiments.time_frames(imagenet_input, classify, frames)
     totals[name] = [a + b for a, b in zip(*frame_times[name].values(), strict=True)]
     late = sum(seconds > 0.033 for seconds in totals[name])
     stages = {stage: 1000 * compression.Latency(tuple(values)).p50 for stage, values in frame_times[name].items()}
     print(f"{name:16}", *(f"{stage} {value:.1f} ms" for stage, value in stages.items()), f"late: {late} of {len(frames)}")
-drawings.draw_frames(plt.figure(figsize=(7.5, 3.4)), totals, frames[::6])
+drawings.draw_frames(plt.figure(figsize=(7.5, 3.4)), totals, frames[:: len(frames) // 5])
 
 # %% [markdown]
 # The preparation of the frame takes time as well: a network that becomes twice as fast does not make the whole system twice as fast. Late frames often come in groups, when the computer

@@ -332,6 +332,7 @@ class _Calibration(CalibrationDataReader):
 
 
 ACTIVATIONS = ("Clip", "Relu")
+KINDS = ("float32", "int8", "int8, range before ReLU")
 
 
 def quantise_file(path: Path, calibration: torch.Tensor, to: Path, *, with_activations: bool = True) -> None:
@@ -367,19 +368,24 @@ def drop_notes(path: Path) -> None:
 
 
 class Deployed:
-    """A network as an ONNX file of float32 and one of 8 bits; both run with ONNX Runtime in one thread."""
+    """A network as files of ONNX: "float32", "int8", and with `both_ranges` also "int8, range before ReLU".
+    Each runs with ONNX Runtime in one thread.
+    """
 
-    def __init__(self, network: nn.Module, calibration: torch.Tensor, *, with_activations: bool = True):
+    def __init__(self, network: nn.Module, calibration: torch.Tensor, *, both_ranges: bool = False):
         with tempfile.TemporaryDirectory() as folder:
-            path, small = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
-            export_network(copy.deepcopy(network), calibration[:2], path)
-            drop_notes(path)
-            quantise_file(path, calibration, small, with_activations=with_activations)
-            self.bytes = {"float32": path.stat().st_size, "int8": small.stat().st_size}
-            self.runs = {"float32": open_onnx(path), "int8": open_onnx(small)}
+            paths = {kind: Path(folder, f"{number}.onnx") for number, kind in enumerate(KINDS)}
+            export_network(copy.deepcopy(network), calibration[:2], paths["float32"])
+            drop_notes(paths["float32"])
+            quantise_file(paths["float32"], calibration, paths["int8"])
+            if both_ranges:
+                quantise_file(paths["float32"], calibration, paths[KINDS[2]], with_activations=False)
+            there = {kind: path for kind, path in paths.items() if path.exists()}
+            self.bytes = {kind: path.stat().st_size for kind, path in there.items()}
+            self.runs = {kind: open_onnx(path) for kind, path in there.items()}
 
     def classify(self, kind: str, x: torch.Tensor, *, batch: int = 8) -> torch.Tensor:
-        """ "float32" or "int8", (N, C, H, W) -> (N, classes) logits."""
+        """A kind of file, (N, C, H, W) -> (N, classes) logits."""
         return torch.cat([self.runs[kind](part) for part in x.split(batch)])
 
 
