@@ -9,7 +9,7 @@
 # After this chapter you can
 #
 # - run a few-shot episode, and compute prototypes by hand,
-# - say when the features of a large network beat a network trained from nothing, with intervals,
+# - say when the features of a large network beat a network trained from nothing, with error bars,
 # - explain zero-shot learning: where the information about a new class comes from,
 # - train a small CLIP, and show by a control what it has learned,
 # - adapt a network to another domain without labels, and say when this fails,
@@ -17,7 +17,8 @@
 #
 # You need these terms: convolution and batch normalisation ([chapter 3b](ch03b_resnet.ipynb)), cross-entropy ([chapter
 # 3a](ch03a_convolution_and_pooling.ipynb)), self-attention ([chapter 5b](ch05b_attention.ipynb)), embedding ([chapter
-# 6a](ch06a_face_recognition.ipynb)). EfficientNet-Lite0 is a network of other authors that was trained to classify 1.3 million photographs.
+# 6a](ch06a_face_recognition.ipynb)). EfficientNet-Lite0 is a network of other authors that was trained on 1.3 million
+# photographs of 1,000 classes (ImageNet).
 #
 # The core path takes 40 minutes: sections 1 to 5. The other sections go deeper. Run all cells from top to bottom. The first cell prints the time and the
 # memory of a whole run, and shows the main result of the published run.
@@ -47,7 +48,8 @@ if published.exists():
 #
 # This chapter uses four small data sets. **Drawn faces** (chapter 6a) have many classes: each person is a class. **Squares of eight photographs** are
 # classes of textures (纹理): the squares to learn from are cut out of the left half of a photograph, the squares of the test (测试) out of the right half.
-# They are grey and have the same contrast, so colour and brightness do not tell the class. **Drawn shapes** have captions (图像描述). The **digits** are
+# They are grey and standardised (标准化), so colour does not tell the class, and the mean brightness hardly does. Each class is *one* photograph: the test
+# does not show how well other photographs of bricks would be recognised. **Drawn shapes** have captions (图像描述). The **digits** are
 # known from the chapters before.
 
 # %%
@@ -63,8 +65,9 @@ plot.gallery(shape_images[:8], captions[:8], columns=8);
 # %% [markdown]
 # ## 2 Few shots: the idea
 #
-# **Few-shot learning** (小样本学习) measures a model by many small tasks, called **episodes** (任务片段). An episode with 5 ways and 3 shots has five classes that
-# are new for the model. The **support** (支持集) shows three images of each class with labels. The **queries** (查询集) are other images of the same classes.
+# **Few-shot learning** (小样本学习) learns new classes from a few labelled images. It is measured by many small tasks, called **episodes** (任务片段) [Vinyals et
+# al. 2016]. *5 ways* means five classes, *3 shots* means three labelled images of each. The classes are new for the model. The **support** (支持集) shows the
+# labelled images. The **queries** (查询集) are other images of the same classes.
 # The model has to name their class.
 
 # %%
@@ -74,7 +77,7 @@ drawings.draw_episode(plt.figure(figsize=(5.5, 3.2)), new_people.images, episode
 
 # %% [markdown]
 # A **prototypical network** (原型网络) [Snell et al. 2017] embeds all images. The **prototype** (原型) of a class is the mean of its support embeddings. A query
-# belongs to the class of the nearest prototype. With the squared distances as logits, the probabilities are
+# is given the class of the nearest prototype. With the squared distances as logits, the probabilities are
 #
 # $$c_w=\frac1K\sum_k e_{wk},\qquad p(w\mid q)=\frac{e^{-\|q-c_w\|^2}}{\sum_v e^{-\|q-c_v\|^2}}$$
 #
@@ -91,6 +94,7 @@ print("prototypes:", centres.tolist(), " squared distances:", squared.tolist(), 
 assert_close(fewshot.prototypes(support), centres)
 assert_close(fewshot.prototype_logits(query, centres).softmax(1)[0], probability)
 drawings.draw_plane(plt.figure(figsize=(5.5, 2.8)), support, (2.0, 1.0))
+
 
 # %% [markdown]
 # The prototypes are $(1,0)$ and $(3,3)$. The squared distances are $1+1=2$ and $1+4=5$. So $p(A)=e^{-2}/(e^{-2}+e^{-5})=0.953$.
@@ -122,9 +126,10 @@ by_shots = experiments.measure_episodes(networks, new_people.images, new_people.
 drawings.draw_shots(plt.figure(figsize=(7, 2.6)), by_shots, "shots (5 ways, new people)")
 
 # %% [markdown]
-# All methods get the same 100 episodes; a bar is the mean with its standard error (标准误). The simplest method compares pixels. A network that was trained on
-# 5 people is not clearly better than pixels. With more training *classes* the network becomes much better than pixels on new people. So few-shot learning
-# needs few labels of the **new** classes, but many other classes before.
+# All methods get the same 100 episodes; a point is the mean, its error bar the standard error (标准误). The simplest method compares pixels. A network without
+# training is worse than pixels. A network that was trained on 5 people is not clearly better than pixels here. With more training people the network
+# becomes much better than pixels on new people. (More people are also more images, ten each, and the network with 5 people trains on easier tasks. Exercise
+# 4 keeps the number of images and of ways equal.) So few-shot learning needs few labels of the **new** classes, but many other classes before.
 
 # %% tags=["claims"]
 one_shot = {name: torch.tensor(rows[1]) for name, rows in by_shots.items()}
@@ -132,15 +137,16 @@ most_people = one_shot[f"trained on {class_counts[-1]} people"]
 assert most_people.mean() > one_shot["pixels"].mean() + 0.1
 assert most_people.mean() > one_shot["trained on 20 people"].mean() > one_shot["trained on 5 people"].mean()
 assert one_shot["untrained network"].mean() < one_shot["pixels"].mean()
-drawn_twice = torch.cat([episode.support, episode.query], 1).flatten()
-assert len(drawn_twice.unique()) == len(drawn_twice)
+few_gain = one_shot["trained on 5 people"] - one_shot["pixels"]          # the same episodes
+assert few_gain.mean() - 2 * few_gain.std() / len(few_gain) ** 0.5 < 0.05
 
 # %% [markdown]
 # ## 3 Few shots by transfer
 #
-# **Transfer learning** (迁移学习) takes features from a network that was trained on a large data set, and trains only a linear classifier (线性分类器) on them.
+# **Transfer learning** (迁移学习) [Yosinski et al. 2014] takes, in its simplest form, features from a network that was trained on a large data set, and trains only a linear classifier (线性分类器) on them.
 # The test below uses the texture squares. Three methods get the same shots: a linear classifier on the pixels, a small network that is trained from
-# nothing, and a linear classifier on the features of EfficientNet-Lite0 (extra `pretrained`; without it, two methods are shown).
+# nothing, and a linear classifier on the features of EfficientNet-Lite0 (extra `pretrained`; without it, two methods are shown). The first two see the
+# squares reduced to 24×24 pixels, so that they are fast. To be fair, EfficientNet is also measured on squares that were reduced to 24×24 and enlarged again.
 
 # %%
 from vlmbook.pretrained import WeightsMissing, efficientnet_lite0
@@ -156,15 +162,18 @@ drawings.draw_shots(figure, by_labels, "shots (8 textures)")
 records.picture("ch07c", figure)
 
 # %% [markdown]
-# With five shots the features of EfficientNet are far better than training from nothing. A linear classifier on the pixels is near to guessing (1/8): the
-# pixels of a texture are at other positions in each square. The large network has never seen these eight classes as classes, but it may have seen similar
-# photographs during its training.
+# With five shots the features of EfficientNet are far better than training from nothing (60 steps), also on the reduced squares, although less. A linear
+# classifier on the pixels is near to guessing (1/8). The large network was not trained to tell these eight photographs apart, but it may have seen similar
+# ones.
 
 # %% tags=["claims"]
 if large:
     five = {name: torch.tensor(rows[5]) for name, rows in by_labels.items()}
     assert five["EfficientNet, linear"].min() > five["network from nothing"].max() + 0.1
-    assert five["network from nothing"].mean() > five["pixels, linear"].mean()
+    assert five["EfficientNet, linear"].mean() > five["EfficientNet, 24 pixels"].mean()
+    assert five["EfficientNet, 24 pixels"].mean() > five["network from nothing"].mean()
+    assert five["network from nothing"].mean() > five["pixels, linear"].mean() and five["pixels, linear"].mean() < 0.3
+
 
 # %% [markdown]
 # **Going deeper: learn to adapt.** **Meta-learning** (元学习) by MAML [Finn et al. 2017] looks for initial weights from which *one* step of gradient descent on
@@ -172,7 +181,8 @@ if large:
 #
 # $$\theta'=\theta-\alpha\nabla_\theta L_{\text{support}}(\theta),\qquad\theta\leftarrow\theta-\beta\nabla_\theta L_{\text{query}}(\theta')$$
 #
-# Each task is a sine wave with its own amplitude (振幅) and phase (相位), and ten points of it. Take $L(\theta)=(\theta-3)^2$, $\theta=1$ and $\alpha=0.25$.
+# Here $\alpha$ and $\beta$ are two learning rates, and support and query are two sets of ten points of the same task. (The outer step uses Adam.) Each task is
+# a sine wave with its own amplitude (振幅) and phase (相位). Take $L(\theta)=(\theta-3)^2$, $\theta=1$ and $\alpha=0.25$.
 # What is $\theta'$?
 
 # %%
@@ -190,9 +200,9 @@ adapted = fewshot.adapt(single, torch.zeros(1), torch.full((1,), 3.0), lr=0.25)[
 print("adapted:", adapted.item(), " the network itself:", single.theta.item())
 slope, = torch.autograd.grad((adapted - 3) ** 2, single.theta)
 print("gradient of the loss after the step, through the step:", slope.item())
-regressors = {"ordinary training": 0, "MAML": 2}
+regressors = {}
 meta_steps = runtime.pick(quick=500, full=5000)
-for name, order in regressors.items():
+for name, order in (("ordinary training", 0), ("MAML", 2)):
     regressors[name] = experiments.meta_train(experiments.make_regressor(), steps=meta_steps, order=order)
 errors = experiments.measure_adaptation(regressors, tasks=runtime.pick(quick=60, full=300))
 drawings.draw_errors(plt.figure(figsize=(5.5, 2.4)), errors)
@@ -201,8 +211,8 @@ drawings.draw_errors(plt.figure(figsize=(5.5, 2.4)), errors)
 # The gradient is $2(1-3)=-4$, so $\theta'=1+0.25\cdot4=2$. The gradient of $(\theta'-3)^2$ through the step is $2(2-3)\cdot(1-0.25\cdot2)=-1$: the factor
 # $1-\alpha L''$ comes from the inner step.
 #
-# Both networks saw the same tasks with the same number of outer steps. Ordinary training gives the mean of all sine waves, which is a poor start. After
-# one step the MAML network has the smaller error. Move the slider: how do the two networks change?
+# Both networks saw the same tasks and points with the same number of outer steps. Ordinary training learns the mean of all sine waves, which is a poor answer
+# for each single wave. After one step the MAML network has the smaller error. (Both adapt with the step size 0.01, for which MAML was trained.) Move the slider: how do the two networks change?
 
 # %%
 wave, ten_points = fewshot.sine_task(10, generator=torch.Generator().manual_seed(5))
@@ -228,11 +238,12 @@ assert mean_error["MAML"][1] < mean_error["MAML"][0]
 # ## 4 Zero shots: descriptions instead of images
 #
 # **Zero-shot learning** (零样本学习) names classes of which the model has seen *no* image. This is not learning without labels. The model has labelled images of
-# **other** classes, and a **description** (描述) of each new class. Here the classes are pairs of a colour and a shape. Six of the 30 pairs, such as *red
-# circle*, are in no training image. Each colour and each shape is in the training images with other partners.
+# **other** classes, and a **description** (描述) of each new class. Here the classes are pairs of a colour and a shape. Six of the 30 pairs are in no training
+# image: circles and stars in red, yellow and blue. Each colour and each shape is in the training images with other partners. Neither the colour alone nor
+# the shape alone is enough to name a new class.
 #
 # The first method uses **attributes** (属性) [Lampert et al. 2009]: one classifier for the colour, one for the shape. The description of a class says which
-# colour and which shape it has. The probability of a class is the product. The control exchanges the descriptions of the six new classes.
+# colour and which shape it has. The probability of a class is the product. The controls use only one half of each description.
 
 # %%
 test_images, test_pairs, _ = experiments.draw_single_shapes(600, seed=1)
@@ -242,14 +253,15 @@ for name, accuracy in by_attributes.items():
     print(f"{name:23} {accuracy:.1%} of the images of new pairs (guessing: {1 / 6:.1%})")
 
 # %% [markdown]
-# With the right descriptions nearly all images of new pairs are named correctly. With exchanged descriptions nearly none are. The images and the two
-# classifiers are the same in both cases. So the information about a new class is in its description.
+# With the whole descriptions most images of new pairs are named correctly. With half of the description many are wrong. The images and the classifiers are the
+# same in all three cases. So the information about a new class is in its description.
 #
 # ## 5 Images and sentences: CLIP
 #
 # Attributes have to be chosen by hand. **CLIP** [Radford et al. 2021] learns from images with their captions. An image encoder (图像编码器) and a text encoder
 # (文本编码器) give vectors of length 1. In a batch of $B$ pairs, each image should be most similar to its own caption, and each caption to its own image. This
-# is **contrastive learning** (对比学习). With the cosines $S_{ij}$ of image $i$ and caption $j$, and a scale $s$, the loss (InfoNCE) is
+# is **contrastive learning** (对比学习). With the cosines $S_{ij}$ of image $i$ and caption $j$, and a scale $s$, the loss (InfoNCE
+# [van den Oord et al. 2018], here in both directions) is
 #
 # $$L=-\frac1{2B}\sum_i\Big(\log\frac{e^{sS_{ii}}}{\sum_je^{sS_{ij}}}+\log\frac{e^{sS_{ii}}}{\sum_je^{sS_{ji}}}\Big)$$
 #
@@ -271,7 +283,8 @@ print(f"loss: {loss:.3f}")
 # $\log(1+e^{-2})=0.127$, which is $0.154$.
 #
 # We train a small CLIP on the images of the 24 seen pairs. The text encoder has one layer of self-attention, and the mean over the words. The **control**
-# is the same training with permuted captions: each image gets the caption of another image.
+# is the same training with permuted captions: the captions are mixed at random among the images. (A batch of 64 holds each of the 24 captions two or three
+# times. The loss counts equal captions as wrong, so it cannot become 0.)
 
 # %%
 vocabulary = clip.Vocabulary(captions)
@@ -298,16 +311,22 @@ with torch.no_grad():
 drawings.draw_similarity(plt.figure(figsize=(7.5, 3.2)), test_images[some], some_words, *tables)
 
 # %% [markdown]
-# Before the training all cosines are similar. After the training the diagonal (对角线) is the largest.
+# Before the training all cosines are similar. After the training the cosine on the diagonal (对角线) is the largest in nearly every row. (The red circle is an
+# unseen pair.)
 #
-# Among the six unseen pairs, CLIP is nearly always right, and the control is near to guessing. But if the model may choose among *all* 30 descriptions, it
-# is mostly wrong: it prefers pairs that it saw in the training. This bias (偏差) is known from generalised zero-shot learning [Chao et al. 2016]. A result
-# for the new classes alone hides it. Choose an image with the slider. Which wrong description does the model choose for an unseen pair?
+# Among the six unseen pairs, CLIP is right for most images, and the control is near to guessing. But if the model may choose among *all* 30 descriptions, it
+# is mostly wrong about images of unseen pairs. Images of *seen* pairs are named well among the same 30 descriptions. So the number of descriptions is not
+# the reason: the model prefers pairs that it saw in the training. This bias (偏差) is known from generalised zero-shot learning [Chao et al. 2016]. A result
+# for the new classes alone hides it. Choose an image with the slider. Which description does the model choose for an unseen pair?
 
 # %%
 new_images = test_images[experiments.is_unseen(test_pairs)]
 new_names = [words[(described == pair).all(1).nonzero()[0, 0]] for pair in test_pairs[experiments.is_unseen(test_pairs)]]
 answers = clip.classify_by_text(model, new_images, vocabulary.encode(words))
+named, truth = described[answers.argmax(1)], test_pairs[experiments.is_unseen(test_pairs)]
+wrong = (named != truth).any(1)
+half_right = (named == truth).any(1)[wrong].float().mean().item()
+print(f"{half_right:.0%} of the wrong answers have the right colour or the right shape (by chance {9 / 29:.0%})")
 
 
 def show_answer(figure, image=3):
@@ -316,9 +335,10 @@ def show_answer(figure, image=3):
 
 interact.live(show_answer, image=(0, 30), figsize=(6, 2.4))
 
+
 # %% [markdown]
-# The wrong description usually has the right shape or the right colour. Retrieval (检索) works with the same model: the image with the largest cosine to a
-# sentence is the answer to a search.
+# Most of the wrong descriptions have the right shape or the right colour. Retrieval (检索) works with the same model: the image with the largest cosine to a
+# sentence is the answer to a search. The second sentence below describes a pair that was in no training image.
 
 # %%
 def search(sentence, net=model, count=6):
@@ -327,16 +347,17 @@ def search(sentence, net=model, count=6):
     return scores.topk(count).indices
 
 
-found = {sentence: search(sentence) for sentence in ("a green star", "a blue cross")}
+found = {sentence: search(sentence) for sentence in ("a green star", "a yellow star")}
 plot.gallery(test_images[torch.cat(list(found.values()))], [name for name in found for _ in range(6)], columns=6);
 
 # %% tags=["claims"]
-assert zero_shot["CLIP"]["among the unseen pairs"] >= 0.9
-assert zero_shot["permuted captions"]["among the unseen pairs"] <= 0.4
-assert zero_shot["CLIP"]["among all 30 pairs"] < zero_shot["CLIP"]["among the unseen pairs"] - 0.3
-assert by_attributes["right descriptions"] > 0.85 > 0.3 > by_attributes["exchanged descriptions"]
-untrained_table, trained_table = tables
-assert (trained_table.argmax(1) == torch.arange(6)).float().mean() >= 5 / 6
+of_clip, of_control = zero_shot["CLIP"], zero_shot["permuted captions"]
+assert of_clip["unseen pairs among the 6 unseen"] > of_control["unseen pairs among the 6 unseen"] + 0.3
+assert of_clip["seen pairs among all 30"] > of_clip["unseen pairs among all 30"] + 0.3
+assert by_attributes["whole descriptions"] > 0.8
+assert by_attributes["whole descriptions"] > max(by_attributes["colour alone"], by_attributes["shape alone"]) + 0.2
+assert half_right > 0.5
+assert (tables[1].argmax(1) == torch.arange(6)).sum() >= 5
 assert not (set(seen_captions) & set(new_names))
 
 # %% [markdown]
@@ -353,11 +374,12 @@ torch.manual_seed(0)
 blank_net = experiments.SmallNet(8).eval()
 probes = experiments.probe({"pixels": lambda x: x.flatten(1), "untrained network": blank_net.layers,
                             "trained on rotations": rotation_net.layers}, (1, 5, 20))
-print(f"rotations named correctly: {rotation_accuracy:.0%}")
+print(f"rotations of test images named correctly: {rotation_accuracy:.0%}")
 drawings.draw_shots(plt.figure(figsize=(7, 2.4)), probes, "labels of each digit")
 
 # %% [markdown]
-# The features from rotations are better than the pixels and than the untrained network at each number of labels. No label of a digit was used for them.
+# The features from rotations are better than the pixels and than the untrained network at each number of labels. No label of a digit was used for them. (One
+# network was trained on rotations. The error bars show only which labels were drawn, not another training.)
 
 # %% tags=["claims"]
 for shot in (1, 5, 20):
@@ -369,8 +391,8 @@ for shot in (1, 5, 20):
 # ## 7 Going deeper: another domain
 #
 # A network that was trained on one domain (领域) often fails on another one: another camera, another hospital. This is a **domain shift** (领域偏移). Batch
-# normalisation (批归一化) stores the mean and the variance of the training images. A simple adaptation takes both from the *test* images instead, without any
-# label. For which of the five domains below will it help?
+# normalisation (批归一化) stores the mean and the variance of the training images. A simple adaptation [Li et al. 2016] takes both from the *test* images
+# instead, all at once and without any label. For which of the five domains below will it help?
 
 # %%
 classifiers = [experiments.train_classifier(digits, digit_labels, epochs=6, seed=seed) for seed in range(3)]
@@ -380,15 +402,16 @@ drawings.draw_domains(plt.figure(figsize=(7.5, 3)), {name: change(example)[0] fo
                                                      experiments.DOMAINS.items()}, by_domain)
 
 # %% [markdown]
-# The adaptation helps most for the low contrast, because this change is a change of mean and variance. It helps a little for noise and for rotation. It
-# does not help for inverted digits: there the *meaning* of bright and dark changes, and no mean can correct this. (Bars: mean of three networks with their
+# The adaptation helps most for the low contrast, because this change is a change of mean and variance. It
+# does not help for inverted digits: inversion changes the sign of the contrast. To subtract a mean and to divide by a positive standard deviation cannot
+# change a sign back. (Bars: mean of three networks with their
 # standard deviation (标准差).)
 
 # %% tags=["claims"]
 domain_means = {name: {mode: sum(v) / len(v) for mode, v in rows.items()} for name, rows in by_domain.items()}
 helped = {name: means["adapted statistics"] - means["trained statistics"] for name, means in domain_means.items()}
 assert helped["low contrast"] > 0.4 and max(helped, key=helped.get) == "low contrast"
-assert domain_means["inverted"]["adapted statistics"] < 0.3 and abs(helped["as trained"]) < 0.02
+assert helped["inverted"] < 0.1 and abs(helped["as trained"]) < 0.02
 
 # %% [markdown]
 # ## 8 Going deeper: a case from industry
@@ -400,11 +423,12 @@ assert domain_means["inverted"]["adapted statistics"] < 0.3 and abs(helped["as t
 
 # %%
 normal = experiments.draw_bricks(30, defects=False, seed=0)
-good, bad = (experiments.draw_bricks(40, defects=defects, seed=1) for defects in (False, True))
+good, bad = (experiments.draw_bricks(40, defects=defects, seed=1 + defects) for defects in (False, True))
 extractors = {"pixels": lambda x: F.adaptive_avg_pool2d(x, 12)}
 if large:
     extractors["EfficientNet, block 5"] = lambda x: F.interpolate(large.features((255 * x - 127) / 128)[5], size=12)
-aurocs = {"darkest pixel": experiments.measure_auroc(-good.flatten(1).amin(1), -bad.flatten(1).amin(1))}
+aurocs = {"darkest pixel": experiments.measure_auroc(-good.flatten(1).amin(1), -bad.flatten(1).amin(1)),
+          "flattest place": experiments.measure_auroc(*(experiments.find_flattest(x) for x in (good, bad)))}
 for name, extract in extractors.items():
     distances = [experiments.map_anomalies(extract, normal, images) for images in (good, bad)]
     aurocs[name] = experiments.measure_auroc(*(each.flatten(1).amax(1) for each in distances))
@@ -412,8 +436,8 @@ drawings.draw_defects(plt.figure(figsize=(7.5, 2.8)), bad[:4], distances[1][:4],
 
 # %% [markdown]
 # The **AUROC** (ROC 曲线下面积) is the probability that a defective image has a higher score than a good one; 0.5 is guessing. Pixels and the darkest pixel are
-# near 0.5. The features of EfficientNet are better, and far from perfect: a factory needs a better camera position, more normal images, or larger
-# features. The bars are 95 % intervals over images. No image of a defect was used.
+# near 0.5: they cannot see such a scratch. FLATTEXT The bars are 95 % intervals that count the squares as independent. The squares overlap, so the true
+# intervals are wider. No image of a defect was used to build the model.
 
 # %% tags=["claims"]
 if large:
@@ -425,7 +449,7 @@ if large:
 #
 # §7.2 (3) expects models with several **modalities** (模态). A sound becomes an image if we draw its frequencies over time, the **spectrogram** (频谱图). Each
 # digit below has the two tones of a telephone key. Image and sound are both noisy. One linear classifier sees the image, one hears the sound. To combine
-# them we add their log-probabilities. Why may we add them? If the noise of both is independent (独立), the probabilities multiply.
+# them we add their log-probabilities. Why may we add them?
 
 # %%
 fused = {"image": [], "sound": [], "both": []}
@@ -436,8 +460,9 @@ for seed in range(3):
 drawings.draw_fusion(plt.figure(figsize=(7, 2.3)), examples, fused)
 
 # %% [markdown]
-# Both together are better than each alone, for all three seeds (points; the diamond is the mean). Models with several modalities are not a thing of the
-# future: CLIP is from 2021.
+# Given the digit, the noise of the image and the noise of the sound are independent (独立). So the probabilities of both multiply, and their logarithms add.
+# (All digits are equally frequent, so this also holds for the probabilities that the classifiers give.) Both together are better than each alone, for all
+# three seeds (points; the diamond is the mean). Models with several modalities are not a thing of the future: CLIP is from 2021.
 
 # %% tags=["claims"]
 for image, sound, both in zip(*fused.values()):
@@ -457,25 +482,24 @@ records.record("ch07c", seed=[0, 1, 2], accuracy_by_shots=by_shots, transfer=by_
                fusion=fused, **experiments.measure_people(large));
 
 # %% tags=["claims"]
-written = [row for row in book if row["checks"] is not None]
-assert all(row["passed"] <= row["checks"] for row in written)
-assert {row["chapter"] for row in written} >= {"ch03a", "ch04a", "ch05a"}
+assert [row["chapter"] for row in book][:3] == ["ch01", "ch02", "ch03a"] and len(book) == 21
+assert sum(row["errata"] for row in book) == 159
 
 # %% [markdown]
 # ## 11 Exercises
 #
 # Answer in the cell, run it, and `check` says what is wrong. `hint("ch07c.1")` helps in steps, `solution("ch07c.1")` shows one answer.
 #
-# **1 · Predict.** An episode has 5 ways, 3 shots and 4 queries of each class. How many images does it hold? In how many ways can its 5 classes be chosen
-# from 30 people?
+# **1 · Predict.** An episode has 5 ways, 3 shots and 4 queries of each class. How many images does it hold? How many different sets of 5 people can
+# be chosen from 30?
 
 # %%
 episode_size = ...                           # (images, choices)
 check("ch07c.1", episode_size)
 
+
 # %% [markdown]
 # **2 · Build.** Write the probabilities of a prototypical network: support embeddings `(W, K, D)`, query embeddings `(N, D)`.
-
 
 # %%
 def classify_queries(support, queries):      # -> (N, W)
@@ -484,9 +508,9 @@ def classify_queries(support, queries):      # -> (N, W)
 
 check("ch07c.2", classify_queries)
 
+
 # %% [markdown]
 # **3 · Build.** Write the contrastive loss of section 5. The embeddings `(B, D)` have length 1.
-
 
 # %%
 def contrastive(images, texts, scale):       # -> float
@@ -498,7 +522,8 @@ check("ch07c.3", contrastive)
 # %% [markdown]
 # **4 · Train, change, measure.** You may collect 240 images. Are 60 people with four images each better, or 12 people with 20? Train a prototypical network
 # on both (`data.avatars(60, 4, size=24, seed=1)` and `data.avatars(12, 20, size=24, seed=1)`) with `experiments.train_prototypes(images, labels, steps=200,
-# ways=12, shots=2, queries=2)`. Measure both with `experiments.measure_episodes` on the new people with one shot, and give the two mean accuracies.
+# ways=12, shots=2, queries=2)`. Measure both with `experiments.measure_episodes` on the new people with one shot, and give the two mean accuracies:
+# `measure_episodes({"net": network}, new_people.images, new_people.labels, (1,))["net"][1]` is a list of 100 accuracies.
 
 # %%
 trade = ...                                  # {"60 people, 4 images": accuracy, "12 people, 20 images": accuracy}
@@ -520,16 +545,18 @@ records.show("ch07c", "full")
 # - **M20 · Few-shot learning by few-shot learning** (§7.2). 小样本学习 and 少样本学习 are two names of one thing, so it cannot be a method for itself. Methods are
 #   transfer, prototypes and meta-learning: sections 2 and 3.
 # - **I30 · Multimodal models as the future** (§7.1, §7.2). CLIP is from 2021: section 5.
-# - **I31 · "Not only computer vision"** (§7.2). The examples of the book, medical images and driving, *are* computer vision. Sound in section 9 is not.
+# - **I31 · "Not only computer vision"** (§7.2). The examples of the book, medical images and driving, *are* computer vision. The spectrogram of
+#   section 9 is not a photograph.
 # - W34 (few labels do not save computing time) is treated in chapter 7a, I33 in the errata.
 #
 # ## 14 What we learned
 #
-# - A few-shot model needs few labels of the new classes, and many other classes before. With few training classes it is not better than pixels.
+# - A few-shot model needs few labels of the new classes, and many other classes before. With five training
+#   people it was not clearly better than pixels here.
 # - Features of a large network with a linear classifier are a strong baseline for few labels.
 # - Zero-shot learning takes its information from descriptions. A result among the new classes alone hides the bias towards the seen classes.
 # - Self-supervision makes useful features without labels. Adapting the statistics of batch normalisation helps against some domain shifts only.
-# - A model of what is normal can find defects that nobody has labelled.
+# - A model of what is normal can find defects without any image of a defect. A simple baseline that fits the defect can be as good.
 #
 # **References.** J. Snell, K. Swersky, R. Zemel, *Prototypical networks for few-shot learning*, NeurIPS 2017, arXiv:1703.05175 · O. Vinyals et al.,
 # *Matching networks for one shot learning*, NeurIPS 2016, arXiv:1606.04080 · C. Finn, P. Abbeel, S. Levine, *Model-agnostic meta-learning for fast
