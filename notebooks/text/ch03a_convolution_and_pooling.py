@@ -305,7 +305,7 @@ pools = {"no pooling": lambda z: z, "every 8th": lambda z: z[..., ::8, ::8],
          "average 8×8": lambda z: avg_pool2d(z, 8)}
 table = {name: [unchanged(pool, shift) for shift in (1, 2, 4)] for name, pool in pools.items()}
 for name, kept in table.items():
-    print(f"{name:>11}, unchanged after 1, 2, 4 pixels:", *(f"{share:.1%}" for share in kept))
+    print(f"{name:>11}, unchanged after 1, 2, 4 pixels:", *(f"{part:.1%}" for part in kept))
 interact.live(drawings.draw_pooling, photo=data.photo_names(), kind=["max", "average"],
               window=(1, 8), shift=(0, 8), figsize=(7, 2.6))
 

@@ -420,14 +420,14 @@ with torch.no_grad():
 maps = [m[:, m.std((0, 2, 3)).argsort(descending=True)] for m in kept[:-1]]
 silenced = [iou(prediction, truth["test"][:20], 2)[1].item() for prediction in quiet]
 print("IoU of the object, silenced:", *(f"level {l} {s:.2f}" for l, s in enumerate(silenced)))
-assert min(silenced) == silenced[0]
+print("missed most: level", silenced.index(min(silenced)))
 interact.live(partial(drawings.draw_level, images=trials["test"][0], maps=maps, silenced=quiet,
                       truth=truth["test"]), image=(0, 19), level=(0, net.depth - 1),
               channel=(0, 7), figsize=(7, 2.7))
 
 # %% [markdown]
-# Level 0 is missed most: its map is the only one with the full size. But silencing a trained network is no fair test of skip connections: this network
-# learned to use them. For a fair test, a twin has to be *trained* without them. Section 7 does it.
+# The printed line answers it for this one network; with other seeds we saw another order. And silencing a trained network is no fair test of skip
+# connections: this network learned to use them. For a fair test, a twin has to be *trained* without them. Section 7 does it.
 #
 # ## 7 Going deeper: which part does what?
 #
