@@ -52,9 +52,11 @@ def test_the_batch_moves_the_memory_and_not_the_state():
 def test_the_roofline_has_both_limits():
     machine = Machine(peak=1e11, bandwidth=1e10)
     layers = {"a": {"intensity": 2.0, "reached": 1.5e10, "attainable": 2e10}}
-    [axes] = drawn(figures.draw_roofline, (7, 3.4), machine=machine, layers=layers).axes
-    roof = axes.lines[0].get_ydata()
-    assert roof.max() == 100 and roof.min() == pytest.approx(1)
+    cache = Machine(peak=5e10, bandwidth=4e10)
+    figure = drawn(figures.draw_roofline, (7, 3.4), memory=machine, cache=cache, layers=layers)
+    roof, higher = (line.get_ydata() for line in figure.axes[0].lines[:2])
+    assert roof.max() == higher.max() == 100
+    assert (roof.min(), higher.min()) == pytest.approx((1, 4))
 
 
 def test_rounding_shows_each_weight_and_its_place():

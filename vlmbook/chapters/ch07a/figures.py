@@ -30,19 +30,19 @@ def draw_window(figure: Figure) -> None:
     """One output of a convolution: 9·C multiplications and additions; the output has D·H·W of them."""
     axes = figure.subplots()
     _draw_block(axes, 0.0, 6, 7, 3, plot.BLUE, "input\nC = 2 channels")
-    _draw_block(axes, 13.5, 4, 5, 4, plot.GREEN, "output\nD = 4 channels, 4×5")
+    _draw_block(axes, 16.0, 4, 5, 4, plot.GREEN, "output\nD = 4 channels, 4×5")
     for row in range(3):
         for column in range(3):
             axes.add_patch(
                 Rectangle((1 + column, 2 + row), 1, 1, facecolor=plot.ORANGE, edgecolor="white", alpha=0.8)
             )
-    axes.add_patch(Rectangle((14.5, 2), 1, 1, facecolor=plot.ORANGE, edgecolor="white"))
-    axes.add_patch(_arrow((4.3, 3.5), (14.4, 2.5)))
+    axes.add_patch(Rectangle((17.0, 2), 1, 1, facecolor=plot.ORANGE, edgecolor="white"))
+    axes.add_patch(_arrow((4.3, 3.5), (16.9, 2.5)))
     axes.annotate(
-        "3·3·2 = 18 multiply-adds\nfor one output", (9.6, 4.3), ha="center", va="bottom", fontsize=9
+        "3·3·2 = 18 multiply-adds\nfor one output", (11.9, 4.3), ha="center", va="bottom", fontsize=9
     )
-    axes.annotate("× 4·4·5 outputs\n= 1,440", (9.6, 1.6), ha="center", va="top", fontsize=9)
-    axes.set(xlim=(-0.5, 22), ylim=(-2.4, 7.5), aspect="equal")
+    axes.annotate("× 4·4·5 outputs\n= 1,440", (11.9, 1.6), ha="center", va="top", fontsize=9)
+    axes.set(xlim=(-0.5, 22.5), ylim=(-2.4, 7.5), aspect="equal")
     axes.axis("off")
 
 
@@ -115,7 +115,7 @@ def draw_sizes(figure: Figure, sizes: dict[str, tuple[int, float, bool]]) -> Non
     """
     axes = figure.subplots()
     axes.axhspan(1e6, 1e9, color=plot.GREY, alpha=0.2, linewidth=0)
-    left = {"Swin V2-G", "Flamingo", "VGG-16", "ResNet-50", "MobileNet-V2", "ViT-B/16"}
+    left = {"DINOv2 ViT-g", "Swin V2-G", "Flamingo", "VGG-16", "ResNet-50", "MobileNet-V2", "ViT-B/16"}
     for name, (year, parameters, counted) in sizes.items():
         face = plot.BLUE if counted else "white"
         axes.plot(year, parameters, "o", color=plot.BLUE, markerfacecolor=face)
@@ -129,7 +129,7 @@ def draw_sizes(figure: Figure, sizes: dict[str, tuple[int, float, bool]]) -> Non
             va="center",
             fontsize=8,
         )
-    axes.set(yscale="log", xlim=(1996, 2026.5), ylim=(2e4, 4e11), xlabel="year", ylabel="parameters")
+    axes.set(yscale="log", xlim=(1996, 2027), ylim=(2e4, 4e11), xlabel="year", ylabel="parameters")
     axes.annotate("the book's range", (1996.6, 6e8), va="top", fontsize=8, color="0.3")
 
 
@@ -158,26 +158,29 @@ def draw_batch(
     right.legend(fontsize=8)
 
 
-def draw_roofline(figure: Figure, machine: Machine, layers: dict[str, dict[str, float]]) -> None:
-    """The two limits of the machine, and where layers lie under them."""
+def draw_roofline(
+    figure: Figure, memory: Machine, cache: Machine, layers: dict[str, dict[str, float]]
+) -> None:
+    """The limits of the machine with the bandwidth of its memory and of its cache, and where layers lie."""
     axes = figure.subplots()
     x = np.geomspace(0.1, 1000, 200)
-    axes.plot(x, np.minimum(machine.peak, x * machine.bandwidth) / 1e9, color="black")
-    markers = "os^Dv"
-    for (name, row), marker in zip(layers.items(), markers, strict=False):
+    peak = max(memory.peak, cache.peak)
+    axes.plot(x, np.minimum(peak, x * memory.bandwidth) / 1e9, color="black", label="limit, memory")
+    axes.plot(x, np.minimum(peak, x * cache.bandwidth) / 1e9, "--", color="black", label="limit, cache")
+    for (name, row), marker in zip(layers.items(), "os^Dv", strict=False):
         axes.plot(row["intensity"], row["reached"] / 1e9, marker, label=name, markersize=7)
-    axes.axvline(machine.ridge, color=plot.GREY, linestyle=":")
+    highest = max(peak, *(row["reached"] for row in layers.values())) / 1e9
     axes.set(
         xscale="log",
         yscale="log",
         xlim=(0.1, 1000),
+        ylim=(0.1 * memory.bandwidth / 1e9, 8 * highest),
         xlabel="FLOPs for each byte (intensity)",
         ylabel="GFLOPs a second",
     )
-    axes.annotate("memory limits", (0.03, 0.95), xycoords="axes fraction", va="top", fontsize=9)
-    axes.annotate(
-        "computing limits", (0.97, 0.95), xycoords="axes fraction", ha="right", va="top", fontsize=9
-    )
+    axes.annotate("← memory limits", (0.03, 0.96), xycoords="axes fraction", va="top", fontsize=9)
+    place = {"xycoords": "axes fraction", "ha": "right", "va": "top", "fontsize": 9}
+    axes.annotate("arithmetic limits →", (0.97, 0.96), **place)
     axes.legend(fontsize=8, loc="lower right")
 
 
