@@ -110,8 +110,8 @@ class TextEncoder(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """(B, C, H, W) -> (B, D): four convolutions that halve height and width, with batch normalisation,
-    and the largest value of each channel over all positions.
+    """(B, C, H, W) -> (B, D): four convolutions with batch normalisation, of which the last three halve
+    height and width, and the largest value of each channel over all positions.
 
     Raises TypeError or ValueError for sizes below 1 and for other channels.
     """
@@ -121,7 +121,10 @@ class ImageEncoder(nn.Module):
         width = require_whole(width, "width", most=2**12)
         self.channels = require_whole(channels, "channels", most=2**12)
         widths = [self.channels, *(max(1, width // part) for part in (4, 2, 1, 1))]
-        self.layers = nn.Sequential(*(_halving(ins, outs) for ins, outs in pairwise(widths)))
+        strides = (1, 2, 2, 2)
+        self.layers = nn.Sequential(
+            *(_convolution(*ends, stride) for ends, stride in zip(pairwise(widths), strides, strict=True))
+        )
         self.head = nn.Linear(width, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -130,10 +133,9 @@ class ImageEncoder(nn.Module):
         return self.head(self.layers(x).amax((2, 3)))
 
 
-def _halving(ins, outs):
-    return nn.Sequential(
-        nn.Conv2d(ins, outs, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(outs), nn.ReLU()
-    )
+def _convolution(ins, outs, stride):
+    conv = nn.Conv2d(ins, outs, 3, stride=stride, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outs), nn.ReLU())
 
 
 class Pair(NamedTuple):

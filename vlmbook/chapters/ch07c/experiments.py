@@ -312,8 +312,8 @@ def train_clip(
         (images, vocabulary.encode(list(captions))),
         loss_fn=lambda net, x, words: contrastive_loss(*net(x, words)),
         epochs=epochs,
-        batch_size=64,
-        lr=3e-3,
+        batch_size=32,
+        lr=2e-3,
         seed=seed,
         progress=False,
     )

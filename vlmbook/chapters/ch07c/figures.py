@@ -168,12 +168,17 @@ def draw_fusion(
     grid = figure.add_gridspec(2, 5, width_ratios=(1, 1, 1, 1, 2.2))
     for column in range(4):
         plot.image(figure.add_subplot(grid[0, column]), examples[0][column].clamp(0, 1))
-        plot.image(figure.add_subplot(grid[1, column]), examples[1][column].clamp(0, 1))
+        plot.image(figure.add_subplot(grid[1, column]), _stretch(examples[1][column]))
     axes = figure.add_subplot(grid[:, 4])
     for row, values in enumerate(accuracies.values()):
         axes.plot(values, [row] * len(values), "o", color=COLOURS[row])
         axes.plot(np.mean(values), row + 0.2, "D", color=COLOURS[row])
     axes.set(yticks=range(len(accuracies)), yticklabels=list(accuracies), xlabel="accuracy", ylim=(-0.5, 2.6))
+
+
+def _stretch(image):
+    """-> the same with 0 as its smallest and 1 as its largest value."""
+    return (image - image.min()) / (image.max() - image.min()).clamp(min=1e-6)
 
 
 # --- the map ------------------------------------------------------------------------------------------------
