@@ -186,12 +186,6 @@ def time_batches(network: nn.Module, image: torch.Tensor, sizes: Sequence[int]) 
     return times
 
 
-def run_in_bfloat16(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Module, input -> output: convolutions and products in bfloat16, by autocast."""
-    with torch.autocast("cpu", torch.bfloat16):
-        return network(x)
-
-
 # --- the digits ---------------------------------------------------------------------------------------------
 
 
