@@ -230,6 +230,7 @@ assert_close(*gradients, rtol=1e-2, atol=1e-2)
 print(tuple(odd.shape), "->", tuple(outputs[0].shape),
       f"{sum(p.numel() for p in mine.parameters()):,} parameters")
 
+
 # %% [markdown]
 # ### The network of the paper
 #
@@ -523,6 +524,7 @@ print(f"standard deviation of a logit: transposed {rough.std():.1e}, bilinear {s
 assert_close(rough[8:], rough[:-8], rtol=1e-3, atol=1e-4)              # repeats after 2^3 pixels
 assert smooth.std() < 1e-4 < 1e-3 < rough.std()
 
+
 # %% [markdown]
 # It is not free of a pattern. The stamps are even, but the four weights inside a stamp differ. The pattern repeats after $2^3$ pixels, because there
 # are three upsamplings. Interpolation has no such weights, and the output stays flat [Odena et al. 2016]. The pattern is small: nobody will see it in a
@@ -690,7 +692,6 @@ def average_over_flips(model, x):            # -> probabilities (B, K, H, W); mo
 
 
 check("ch03c.4", average_over_flips)
-
 
 # %% [markdown]
 # **5 · Train, change, measure.** Does depth help? Train `UNet(3, 2, width=8, depth=1)` and `UNet(3, 2, width=8, depth=3)` on the shapes of section 7,
