@@ -749,6 +749,7 @@ check("ch06a.4", choose_threshold)
 trade = ...                                  # {"more people": EER, "more images": EER}
 check("ch06a.5", trade)
 
+
 # %% [markdown]
 # ## 15 At full size
 #
