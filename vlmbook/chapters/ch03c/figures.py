@@ -86,7 +86,7 @@ def draw_skip(figure, images, truth, predictions, image=0, errors_only=False):
         plot.image(panel, wrong.float() if errors_only else colour_errors(each[image], target), name)
         score = iou(each[[image]], target[None], 2)[1]
         outline = boundary_f1(each[[image]], target[None])
-        panel.set_xlabel(f"IoU {score:.2f}, boundary F1 {outline:.2f}\nwrong: {wrong.float().mean():.1%}")
+        panel.set_xlabel(f"IoU {score:.2f}\nboundary F1 {outline:.2f}\nwrong: {wrong.float().mean():.1%}")
 
 
 def draw_threshold(figure, images, probability, truth, image=0, threshold=0.5):
