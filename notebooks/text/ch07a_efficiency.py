@@ -43,7 +43,7 @@ plot.use_style()
 records.published("ch07a")
 published = records.RESULTS / "ch07a.quick.png"
 if published.exists():
-    plot.gallery([data.read_image(published, channels=3)]);
+    plot.gallery([data.read_image(published, channels=3)])
 
 # %% [markdown]
 # ## 1 The data, looked at
@@ -57,8 +57,7 @@ x, y, x_test, y_test = digits
 crops = experiments.cut_crops(runtime.pick(quick=4, full=20))
 calibration, crops_test = crops[::2], crops[1::2]
 plot.gallery(list(data.digits("test")[0][:8]), y_test[:8].tolist())
-plot.gallery([(128 * crop + 127) / 255 for crop in crops_test[4:24:3]]);
-
+plot.gallery([(128 * crop + 127) / 255 for crop in crops_test[4:24:3]])
 # %% [markdown]
 # ## 2 Count the operations
 #
@@ -93,12 +92,23 @@ for d in range(4):
 assert_close(output, F.conv2d(image[None], weight)[0])
 layer = nn.Conv2d(2, 4, 3, bias=False)
 seen = {}
-handle = layer.register_forward_hook(lambda module, args, result: seen.update(macs=module.weight.numel() * 4 * 5))
+handle = layer.register_forward_hook(
+    lambda module, args, result: seen.update(macs=module.weight.numel() * 4 * 5)
+)
 with FlopCounterMode(display=False) as counter:
     layer(image[None])
 handle.remove()
 formula = compression.window_macs(2, 4, 3, 4, 5)
-print("loop", counted, "· formula", formula, "· hook", seen["macs"], "· PyTorch's FLOPs", counter.get_total_flops())
+print(
+    "loop",
+    counted,
+    "· formula",
+    formula,
+    "· hook",
+    seen["macs"],
+    "· PyTorch's FLOPs",
+    counter.get_total_flops(),
+)
 
 # %% [markdown]
 # PyTorch counts 2,880 FLOPs, which is $2\cdot1440$. Papers often write "FLOPs" for multiply-adds: ask which of them is meant. The function `count_layers` of the
@@ -113,10 +123,15 @@ with torch.device("meta"):
 vgg_layers = compression.count_layers(vgg, photograph_shape)
 linear_parameters = sum(cost.parameters for cost in vgg_layers if cost.kind == "Linear")
 linear_macs = sum(cost.macs for cost in vgg_layers if cost.kind == "Linear")
-parameters, macs = sum(cost.parameters for cost in vgg_layers), sum(cost.macs for cost in vgg_layers)
+parameters, macs = (
+    sum(cost.parameters for cost in vgg_layers),
+    sum(cost.macs for cost in vgg_layers),
+)
 drawings.draw_layers(plt.figure(figsize=(7, 3)), vgg_layers, "VGG-16, one image of 224×224")
-print(f"linear layers: {linear_parameters / parameters:.0%} of {parameters / 1e6:.1f} M parameters, "
-      f"{linear_macs / macs:.1%} of {macs / 1e9:.2f} G multiply-adds")
+print(
+    f"linear layers: {linear_parameters / parameters:.0%} of {parameters / 1e6:.1f} M parameters, "
+    f"{linear_macs / macs:.1%} of {macs / 1e9:.2f} G multiply-adds"
+)
 
 # %% [markdown]
 # The parameters are in the linear layers, and the multiply-adds are in the convolutions. A weight of a linear layer acts once for an image, and a weight of a
@@ -151,8 +166,10 @@ drawings.draw_sizes(plt.figure(figsize=(7, 3.4)), sizes)
 models = experiments.count_models()
 print(f"{'':27}{'parameters':>12}{'multiply-adds':>15}{'16 B/param.':>13}{'saved/image':>13}")
 for name, row in models.items():
-    print(f"{name:27}{row['parameters'] / 1e6:10.2f} M{row['macs'] / 1e9:13.3f} G"
-          f"{row['state'] / 1e6:10.1f} MB{row['saved'] / 1e6:10.1f} MB")
+    print(
+        f"{name:27}{row['parameters'] / 1e6:10.2f} M{row['macs'] / 1e9:13.3f} G"
+        f"{row['state'] / 1e6:10.1f} MB{row['saved'] / 1e6:10.1f} MB"
+    )
 
 # %% [markdown]
 # The first memory column does not depend on the batch. The second one is for one image: a batch of 32 needs 32 times as much. For ResNet-50 the saved activations of
@@ -184,7 +201,9 @@ for side in (64, 256, 1024):
     cache = compression.measure_machine(side=side, megabytes=1, repeats=25)
     print(f"matrices of {side:4}×{side:<4}: {cache.peak / 1e9:7.1f} GFLOPs/s")
 memory = compression.measure_machine(side=1024, megabytes=128)
-print(f"copies of   1 MB: {cache.bandwidth / 1e9:6.1f} GB/s\ncopies of 128 MB: {memory.bandwidth / 1e9:6.1f} GB/s")
+print(
+    f"copies of   1 MB: {cache.bandwidth / 1e9:6.1f} GB/s\ncopies of 128 MB: {memory.bandwidth / 1e9:6.1f} GB/s"
+)
 layers = experiments.place_layers(memory)
 drawings.draw_roofline(plt.figure(figsize=(7, 3.4)), memory, cache, layers)
 
@@ -227,8 +246,10 @@ assert compression.attainable(2.0, compression.Machine(100.0, 20.0)) == 40.0
 # %%
 structures = experiments.compare_structures()
 for name, row in structures.items():
-    print(f"{name:13} {row['layers']:3} convolutions  {row['macs'] / 1e9:6.3f} G multiply-adds  "
-          f"p50 {1000 * row['p50']:7.1f} ms  p95 {1000 * row['p95']:7.1f} ms")
+    print(
+        f"{name:13} {row['layers']:3} convolutions  {row['macs'] / 1e9:6.3f} G multiply-adds  "
+        f"p50 {1000 * row['p50']:7.1f} ms  p95 {1000 * row['p95']:7.1f} ms"
+    )
 
 # %% [markdown]
 # The simple network is the slower one: it has about fifty times as many multiply-adds. The number of layers decides neither. (The ratio of the times is smaller than the
@@ -238,7 +259,9 @@ for name, row in structures.items():
 # %% tags=["claims"]
 assert structures["VGG-16"]["macs"] > 40 * structures["MobileNet-V2"]["macs"]
 assert structures["VGG-16"]["layers"] < structures["MobileNet-V2"]["layers"] / 3
-assert structures["VGG-16"]["p50"] > structures["MobileNet-V2"]["p50"]     # the measured factor is above 3
+assert (
+    structures["VGG-16"]["p50"] > structures["MobileNet-V2"]["p50"]
+)  # the measured factor is above 3
 
 # %% [markdown]
 # ## 4 Fewer bits: quantisation by hand
@@ -287,12 +310,20 @@ print(f"sum of whole numbers {total}, times s_x·s_w = {product.item():.4f}, exa
 # above a small limit.
 
 # %%
-channels = torch.randn(3, 40, generator=torch.Generator().manual_seed(0)) * torch.tensor([[1.0], [0.01], [0.0]])
+channels = torch.randn(3, 40, generator=torch.Generator().manual_seed(0)) * torch.tensor(
+    [[1.0], [0.01], [0.0]]
+)
 for name, per_channel in {"per tensor": False, "per channel": True}.items():
     rounded = compression.dequantise(compression.quantise(channels, per_channel=per_channel))
     error = (rounded - channels).norm(dim=1) / channels.norm(dim=1).clamp_min(1e-9)
-    print(f"{name:12} relative error of the channels:", " ".join(f"{value:.2%}" for value in error.tolist()))
-print("naive scale of the dead channel:", (channels[2] / (channels[2].abs().amax() / 127)).round()[:3].tolist())
+    print(
+        f"{name:12} relative error of the channels:",
+        " ".join(f"{value:.2%}" for value in error.tolist()),
+    )
+print(
+    "naive scale of the dead channel:",
+    (channels[2] / (channels[2].abs().amax() / 127)).round()[:3].tolist(),
+)
 
 # %% [markdown]
 # The small channel loses much with one scale for the tensor, and little with its own. Now the whole network. We round the weights of ResNet-20 to fewer and fewer bits. Move
@@ -302,7 +333,9 @@ print("naive scale of the dead channel:", (channels[2] / (channels[2].abs().amax
 accuracy_by_bits = {name: {} for name in ("per tensor", "per channel")}
 for bits in range(2, 9):
     for name in accuracy_by_bits:
-        rounded_network = compression.quantise_network(network, bits, per_channel=name == "per channel")
+        rounded_network = compression.quantise_network(
+            network, bits, per_channel=name == "per channel"
+        )
         accuracy_by_bits[name][bits] = experiments.measure_accuracy(rounded_network, x_test, y_test)
 some_weights = network.layer2[0].conv1.weight.detach().flatten()
 cat = data.photo("cat")[:, 60:220, 60:220]
@@ -319,7 +352,10 @@ interact.live(choose_bits, bits=(2, 8), figsize=(7.5, 2.6))
 # number of bits is coarse for a photograph, too: with few bits the smooth fur turns into steps.
 
 # %% tags=["claims"]
-assert by_hand.values.tolist() == [3, -2, 1, 0, -1] and (few - compression.dequantise(by_hand)).abs().max() <= 0.1001
+assert (
+    by_hand.values.tolist() == [3, -2, 1, 0, -1]
+    and (few - compression.dequantise(by_hand)).abs().max() <= 0.1001
+)
 assert_close(product, torch.tensor(-0.18), atol=1e-4, rtol=0)
 assert total == -1800 and inputs.zero_point == 50
 full_accuracy = experiments.measure_accuracy(network, x_test, y_test)
@@ -345,8 +381,10 @@ for kind in ("float32", "int8"):
     latency = compression.measure_latency(lambda: small_files.runs[kind](x_test[:1]), repeats=50)
     kilobytes = small_files.bytes[kind] / 1000
     table[kind] = {"kB": kilobytes, "accuracy": share, "p50": latency.p50, "p95": latency.p95}
-    print(f"{kind:8} {kilobytes:7.0f} kB  p50 {1e6 * latency.p50:6.0f} µs  p95 {1e6 * latency.p95:6.0f} µs  "
-          f"accuracy {share:.1%} (95 % interval {low:.1%} to {high:.1%})")
+    print(
+        f"{kind:8} {kilobytes:7.0f} kB  p50 {1e6 * latency.p50:6.0f} µs  p95 {1e6 * latency.p95:6.0f} µs  "
+        f"accuracy {share:.1%} (95 % interval {low:.1%} to {high:.1%})"
+    )
 
 # %% [markdown]
 # The file is much smaller, and the accuracy is the same within its interval (置信区间). The gain in time is small or absent: with such small layers most of the time is
@@ -374,9 +412,17 @@ if photo_network is not None:
         same, count = experiments.measure_agreement(reference, logits)
         low, high = proportion_interval(same / count, count)
         megabytes, error = photo_files.bytes[kind] / 1e6, (logits - reference).std().item()
-        agreement[kind] = {"share": same / count, "low": low, "high": high, "error": error, "MB": megabytes}
-        print(f"{kind:24} {megabytes:5.2f} MB, {same} of {count} squares agree ({low:.0%} to {high:.0%}), "
-              f"error of the logits {error:.2f}")
+        agreement[kind] = {
+            "share": same / count,
+            "low": low,
+            "high": high,
+            "error": error,
+            "MB": megabytes,
+        }
+        print(
+            f"{kind:24} {megabytes:5.2f} MB, {same} of {count} squares agree ({low:.0%} to {high:.0%}), "
+            f"error of the logits {error:.2f}"
+        )
 
 # %% [markdown]
 # With the range *after* the ReLU6 most squares keep their first class, and the file has about a quarter of the size. With the range *before* the ReLU6 the same network
@@ -402,12 +448,18 @@ if agreement:
 # With $k=3$ and $D=64$ this is $1/64+1/9=0.127$: about 7.9 times less. **Is it 7.9 times faster, too?**
 
 # %%
-full_macs, depthwise_macs = (compression.window_macs(64, 64, 3, 28, 28, groups=groups) for groups in (1, 64))
+full_macs, depthwise_macs = (
+    compression.window_macs(64, 64, 3, 28, 28, groups=groups) for groups in (1, 64)
+)
 separable_macs = compression.separable_macs(64, 64, 3, 28, 28)
-drawings.draw_separable(plt.figure(figsize=(7, 2.6)), full_macs, depthwise_macs, separable_macs - depthwise_macs)
+drawings.draw_separable(
+    plt.figure(figsize=(7, 2.6)), full_macs, depthwise_macs, separable_macs - depthwise_macs
+)
 separable = experiments.time_separable()
 for width, row in separable.items():
-    print(f"{width:4} channels: {row['macs']:4.1f} times fewer multiply-adds, {row['seconds']:4.1f} times less time")
+    print(
+        f"{width:4} channels: {row['macs']:4.1f} times fewer multiply-adds, {row['seconds']:4.1f} times less time"
+    )
 
 # %% [markdown]
 # Usually not: the time falls by a smaller factor. The depthwise part has a low intensity (section 3), and two calls have more overhead than one. FLOPs are a good first
@@ -434,7 +486,11 @@ if agreement:
     for kind in experiments.KINDS[:2]:
         variants[f"ONNX, {kind}"] = lambda run_file=photo_files.runs[kind]: run_file(frame)
 times = experiments.list_percentiles(
-    {name: compression.measure_latency(run, repeats=runtime.pick(quick=11, full=100)) for name, run in variants.items()})
+    {
+        name: compression.measure_latency(run, repeats=runtime.pick(quick=11, full=100))
+        for name, run in variants.items()
+    }
+)
 drawings.draw_percentiles(plt.figure(figsize=(7, 2.4)), times)
 
 # %% [markdown]
@@ -481,7 +537,9 @@ interact.live(choose_share, share=(0.0, 0.9, 0.1), figsize=(7.5, 2.6))
 
 # %%
 shares = (0.5, 0.8)
-pruning = experiments.sweep_pruning(digits, shares=shares, seeds=(0, 1, 2), epochs=runtime.pick(quick=4, full=20))
+pruning = experiments.sweep_pruning(
+    digits, shares=shares, seeds=(0, 1, 2), epochs=runtime.pick(quick=4, full=20)
+)
 drawings.draw_pruning(plt.figure(figsize=(7.5, 2.8)), pruning, (0.0, *shares))
 
 # %% [markdown]
@@ -491,14 +549,19 @@ drawings.draw_pruning(plt.figure(figsize=(7.5, 2.8)), pruning, (0.0, *shares))
 # And the time? We compare ResNet-20, the same network with 90 % zeros, and the network with a quarter of its inner channels. All three classify the same 360 images at once.
 
 # %%
-rivals = {"ResNet-20": network, "90 % zeros": compression.prune_magnitude(network, 0.9),
-          "a quarter of the channels": compression.prune_channels(network, 0.75)}
+rivals = {
+    "ResNet-20": network,
+    "90 % zeros": compression.prune_magnitude(network, 0.9),
+    "a quarter of the channels": compression.prune_channels(network, 0.75),
+}
 for name in list(rivals)[1:]:
     rivals[name] = experiments.train_further(rivals[name], x, y)
 costs = experiments.compare_pruned(rivals, x_test, y_test)
 for name, row in costs.items():
-    print(f"{name:26} accuracy {row['accuracy']:.1%}  {row['macs'] / 1e6:4.2f} M multiply-adds  dense "
-          f"{row['dense'] / 1000:5.0f} kB  sparse {row['sparse'] / 1000:5.0f} kB  p50 {1000 * row['p50']:6.1f} ms")
+    print(
+        f"{name:26} accuracy {row['accuracy']:.1%}  {row['macs'] / 1e6:4.2f} M multiply-adds  dense "
+        f"{row['dense'] / 1000:5.0f} kB  sparse {row['sparse'] / 1000:5.0f} kB  p50 {1000 * row['p50']:6.1f} ms"
+    )
 
 # %% [markdown]
 # The zeros save storage and **no time**: the dense convolution multiplies by 0 as fast as by any other number, and the number of multiply-adds is the same. The smaller network does
@@ -511,11 +574,15 @@ for name, row in costs.items():
 for method, by_step in pruning.items():
     last_share = {step: torch.tensor(rows)[:, -1].mean() for step, rows in by_step.items()}
     assert last_share["one epoch more"] > last_share["pruned"] + 0.2
-half = {method: torch.tensor(by_step["one epoch more"])[:, 1] for method, by_step in pruning.items()}
+half = {
+    method: torch.tensor(by_step["one epoch more"])[:, 1] for method, by_step in pruning.items()
+}
 assert half["magnitude"].mean() > 0.9
 assert accuracy_by_share[0.5] > 0.9 and accuracy_by_share[0.9] < 0.6
 assert costs["90 % zeros"]["macs"] == costs["ResNet-20"]["macs"]
-assert costs["90 % zeros"]["dense"] == costs["ResNet-20"]["dense"] > 4 * costs["90 % zeros"]["sparse"]
+assert (
+    costs["90 % zeros"]["dense"] == costs["ResNet-20"]["dense"] > 4 * costs["90 % zeros"]["sparse"]
+)
 assert costs["a quarter of the channels"]["macs"] < costs["ResNet-20"]["macs"] / 3
 
 # %% [markdown]
@@ -536,8 +603,15 @@ for name, classify in classifiers.items():
     frame_times[name] = experiments.time_frames(imagenet_input, classify, frames)
     totals[name] = [a + b for a, b in zip(*frame_times[name].values(), strict=True)]
     late = sum(seconds > 0.033 for seconds in totals[name])
-    stages = {stage: 1000 * compression.Latency(tuple(values)).p50 for stage, values in frame_times[name].items()}
-    print(f"{name:16}", *(f"{stage} {value:.1f} ms" for stage, value in stages.items()), f"late: {late} of {len(frames)}")
+    stages = {
+        stage: 1000 * compression.Latency(tuple(values)).p50
+        for stage, values in frame_times[name].items()
+    }
+    print(
+        f"{name:16}",
+        *(f"{stage} {value:.1f} ms" for stage, value in stages.items()),
+        f"late: {late} of {len(frames)}",
+    )
 drawings.draw_frames(plt.figure(figsize=(7.5, 3.4)), totals, frames[:: len(frames) // 5])
 
 # %% [markdown]
@@ -553,11 +627,18 @@ drawings.draw_frames(plt.figure(figsize=(7.5, 3.4)), totals, frames[:: len(frame
 # %%
 old = y < 5
 backbone = experiments.train_classifier(x[old], y[old], epochs=runtime.pick(quick=4, full=20))
-small_backbone = experiments.train_classifier(x[old], y[old], depth=8, epochs=runtime.pick(quick=4, full=20))
-backbones = {"ResNet-20": backbone, "ResNet-20, 4 bits": compression.quantise_network(backbone, 4),
-             "ResNet-8": small_backbone}
+small_backbone = experiments.train_classifier(
+    x[old], y[old], depth=8, epochs=runtime.pick(quick=4, full=20)
+)
+backbones = {
+    "ResNet-20": backbone,
+    "ResNet-20, 4 bits": compression.quantise_network(backbone, 4),
+    "ResNet-8": small_backbone,
+}
 few_shots = experiments.measure_budgets(backbones, digits, shots=(1, 5, 20))
-kilobytes_of = {name: 4 * compression.count_parameters(model) / 1000 for name, model in backbones.items()}
+kilobytes_of = {
+    name: 4 * compression.count_parameters(model) / 1000 for name, model in backbones.items()
+}
 kilobytes_of["ResNet-20, 4 bits"] /= 8
 drawings.draw_budgets(plt.figure(figsize=(7.5, 2.8)), few_shots, kilobytes_of)
 
@@ -574,7 +655,9 @@ assert experiments.count_macs(backbone, x[:1]) > 2 * experiments.count_macs(smal
 assert len(next(iter(totals.values()))) == len(frames)
 
 # %%
-points = {name: (row["sparse"] / 1000, 1000 * row["p50"], row["accuracy"]) for name, row in costs.items()}
+points = {
+    name: (row["sparse"] / 1000, 1000 * row["p50"], row["accuracy"]) for name, row in costs.items()
+}
 result = plt.figure(figsize=(7, 3.2))
 drawings.draw_result(result, points, "ResNet-20 on the digits: accuracy")
 records.picture("ch07a", result)
@@ -588,7 +671,7 @@ plt.close(result)
 # **1 · Predict.** A depthwise separable convolution has a 3×3 kernel, 32 input channels, 64 output channels and 10×12 outputs. How many multiply-adds does it have?
 
 # %%
-separable_cost = ...                         # whole number
+separable_cost = ...  # whole number
 check("ch07a.1", separable_cost)
 
 # %% [markdown]
@@ -597,7 +680,7 @@ check("ch07a.1", separable_cost)
 
 
 # %%
-def quantise_channels(w):                    # -> q (D, C, k, k), s (D,)
+def quantise_channels(w):  # -> q (D, C, k, k), s (D,)
     ...
 
 
@@ -608,7 +691,7 @@ check("ch07a.2", quantise_channels)
 
 
 # %%
-def fold(weight, norm):                      # -> weight (D, C, k, k), bias (D,)
+def fold(weight, norm):  # -> weight (D, C, k, k), bias (D,)
     ...
 
 
@@ -620,7 +703,7 @@ check("ch07a.3", fold)
 # (`experiments.count_macs(model, x[:1])` counts them).
 
 # %%
-pruned_half = ...                            # {"pruned": accuracy, "trained": accuracy, "macs": share}
+pruned_half = ...  # {"pruned": accuracy, "trained": accuracy, "macs": share}
 check("ch07a.4", pruned_half)
 
 # %% [markdown]
@@ -629,13 +712,28 @@ check("ch07a.4", pruned_half)
 # With `VLMBOOK_PROFILE=full` the networks are trained five times as long, five times as many squares test the agreement, and the latency is measured on more calls.
 
 # %% tags=["record"]
-records.record("ch07a", seed=[0, 1, 2], resnet20_files=table, agreement=agreement,
-               accuracy_by_bits={name: {str(k): v for k, v in row.items()} for name, row in accuracy_by_bits.items()},
-               pruning_shares=list((0.0, *shares)), pruning=pruning, pruned=costs, structures=structures,
-               milliseconds={name: {"p50": p50, "p95": p95} for name, (p50, p95) in times.items()},
-               frame_p95_ms={name: 1000 * compression.Latency(tuple(values)).p95 for name, values in totals.items()},
-               peak_gflops=memory.peak / 1e9, bandwidth_gb=memory.bandwidth / 1e9,
-               few_shots={name: {str(k): sum(v) / len(v) for k, v in row.items()} for name, row in few_shots.items()})
+records.record(
+    "ch07a",
+    seed=[0, 1, 2],
+    resnet20_files=table,
+    agreement=agreement,
+    accuracy_by_bits={
+        name: {str(k): v for k, v in row.items()} for name, row in accuracy_by_bits.items()
+    },
+    pruning_shares=list((0.0, *shares)),
+    pruning=pruning,
+    pruned=costs,
+    structures=structures,
+    milliseconds={name: {"p50": p50, "p95": p95} for name, (p50, p95) in times.items()},
+    frame_p95_ms={
+        name: 1000 * compression.Latency(tuple(values)).p95 for name, values in totals.items()
+    },
+    peak_gflops=memory.peak / 1e9,
+    bandwidth_gb=memory.bandwidth / 1e9,
+    few_shots={
+        name: {str(k): sum(v) / len(v) for k, v in row.items()} for name, row in few_shots.items()
+    },
+)
 records.show("ch07a", "full")
 
 # %% [markdown]

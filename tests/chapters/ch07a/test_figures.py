@@ -20,7 +20,7 @@ def test_the_window_shows_the_count_of_one_output_and_of_all():
 
 def test_a_separable_convolution_is_a_bar_of_two_parts():
     _, bars = drawn(figures.draw_separable, (7, 2.6), full=1000, depthwise=90, pointwise=110).axes
-    assert [patch.get_width() for patch in bars.patches] == [1000, 90, 110]
+    assert [1e6 * patch.get_width() for patch in bars.patches] == pytest.approx([1000, 90, 110])
     assert bars.texts[0].get_text().strip().startswith("5.0")
 
 
@@ -88,6 +88,8 @@ def test_sparsity_is_drawn_at_every_end():
             accuracy={0.0: 0.99, 0.9: 0.1},
             **values,
         )
+        shown = pictures(figure)[0].float().mean().item()
+        assert shown == pytest.approx(values["share"], abs=0.15)
         dense, sparse = [bar.get_height() for bar in figure.axes[1].patches]
         assert dense == sparse_bytes(network) / 1000
         assert sparse <= dense and (sparse < dense / 2) == (values["share"] > 0.6)

@@ -86,13 +86,13 @@ def draw_separable(figure: Figure, full: int, depthwise: int, pointwise: int) ->
             top.add_patch(_arrow((x - 0.62, 0.4), (x - 0.06, 0.4)))
     top.set(xlim=(-0.2, 7.6), ylim=(-0.15, 0.95))
     top.axis("off")
-    bottom.barh(1, full, color=plot.BLUE)
-    bottom.barh(0, depthwise, color=plot.ORANGE)
-    bottom.barh(0, pointwise, left=depthwise, color=plot.GREEN)
+    bottom.barh(1, full / 1e6, color=plot.BLUE)
+    bottom.barh(0, depthwise / 1e6, color=plot.ORANGE)
+    bottom.barh(0, pointwise / 1e6, left=depthwise / 1e6, color=plot.GREEN)
     bottom.annotate(
-        f" {full / (depthwise + pointwise):.1f} times less", (depthwise + pointwise, 0), va="center"
+        f" {full / (depthwise + pointwise):.1f} times less", ((depthwise + pointwise) / 1e6, 0), va="center"
     )
-    bottom.set(yticks=[0, 1], yticklabels=["separable", "full 3×3"], xlabel="multiply-adds")
+    bottom.set(yticks=[0, 1], yticklabels=["separable", "full 3×3"], xlabel="multiply-adds, M")
 
 
 # --- models that are counted --------------------------------------------------------------------------------
@@ -240,10 +240,10 @@ def draw_sparsity(
     accuracy without further training.
     """
     pruned = prune_magnitude(network, share)
-    weights = pruned.get_submodule(layer).weight.detach()
+    weights = pruned.get_submodule(layer).weight.detach()[:12, :12]
     grid = weights.permute(0, 2, 1, 3).reshape(weights.shape[0] * weights.shape[2], -1)
     panels = figure.subplots(1, 3, width_ratios=(1.1, 1, 1.2))
-    plot.signed(panels[0], grid, f"{sparsity(pruned):.0%} of all weights are 0")
+    plot.image(panels[0], (grid == 0).float(), f"white: {sparsity(pruned):.0%} zeros")
     dense, sparse = sparse_bytes(network) / 1000, sparse_bytes(pruned) / 1000
     panels[1].bar(["dense", "sparse"], [dense, sparse], color=[plot.GREY, plot.BLUE])
     panels[1].set(ylabel="kB", title="storage")
