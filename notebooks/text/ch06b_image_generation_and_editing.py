@@ -33,15 +33,14 @@ from vlmbook import data, editing, plot, runtime
 from vlmbook.training import fit
 from vlmbook.notebook import interact, records
 from vlmbook.notebook.exercises import check, hint, solution
-from vlmbook.chapters.ch06b import application, experiments, figures as drawings
-from vlmbook.chapters.ch06b.painting import paint_whirls
+from vlmbook.chapters.ch06b import application, experiments, figures as drawings, painting as art
 
 runtime.seed_everything(0)
 plot.use_style()
 records.published("ch06b")
 published = records.RESULTS / "ch06b.quick.png"
 if published.exists():
-    plot.gallery([data.read_image(published, channels=3)], width=5.6);
+    plot.gallery([data.read_image(published, channels=3)], width=4.8);
 
 # %% [markdown]
 # ## 1 The data, looked at
@@ -56,8 +55,8 @@ if published.exists():
 # %%
 training = experiments.cut_photos(experiments.TRAINING, 384)
 held_out = experiments.cut_photos(experiments.HELD_OUT, 256)
-plot.gallery(list(training.values()), list(training), columns=5, width=5)
-plot.gallery(list(held_out.values()), [f"held out: {name}" for name in held_out], width=6);
+plot.gallery(list(training.values()), list(training), columns=5, width=4.4)
+plot.gallery(list(held_out.values()), [f"held out: {name}" for name in held_out], width=5.2);
 
 # %% [markdown]
 # ## 2 Enlarge: the idea
@@ -80,7 +79,9 @@ steps = {
     "y (3, 24, 32)": small_eye,
     "enlarged (3, 48, 64)": editing.upscale(small_eye, 2),
 }
-drawings.draw_chain(plt.figure(figsize=(7.5, 1.7)), steps, ["blur", "every\n2nd row,\ncolumn", "net-\nwork"])
+drawings.draw_chain(
+    plt.figure(figsize=(7.5, 1.7)), steps, ["blur", "every\n2nd row,\ncolumn", "net-\nwork"]
+)
 
 # %% [markdown]
 # Many large photographs give the same small one. So no method can be sure of the details. **Interpolation** (插值) gives a smooth one. A network has seen how
@@ -137,7 +138,7 @@ for error in (0.1, 0.05, 0.01):
 # the network has to learn the *difference* only. The last layer starts at 0. What does the network give before the training?
 
 # %%
-class Upscaler(nn.Module):                   # (B, 1, H, W) -> (B, 1, 2H, 2W)
+class Upscaler(nn.Module):  # (B, 1, H, W) -> (B, 1, 2H, 2W)
     def __init__(self, width=24, depth=2):
         super().__init__()
         self.first = nn.Conv2d(1, width, 3, padding=1)
@@ -163,12 +164,22 @@ class Block(nn.Module):
 
 
 # %%
-parts = [("image", "1, H, W"), ("conv 3×3", "24, H, W"), ("block 1", "24, H, W"), ("block 2", "24, H, W"),
-         ("+", "24, H, W"), ("conv 3×3", "4, H, W"), ("pixel\nshuffle", "1, 2H, 2W"), ("+", "1, 2H, 2W")]
-drawings.draw_network(plt.figure(figsize=(7.5, 2.2)), parts, [(1, 4, ""), (0, 7, "bicubic interpolation")])
+parts = [
+    ("image", "1, H, W"),
+    ("conv 3×3", "24, H, W"),
+    ("block 1", "24, H, W"),
+    ("block 2", "24, H, W"),
+    ("+", "24, H, W"),
+    ("conv 3×3", "4, H, W"),
+    ("pixel\nshuffle", "1, 2H, 2W"),
+    ("+", "1, 2H, 2W"),
+]
+drawings.draw_network(
+    plt.figure(figsize=(7.5, 2.2)), parts, [(1, 4, ""), (0, 7, "bicubic interpolation")]
+)
 network = Upscaler()
 some = torch.rand(1, 1, 12, 15)
-assert_close(network(some), editing.enlarge_bicubic(some, 2))      # before the training: interpolation
+assert_close(network(some), editing.enlarge_bicubic(some, 2))  # before the training: interpolation
 print(f"{sum(weight.numel() for weight in network.parameters()):,} parameters")
 
 # %% [markdown]
@@ -179,13 +190,22 @@ print(f"{sum(weight.numel() for weight in network.parameters()):,} parameters")
 
 # %%
 squares = runtime.pick(quick=8_000, full=80_000)
-small, large = editing.cut_pairs(list(training.values()), 2, size=24, count=squares,
-                                 generator=torch.Generator().manual_seed(0))
+small, large = editing.cut_pairs(
+    list(training.values()), 2, size=24, count=squares, generator=torch.Generator().manual_seed(0)
+)
 runtime.seed_everything(0)
 network = Upscaler()
-history = fit(network, (small, large), loss_fn=editing.upscaling_loss, epochs=1, batch_size=16, lr=3e-3,
-              optimizer=torch.optim.Adam, progress=False)
-trained_here = editing.load_network(network.state_dict(), 2)       # the package's class, the same layers
+history = fit(
+    network,
+    (small, large),
+    loss_fn=editing.upscaling_loss,
+    epochs=1,
+    batch_size=16,
+    lr=3e-3,
+    optimizer=torch.optim.Adam,
+    progress=False,
+)
+trained_here = editing.load_network(network.state_dict(), 2)  # the package's class, the same layers
 methods = {
     "bicubic": lambda x: editing.enlarge_bicubic(x, 2),
     "trained here": lambda x: editing.upscale(x, 2, network=trained_here),
@@ -201,10 +221,15 @@ for name, values in quality.items():
 # other photographs. The function `upscale(image, 2)` uses it, and takes your own images of any size.
 
 # %% tags=["claims"]
-gain = {name: torch.tensor(values["PSNR"]) - torch.tensor(quality["bicubic"]["PSNR"])
-        for name, values in quality.items()}
+gain = {
+    name: torch.tensor(values["PSNR"]) - torch.tensor(quality["bicubic"]["PSNR"])
+    for name, values in quality.items()
+}
 assert gain["trained here"].mean() >= 0.5 and gain["trained here"].min() > 0
-assert gain["shipped weights"].min() > 0 and gain["shipped weights"].mean() > gain["trained here"].mean()
+assert (
+    gain["shipped weights"].min() > 0
+    and gain["shipped weights"].mean() > gain["trained here"].mean()
+)
 
 # %% [markdown]
 # ## 4 Enlarge: see the result, and break it
@@ -216,7 +241,9 @@ assert gain["shipped weights"].min() > 0 and gain["shipped weights"].mean() > ga
 enlarged = {}
 for name, photograph in held_out.items():
     tiny = experiments.shrink(photograph)
-    enlarged[name] = {"small": tiny} | {method: enlarge(tiny) for method, enlarge in methods.items()}
+    enlarged[name] = {"small": tiny} | {
+        method: enlarge(tiny) for method, enlarge in methods.items()
+    }
     enlarged[name]["original"] = photograph
 
 
@@ -224,7 +251,9 @@ def look_closer(figure, photograph="rocket", left=110, top=90):
     drawings.draw_zoom(figure, held_out[photograph], enlarged[photograph], (left, top, 48))
 
 
-interact.live(look_closer, photograph=list(held_out), left=(0, 200, 10), top=(0, 200, 10), figsize=(9, 1.8))
+interact.live(
+    look_closer, photograph=list(held_out), left=(0, 200, 10), top=(0, 200, 10), figsize=(7.5, 1.5)
+)
 
 # %% [markdown]
 # The difference is large at edges and thin lines, and small in smooth parts such as the sky.
@@ -245,7 +274,9 @@ drawings.draw_differences(plt.figure(figsize=(7, 2.8)), gains, "gain over bicubi
 
 # %% tags=["claims"]
 mean_gain = {name: sum(values) / len(values) for name, values in gains.items()}
-assert mean_gain["as in training"] > mean_gain["noise, σ = 3/255"] > 0 > mean_gain["noise, σ = 10/255"]
+assert (
+    mean_gain["as in training"] > mean_gain["noise, σ = 3/255"] > 0 > mean_gain["noise, σ = 10/255"]
+)
 assert mean_gain["every second pixel"] < 0 and mean_gain["JPEG, quality 30"] < 0
 
 # %% [markdown]
@@ -253,9 +284,12 @@ assert mean_gain["every second pixel"] < 0 and mean_gain["JPEG, quality 30"] < 0
 # the same order, and start with weights of the same size. Only the named part differs.
 
 # %%
-ablation = experiments.ablate_upscaler(list(training.values()), list(held_out.values()),
-                                       count=runtime.pick(quick=2_400, full=24_000))
-drawings.draw_differences(plt.figure(figsize=(7, 1.8)), ablation, "mean gain over bicubic, dB", "bicubic")
+ablation = experiments.ablate_upscaler(
+    list(training.values()), list(held_out.values()), count=runtime.pick(quick=2_400, full=24_000)
+)
+drawings.draw_differences(
+    plt.figure(figsize=(7, 1.8)), ablation, "mean gain over bicubic, dB", "bicubic"
+)
 
 # %% [markdown]
 # Each grey point is one seed. Without the bicubic shortcut the network has to learn the whole image, and after this training it is worse than the
@@ -288,7 +322,7 @@ assert losses_apart.mean().abs() < max(0.2, 4.3 * losses_apart.std() / 3**0.5)
 # the layer can learn gates that are small in the hole. (Our layer also normalises both numbers, so that it learns fast.) Here is the layer:
 
 # %%
-class GatedConv(nn.Module):                  # (B, C, H, W) -> (B, D, H, W)
+class GatedConv(nn.Module):  # (B, C, H, W) -> (B, D, H, W)
     def __init__(self, in_channels, out_channels):
         super().__init__()
         self.both = nn.Conv2d(in_channels, 2 * out_channels, 3, padding=1, bias=False)
@@ -303,10 +337,15 @@ ours, package = GatedConv(2, 3), editing.GatedConv2d(2, 3)
 package.load_state_dict(ours.state_dict())
 some = torch.rand(4, 2, 9, 11)
 assert_close(ours(some), package(some))
-parts = [("luma, filled\nsmoothly", "1, H, W"), ("and the\nmask", "2, H, W"), ("gated\n× 2", "24, H/2, W/2"),
-         ("gated\n× 2", "48, H/4, W/4"), ("gated\n× 2", "96, H/8, W/8"), ("gated\n× 2", "48, H/4, W/4"),
-         ("gated\n× 2", "24, H/2, W/2"), ("+ in\nthe hole", "1, H, W")]
-drawings.draw_network(plt.figure(figsize=(7.5, 2.2)), parts, [(3, 5, ""), (2, 6, ""), (0, 7, "smooth filling")])
+sizes = [(24, 2), (48, 4), (96, 8), (48, 4), (24, 2)]
+parts = [
+    ("luma, filled\nsmoothly", "1, H, W"),
+    ("and the\nmask", "2, H, W"),
+    *(("gated\n× 2", f"{width}, H/{size}, W/{size}") for width, size in sizes),
+    ("+ in\nthe hole", "1, H, W"),
+]
+shortcuts = [(3, 5, ""), (2, 6, ""), (0, 7, "smooth filling")]
+drawings.draw_network(plt.figure(figsize=(7.5, 2.2)), parts, shortcuts)
 
 # %% [markdown]
 # The layer is the same as the package's. The network is a U-Net of gated convolutions. Like super-resolution it works on the luma. It sees the hole filled
@@ -325,7 +364,7 @@ def widen_strokes(figure, brush=0.05, seed=8):
     drawings.draw_hole(figure, cup_part, inpainter, brush, seed)
 
 
-interact.live(widen_strokes, brush=(0.02, 0.2, 0.01), seed=(0, 9), figsize=(6.5, 3.4))
+interact.live(widen_strokes, brush=(0.02, 0.2, 0.01), seed=(0, 9), figsize=(5.5, 3))
 
 # %% [markdown]
 # One photograph cannot answer this: with another seed (other positions of the strokes) the order changes. So we measure four photographs with eight holes
@@ -341,12 +380,18 @@ fillers = {
     "learned": lambda image, mask: editing.inpaint(image, mask, network=inpainter),
 }
 cut = [experiments.cut_middle(photograph, 160) for photograph in held_out.values()]
-filled = experiments.list_psnr(editing.measure_inpainting(cut, fillers, each=runtime.pick(quick=8, full=32)))
+filled = experiments.list_psnr(
+    editing.measure_inpainting(cut, fillers, each=runtime.pick(quick=8, full=32))
+)
 against = {}
 for kind, values in filled.items():
-    print(f"{kind:14}", *(f"{name} {sum(v) / len(v):.1f} dB" for name, v in values.items()), sep="  ")
+    print(
+        f"{kind:14}", *(f"{name} {sum(v) / len(v):.1f} dB" for name, v in values.items()), sep="  "
+    )
     against[kind] = (torch.tensor(values["learned"]) - torch.tensor(values["biharmonic"])).tolist()
-drawings.draw_differences(plt.figure(figsize=(7, 1.7)), against, "learned − biharmonic, dB in the hole", "equal")
+drawings.draw_differences(
+    plt.figure(figsize=(7, 1.7)), against, "learned − biharmonic, dB in the hole", "equal"
+)
 
 # %% [markdown]
 # One colour is the worst filling of each photograph. Between the network and the biharmonic formula there is no clear winner: four photographs cannot tell
@@ -360,17 +405,20 @@ drawings.draw_differences(plt.figure(figsize=(7, 1.7)), against, "learned − bi
 
 # %% tags=["claims"]
 for kind, values in filled.items():
-    by_filler = torch.tensor([values[name] for name in fillers])              # (4 methods, 4 photographs)
-    assert (by_filler[0] < by_filler[1:].amin(0)).all()                       # the mean colour is the worst
+    by_filler = torch.tensor([values[name] for name in fillers])  # (4 methods, 4 photographs)
+    assert (by_filler[0] < by_filler[1:].amin(0)).all()  # the mean colour is the worst
     difference = by_filler[3] - by_filler[2]
     assert difference.mean().abs() < 3.2 * difference.std() / len(cut) ** 0.5 + 0.5
 row = torch.tensor([0.0, 0.0, 0.0, 3.0])
-for _ in range(60):                                       # each unknown pixel becomes the mean of its neighbours
+for _ in range(60):  # each unknown pixel becomes the mean of its neighbours
     row[1:3] = (row[0:2] + row[2:4]) / 2
 assert_close(row, torch.tensor([0.0, 1.0, 2.0, 3.0]))
 hidden = torch.where(torch.rand(1, 160, 160) > 0.5, 0.0, 1.0)
 probe = editing.block_mask((160, 160), share=0.05, generator=torch.Generator().manual_seed(3))
-assert_close(fillers["learned"](torch.where(probe > 0, hidden, cup_part), probe), fillers["learned"](cup_part, probe))
+assert_close(
+    fillers["learned"](torch.where(probe > 0, hidden, cup_part), probe),
+    fillers["learned"](cup_part, probe),
+)
 
 # %% [markdown]
 # ## 6 Paint in a style
@@ -392,15 +440,21 @@ assert_close(fillers["learned"](torch.where(probe > 0, hidden, cup_part), probe)
 # in another order. What happens to $G$?
 
 # %%
-features = torch.tensor([[2.0, 2.0, 0.0, 0.0], [0.0, 2.0, 4.0, 0.0]])    # (D, N): 2 channels, 4 pixels
+features = torch.tensor(
+    [[2.0, 2.0, 0.0, 0.0], [0.0, 2.0, 4.0, 0.0]]
+)  # (D, N): 2 channels, 4 pixels
 
 
-def gram(features):                          # (D, N) -> (D, D)
+def gram(features):  # (D, N) -> (D, D)
     return features @ features.T / features.shape[1]
 
 
-loop = torch.tensor([[sum(features[i, p] * features[j, p] for p in range(4)) / 4 for j in range(2)]
-                     for i in range(2)])
+loop = torch.tensor(
+    [
+        [sum(features[i, p] * features[j, p] for p in range(4)) / 4 for j in range(2)]
+        for i in range(2)
+    ]
+)
 moved = features[:, [3, 1, 0, 2]]
 assert_close(gram(features), loop)
 assert_close(gram(moved), gram(features))
@@ -419,7 +473,7 @@ drawings.draw_gram(plt.figure(figsize=(7, 1.5)), features, loop, moved)
 from vlmbook.efficientnet import EfficientNetLite0
 from vlmbook.pretrained import WeightsMissing, efficientnet_lite0
 
-painting = paint_whirls(256)
+painting = art.paint_whirls(256)
 try:
     classifier = efficientnet_lite0()
 except WeightsMissing as missing:
@@ -427,12 +481,18 @@ except WeightsMissing as missing:
     print(missing, "(the chapter goes on without these weights)")
 if classifier:
     runtime.seed_everything(0)
-    judges = {"stem": (classifier, 0), "and 2 blocks": (classifier, 2), "and 4 blocks": (classifier, 4),
-              "random weights": (EfficientNetLite0().eval(), 4)}
+    judges = {
+        "stem": (classifier, 0),
+        "and 2 blocks": (classifier, 2),
+        "and 4 blocks": (classifier, 4),
+        "random weights": (EfficientNetLite0().eval(), 4),
+    }
     style = F.interpolate(painting[None], size=128, mode="bilinear", antialias=True)[0]
-    textures = {name: experiments.synthesise_texture(judge, style, blocks)
-                for name, (judge, blocks) in judges.items()}
-    plot.gallery([style, *textures.values()], ["the painting", *textures], width=5.2)
+    textures = {
+        name: experiments.synthesise_texture(judge, style, blocks)
+        for name, (judge, blocks) in judges.items()
+    }
+    plot.gallery([style, *textures.values()], ["the painting", *textures], width=4.6)
 
 
 # %% [markdown]
@@ -445,17 +505,22 @@ if classifier:
 # %%
 def apply_styles(content, styles, size=192, steps=60, **options):
     options |= {"size": size, "steps": steps, "generator": torch.Generator().manual_seed(0)}
-    return [editing.style_transfer(content, style, network=classifier, **options) for style in styles]
+    return [
+        editing.style_transfer(content, style, network=classifier, **options) for style in styles
+    ]
 
 
 if classifier:
     cat = held_out["cat"]
-    by_weight = {weight: apply_styles(cat, [painting], size=256, style_weight=weight)[0] for weight in (1, 20, 200)}
+    by_weight = {
+        weight: apply_styles(cat, [painting], size=256, style_weight=weight)[0]
+        for weight in (1, 20, 200)
+    }
 
     def change_weight(figure, weight=20):
         drawings.draw_strength(figure, cat, by_weight, weight)
 
-    display(interact.live(change_weight, weight=list(by_weight), figsize=(5.2, 2.8)))
+    display(interact.live(change_weight, weight=list(by_weight), figsize=(4, 2.2)))
 
 # %% [markdown]
 # With weight 1 there are few strokes. With weight 200 the strokes cover fine parts of the face. We use 20, because both the cat and the strokes can be seen;
@@ -466,13 +531,20 @@ if classifier:
 if classifier:
     names = ("tissue", "gravel", "hubble")
     styles = [painting, *(data.photo(name)[:, :256, :256] for name in names)]
-    results = [by_weight[20], *apply_styles(cat, styles[1:]), *apply_styles(cat, [painting], keep_colours=True)]
+    results = [
+        by_weight[20],
+        *apply_styles(cat, styles[1:]),
+        *apply_styles(cat, [painting], keep_colours=True),
+    ]
     results += apply_styles(held_out["astronaut"], [painting])
     shown = [*styles, painting, held_out["astronaut"], *results]
-    shown = [F.interpolate(image[None], size=(192, 192), antialias=True, mode="bilinear")[0] for image in shown]
+    shown = [
+        F.interpolate(image[None], size=(192, 192), antialias=True, mode="bilinear")[0]
+        for image in shown
+    ]
     above = ["painting", *names, "painting", "astronaut"]
     below = ["result", "result", "result", "result", "colours kept", "astronaut painted"]
-    plot.gallery(shown, above + below, columns=6, width=5.6)
+    plot.gallery(shown, above + below, columns=6, width=4.8)
 
 # %% [markdown]
 # Colours, strokes, cells or stones come from the style. Objects and faces stay at their positions.
@@ -492,9 +564,19 @@ cleaners = {
 }
 cleaned = experiments.measure_denoising(cleaners, cut)
 for level, values in cleaned.items():
-    print(f"σ = {level}/255:", *(f"{name} {sum(v) / len(v):.1f} dB" for name, v in values.items()), sep="  ")
-grain = (cup_part + 25 / 255 * torch.randn(cup_part.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
-plot.gallery([*(clean(grain, 25 / 255) for clean in cleaners.values()), cup_part], [*cleaners, "original"], width=5.6);
+    print(
+        f"σ = {level}/255:",
+        *(f"{name} {sum(v) / len(v):.1f} dB" for name, v in values.items()),
+        sep="  ",
+    )
+grain = (
+    cup_part + 25 / 255 * torch.randn(cup_part.shape, generator=torch.Generator().manual_seed(0))
+).clamp(0, 1)
+plot.gallery(
+    [*(clean(grain, 25 / 255) for clean in cleaners.values()), cup_part],
+    [*cleaners, "original"],
+    width=4.8,
+);
 
 # %% [markdown]
 # The learned network has the highest mean PSNR at each level on these photographs. All methods remove some texture together with the noise: where the
@@ -508,9 +590,13 @@ plot.gallery([*(clean(grain, 25 / 255) for clean in cleaners.values()), cup_part
 # %%
 vae = editing.fashion_vae()
 shirts, pullovers = experiments.draw_clothes(0, 48), experiments.draw_clothes(2, 48)
-to_pullover = editing.attribute_direction(editing.encode_images(vae, pullovers), editing.encode_images(vae, shirts))
+to_pullover = editing.attribute_direction(
+    editing.encode_images(vae, pullovers), editing.encode_images(vae, shirts)
+)
 strengths = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
-sheets = {strength: editing.edit_along(vae, shirts[:10], to_pullover, strength) for strength in strengths}
+sheets = {
+    strength: editing.edit_along(vae, shirts[:10], to_pullover, strength) for strength in strengths
+}
 
 
 def change_strength(figure, strength=1.0):
@@ -552,8 +638,11 @@ def perceptual(image, reference):
 
 titles = ["original"]
 for name, image in same_psnr.items():
-    title = f"{name}\nPSNR {editing.psnr(image, astronaut):.1f} dB\nSSIM {editing.ssim(image, astronaut):.2f}"
-    titles.append(title + (f"\nperceptual {perceptual(image, astronaut):.2f}" if classifier else ""))
+    title = f"{name}\nPSNR {editing.psnr(image, astronaut):.1f} dB"
+    title += f"\nSSIM {editing.ssim(image, astronaut):.2f}"
+    if classifier:
+        title += f"\nperceptual {perceptual(image, astronaut):.2f}"
+    titles.append(title)
 plot.gallery([astronaut, *same_psnr.values()], titles);
 
 # %% [markdown]
@@ -574,7 +663,12 @@ def distort(figure, kind="brighter", strength=0.3):
 
 severities = experiments.sweep_severity(cup, classifier)
 drawings.draw_severities(plt.figure(figsize=(7.5, 2.3)), severities)
-interact.live(distort, kind=["brighter", "blur", "noise", "JPEG"], strength=(0.0, 1.0, 0.1), figsize=(6, 2.2))
+interact.live(
+    distort,
+    kind=["brighter", "blur", "noise", "JPEG"],
+    strength=(0.0, 1.0, 0.1),
+    figsize=(5.2, 1.9),
+)
 
 # %% [markdown]
 # With *brighter* at strength 0.3 the PSNR is below 20 dB, and the picture looks nearly the same. Within one kind of distortion all three measures agree
@@ -594,7 +688,10 @@ ssims = {name: editing.ssim(image, astronaut) for name, image in same_psnr.items
 assert max(ssims, key=ssims.get) == "brighter" and min(ssims, key=ssims.get) == "noise"
 if classifier:
     distances = {name: perceptual(image, astronaut) for name, image in same_psnr.items()}
-    assert min(distances, key=distances.get) == "brighter" and max(distances, key=distances.get) == "noise"
+    assert (
+        min(distances, key=distances.get) == "brighter"
+        and max(distances, key=distances.get) == "noise"
+    )
 
 # %% [markdown]
 # **Without a true image.** A generated image has no true image to compare with. Then we compare two *sets* of images: the **Fréchet distance** (弗雷歇距离) of
@@ -609,14 +706,27 @@ from vlmbook.metrics import frechet_distance
 if classifier:
     truth = list(experiments.cut_photos(experiments.HELD_OUT, 384).values())
     blurred = [experiments.shrink(image) for image in truth]
-    sets = {name: [enlarge(image).clamp(0, 1) for image in blurred] for name, enlarge in methods.items()}
-    frechet = {name: experiments.measure_squares(classifier, truth, images) for name, images in sets.items()}
+    sets = {
+        name: [enlarge(image).clamp(0, 1) for image in blurred] for name, enlarge in methods.items()
+    }
+    frechet = {
+        name: experiments.measure_squares(classifier, truth, images)
+        for name, images in sets.items()
+    }
     frechet |= {"the same squares": experiments.measure_squares(classifier, truth, truth)}
-    drawings.draw_bars(plt.figure(figsize=(6, 1.4)).subplots(), frechet, "Fréchet distance (lower is better)")
+    drawings.draw_bars(
+        plt.figure(figsize=(6, 1.4)).subplots(), frechet, "Fréchet distance (lower is better)"
+    )
 
 # %% tags=["claims"]
 if classifier:
-    assert frechet["the same squares"] < 1e-3 < frechet["shipped weights"] < frechet["trained here"] < frechet["bicubic"]
+    assert (
+        frechet["the same squares"]
+        < 1e-3
+        < frechet["shipped weights"]
+        < frechet["trained here"]
+        < frechet["bicubic"]
+    )
 normal = torch.randn(200_000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 assert abs(frechet_distance(normal, 3 + 2 * normal) - 10) < 0.1
 
@@ -630,7 +740,9 @@ assert abs(frechet_distance(normal, 3 + 2 * normal) - 10) < 0.1
 # %%
 corners = [(name, top, left) for name in held_out for top, left in ((20, 40), (90, 110), (150, 20))]
 pairs = {
-    method: [enlarged[name][method][:, top : top + 80, left : left + 80] for name, top, left in corners]
+    method: [
+        enlarged[name][method][:, top : top + 80, left : left + 80] for name, top, left in corners
+    ]
     for method in ("bicubic", "shipped weights")
 }
 blind_test = application.BlindTest(pairs, torch.Generator().manual_seed(6))
@@ -678,13 +790,14 @@ drawings.draw_slants(plt.figure(figsize=(7, 2.6)), angles, drawn_ones)
 # if $q=q'$: the generator has to draw the true directions. For which $p$ can $A$ not be inverted?
 
 # %%
-def augmentation(p):                         # (4, 4): shares before -> shares after
+def augmentation(p):  # (4, 4): shares before -> shares after
     return (1 - p) * torch.eye(4) + p * torch.full((4, 4), 0.25)
 
 
 upright = torch.tensor([1.0, 0.0, 0.0, 0.0])
 for p in (0.5, 0.8, 1.0):
-    print(f"p = {p}: upright becomes {(augmentation(p) @ upright).tolist()}, det A = {augmentation(p).det():.4f}")
+    shares = [round(share, 3) for share in (augmentation(p) @ upright).tolist()]
+    print(f"p = {p}: upright becomes {shares}, det A = {augmentation(p).det():.4f}")
 
 # %% [markdown]
 # Only for $p=1$: then all directions look the same to the discriminator, and $\det A=0$. (The eigenvalues (特征值) of $A$ are $1,\ 1-p,\ 1-p,\ 1-p$. The
@@ -716,18 +829,24 @@ with tempfile.TemporaryDirectory() as folder:
     kilobytes = file.stat().st_size / 1000
 with torch.no_grad():
     onnx_difference = (runner(example) - detail(example)).abs().max().item()
-seconds = {"PyTorch": experiments.time_call(detail, example), "ONNX Runtime": experiments.time_call(runner, example),
-           "bicubic": experiments.time_call(editing.enlarge_bicubic, example, 2)}
+seconds = {
+    "PyTorch": experiments.time_call(detail, example),
+    "ONNX Runtime": experiments.time_call(runner, example),
+    "bicubic": experiments.time_call(editing.enlarge_bicubic, example, 2),
+}
 print(f"ONNX file {kilobytes:.0f} kB, largest difference {onnx_difference:.0e}")
 for name, value in seconds.items():
-    print(f"{name:13} {1000 * value:7.1f} ms, {4 * example.numel() / value / 1e6:6.2f} enlarged megapixels a second")
+    rate = 4 * example.numel() / value / 1e6
+    print(f"{name:13} {1000 * value:7.1f} ms, {rate:6.2f} enlarged megapixels a second")
 
 # %% tags=["claims"]
 assert onnx_difference < 1e-4
-other = torch.rand(1, 1, 31, 47)                          # the file takes other sizes too
+other = torch.rand(1, 1, 31, 47)  # the file takes other sizes too
 assert_close(runner(other), detail(other).detach(), rtol=1e-4, atol=1e-4)
 assert shipped.receptive_radius() == 18
-assert_close(editing.upscale(cup_part, 2, tile=512), editing.upscale(cup_part, 2, tile=48), rtol=0, atol=1e-4)
+assert_close(
+    editing.upscale(cup_part, 2, tile=512), editing.upscale(cup_part, 2, tile=48), rtol=0, atol=1e-4
+)
 
 # %% [markdown]
 # The network costs much more time than the interpolation. For large photographs `upscale` works on tiles (分块), so that the memory is bounded. Each tile
@@ -750,13 +869,20 @@ assert_close(editing.upscale(cup_part, 2, tile=512), editing.upscale(cup_part, 2
 # the notebook. Transparency (透明度) is kept. An existing file is never overwritten.
 
 # %%
-styles_of_panel = {"whirls": painting} | {name: data.photo(name)[:, :256, :256] for name in ("tissue", "gravel", "hubble")}
-scratch = editing.free_form_mask((160, 160), brush=0.04, strokes=3, generator=torch.Generator().manual_seed(4))
+styles_of_panel = {"whirls": painting} | {
+    name: data.photo(name)[:, :256, :256] for name in ("tissue", "gravel", "hubble")
+}
+draws = torch.Generator().manual_seed(4)
+scratch = editing.free_form_mask((160, 160), brush=0.04, strokes=3, generator=draws)
+rocket, scratched = enlarged["rocket"], torch.where(scratch > 0, 1.0, cup_part)
 pairs_shown = {
-    "small → enlarged": (enlarged["rocket"]["small"][:, 45:69, 55:79],
-                         enlarged["rocket"]["shipped weights"][:, 90:138, 110:158]),
-    "hole → filled": (torch.where(scratch > 0, 1.0, cup_part), fillers["learned"](cup_part, scratch)),
-    "noisy → cleaned": (grain, editing.denoise(grain, 25 / 255))}
+    "small → enlarged": (
+        rocket["small"][:, 45:69, 55:79],
+        rocket["shipped weights"][:, 90:138, 110:158],
+    ),
+    "hole → filled": (scratched, fillers["learned"](cup_part, scratch)),
+    "noisy → cleaned": (grain, editing.denoise(grain, 25 / 255)),
+}
 if classifier:
     pairs_shown["photo → painted"] = (cat, by_weight[20])
 result = plt.figure(figsize=(5.6, 2.9))
@@ -780,7 +906,7 @@ panel
 # tile have to be computed too, on each side, so that the tile's result is the same as that of the whole image?
 
 # %%
-overlap = ...                                # whole number of pixels
+overlap = ...  # whole number of pixels
 check("ch06b.1", overlap)
 
 
@@ -789,7 +915,7 @@ check("ch06b.1", overlap)
 # mask 1, in all channels.
 
 # %%
-def psnr_in_hole(image, truth, mask):        # -> float, dB
+def psnr_in_hole(image, truth, mask):  # -> float, dB
     ...
 
 
@@ -800,7 +926,7 @@ check("ch06b.2", psnr_in_hole)
 # **3 · Build.** Write the Gram matrices of a batch of feature maps `(B, D, H, W)`, divided by the number of pixels.
 
 # %%
-def gram_matrices(features):                 # -> (B, D, D)
+def gram_matrices(features):  # -> (B, D, D)
     ...
 
 
@@ -812,7 +938,7 @@ check("ch06b.3", gram_matrices)
 # `x[b, k, f·r + i, f·q + j]` goes to channel `k·f² + f·i + j`, row `r`, column `q`.
 
 # %%
-def unshuffle(x, f):                         # -> (B, C·f², H, W)
+def unshuffle(x, f):  # -> (B, C·f², H, W)
     ...
 
 
@@ -826,7 +952,7 @@ check("ch06b.4", unshuffle)
 # gains for each degradation.
 
 # %%
-noisy_gain = ...                             # {"trained without noise": dB, "trained with noise": dB}
+noisy_gain = ...  # {"trained without noise": dB, "trained with noise": dB}
 check("ch06b.5", noisy_gain)
 
 # %% [markdown]
@@ -837,12 +963,22 @@ check("ch06b.5", noisy_gain)
 # comparison, published results at ×2: SRCNN 36.7 dB, VDSR 37.5 dB, EDSR 38.1 dB. (They used other training photographs.)
 
 # %% tags=["record"]
-records.record("ch06b", seed=[0, 1, 2], upscaling=quality, gain_by_degradation=gains, gain_by_variant=ablation,
-               filling=filled, learned_minus_biharmonic=against, denoising=cleaned, frechet_of_squares=frechet if classifier else {},
-               generator_loss=judged["generator's loss"], onnx={"difference": onnx_difference, "kB": kilobytes},
-               seconds_for_160=seconds,
-               slant={name: degrees.std().item() for name, degrees in angles.items()},
-               **experiments.measure_sets(methods, fillers));
+records.record(
+    "ch06b",
+    seed=[0, 1, 2],
+    upscaling=quality,
+    gain_by_degradation=gains,
+    gain_by_variant=ablation,
+    filling=filled,
+    learned_minus_biharmonic=against,
+    denoising=cleaned,
+    frechet_of_squares=frechet if classifier else {},
+    generator_loss=judged["generator's loss"],
+    onnx={"difference": onnx_difference, "kB": kilobytes},
+    seconds_for_160=seconds,
+    slant={name: degrees.std().item() for name, degrees in angles.items()},
+    **experiments.measure_sets(methods, fillers),
+)
 records.show("ch06b", "full")
 
 # %% [markdown]

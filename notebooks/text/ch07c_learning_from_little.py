@@ -36,7 +36,7 @@ from vlmbook.notebook.exercises import check, hint, solution
 from vlmbook.chapters.ch07c import experiments, figures as drawings
 
 runtime.seed_everything(0)
-torch.set_num_threads(1)                     # images this small gain little from more threads
+torch.set_num_threads(1)  # images this small gain little from more threads
 plot.use_style()
 records.published("ch07c")
 published = records.RESULTS / "ch07c.quick.png"
@@ -57,7 +57,9 @@ runtime.seed_everything(0)
 people = data.avatars(runtime.pick(quick=80, full=200), 10, size=24, seed=1)
 new_people = data.avatars(30, 12, size=24, seed=2)
 textures = experiments.cut_textures()
-shape_images, shape_pairs, captions = experiments.draw_single_shapes(runtime.pick(quick=3000, full=8000), seed=0)
+shape_images, shape_pairs, captions = experiments.draw_single_shapes(
+    runtime.pick(quick=3000, full=8000), seed=0
+)
 plot.gallery(people.images[:24:3], columns=8)
 plot.gallery(textures["train"][0][::24], list(experiments.TEXTURES), columns=8)
 plot.gallery(shape_images[:5], captions[:5], columns=5);
@@ -85,12 +87,18 @@ drawings.draw_episode(plt.figure(figsize=(5.5, 3.2)), new_people.images, episode
 # prototypes, the two squared distances and the probability of A by hand.
 
 # %%
-support = torch.tensor([[[0.0, 0.0], [2.0, 0.0]], [[3.0, 2.0], [3.0, 4.0]]])      # (ways, shots, 2)
+support = torch.tensor([[[0.0, 0.0], [2.0, 0.0]], [[3.0, 2.0], [3.0, 4.0]]])  # (ways, shots, 2)
 query = torch.tensor([[2.0, 1.0]])
 centres = support.sum(1) / 2
 squared = ((query - centres) ** 2).sum(1)
 probability = (-squared).exp() / (-squared).exp().sum()
-print("prototypes:", centres.tolist(), " squared distances:", squared.tolist(), f" p(A) = {probability[0]:.3f}")
+print(
+    "prototypes:",
+    centres.tolist(),
+    " squared distances:",
+    squared.tolist(),
+    f" p(A) = {probability[0]:.3f}",
+)
 assert_close(fewshot.prototypes(support), centres)
 assert_close(fewshot.prototype_logits(query, centres).softmax(1)[0], probability)
 drawings.draw_plane(plt.figure(figsize=(5.5, 2.8)), support, (2.0, 1.0))
@@ -104,7 +112,7 @@ drawings.draw_plane(plt.figure(figsize=(5.5, 2.8)), support, (2.0, 1.0))
 
 # %%
 def train(images, labels, steps):
-    network = experiments.SmallNet(24, channels=3)           # two convolutions, one linear layer
+    network = experiments.SmallNet(24, channels=3)  # two convolutions, one linear layer
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     draws = torch.Generator().manual_seed(0)
     ways = min(20, len(labels.unique()))
@@ -118,10 +126,12 @@ def train(images, labels, steps):
 
 steps = runtime.pick(quick=150, full=1000)
 class_counts = (5, 20, len(people.labels.unique()))
-networks = {"pixels": nn.Flatten(), "untrained network": experiments.SmallNet(24, channels=3).eval()}
+fresh_net = experiments.SmallNet(24, channels=3).eval()
+networks = {"pixels": nn.Flatten(), "untrained network": fresh_net}
 for count in class_counts:
     chosen = people.labels < count
-    networks[f"trained on {count} people"] = train(people.images[chosen], people.labels[chosen], steps)
+    trained = train(people.images[chosen], people.labels[chosen], steps)
+    networks[f"trained on {count} people"] = trained
 by_shots = experiments.measure_episodes(networks, new_people.images, new_people.labels, (1, 2, 5))
 drawings.draw_shots(plt.figure(figsize=(7, 2.6)), by_shots, "shots (5 ways, new people)")
 
@@ -135,9 +145,13 @@ drawings.draw_shots(plt.figure(figsize=(7, 2.6)), by_shots, "shots (5 ways, new 
 one_shot = {name: torch.tensor(rows[1]) for name, rows in by_shots.items()}
 most_people = one_shot[f"trained on {class_counts[-1]} people"]
 assert most_people.mean() > one_shot["pixels"].mean() + 0.1
-assert most_people.mean() > one_shot["trained on 20 people"].mean() > one_shot["trained on 5 people"].mean()
+assert (
+    most_people.mean()
+    > one_shot["trained on 20 people"].mean()
+    > one_shot["trained on 5 people"].mean()
+)
 assert one_shot["untrained network"].mean() < one_shot["pixels"].mean()
-few_gain = one_shot["trained on 5 people"] - one_shot["pixels"]          # the same episodes
+few_gain = one_shot["trained on 5 people"] - one_shot["pixels"]  # the same episodes
 assert few_gain.mean() - 2 * few_gain.std() / len(few_gain) ** 0.5 < 0.05
 
 # %% [markdown]
@@ -156,10 +170,12 @@ try:
 except WeightsMissing as missing:
     large = None
     print(missing, "(the chapter goes on without these weights)")
-by_labels = experiments.compare_shots(textures, large, (1, 5, 20), draws=runtime.pick(quick=3, full=10))
+by_labels = experiments.compare_shots(
+    textures, large, (1, 5, 20), draws=runtime.pick(quick=3, full=10)
+)
 figure = plt.figure(figsize=(7, 2.6))
 drawings.draw_shots(figure, by_labels, "shots (8 textures)")
-records.picture("ch07c", figure)
+records.picture("ch07c", figure);
 
 # %% [markdown]
 # With five shots the features of EfficientNet are far better than training from nothing (60 steps), also on the reduced squares, although less. A linear
@@ -172,7 +188,10 @@ if large:
     assert five["EfficientNet, linear"].min() > five["network from nothing"].max() + 0.1
     assert five["EfficientNet, linear"].mean() > five["EfficientNet, 24 pixels"].mean()
     assert five["EfficientNet, 24 pixels"].mean() > five["network from nothing"].mean()
-    assert five["network from nothing"].mean() > five["pixels, linear"].mean() and five["pixels, linear"].mean() < 0.3
+    assert (
+        five["network from nothing"].mean() > five["pixels, linear"].mean()
+        and five["pixels, linear"].mean() < 0.3
+    )
 
 
 # %% [markdown]
@@ -186,7 +205,7 @@ if large:
 # What is $\theta'$?
 
 # %%
-class Single(nn.Module):                     # one weight; the output is the weight
+class Single(nn.Module):  # one weight; the output is the weight
     def __init__(self):
         super().__init__()
         self.theta = nn.Parameter(torch.tensor(1.0))
@@ -198,12 +217,14 @@ class Single(nn.Module):                     # one weight; the output is the wei
 single = Single()
 adapted = fewshot.adapt(single, torch.zeros(1), torch.full((1,), 3.0), lr=0.25)["theta"]
 print("adapted:", adapted.item(), " the network itself:", single.theta.item())
-slope, = torch.autograd.grad((adapted - 3) ** 2, single.theta)
+(slope,) = torch.autograd.grad((adapted - 3) ** 2, single.theta)
 print("gradient of the loss after the step, through the step:", slope.item())
 regressors = {}
 meta_steps = runtime.pick(quick=500, full=5000)
 for name, order in (("ordinary training", 0), ("MAML", 2)):
-    regressors[name] = experiments.meta_train(experiments.make_regressor(), steps=meta_steps, order=order)
+    regressors[name] = experiments.meta_train(
+        experiments.make_regressor(), steps=meta_steps, order=order
+    )
 errors = experiments.measure_adaptation(regressors, tasks=runtime.pick(quick=60, full=300))
 drawings.draw_errors(plt.figure(figsize=(5.5, 2.4)), errors)
 
@@ -247,8 +268,9 @@ assert mean_error["MAML"][1] < mean_error["MAML"][0]
 
 # %%
 test_images, test_pairs, _ = experiments.draw_single_shapes(600, seed=1)
-by_attributes = experiments.measure_attributes(shape_images, shape_pairs, test_images, test_pairs,
-                                               epochs=runtime.pick(quick=8, full=20))
+by_attributes = experiments.measure_attributes(
+    shape_images, shape_pairs, test_images, test_pairs, epochs=runtime.pick(quick=8, full=20)
+)
 for name, accuracy in by_attributes.items():
     print(f"{name:23} {accuracy:.1%} of the images of new pairs (guessing: {1 / 6:.1%})")
 
@@ -275,7 +297,9 @@ by_hand = (-5 * differences).exp().log1p().mean()
 target = torch.arange(2)
 loss = (F.cross_entropy(5 * cosines, target) + F.cross_entropy(5 * cosines.T, target)) / 2
 assert_close(by_hand, loss)
-assert_close(clip.contrastive_loss(torch.eye(2), cosines.T.contiguous(), 5.0), loss)     # images e1 and e2
+assert_close(
+    clip.contrastive_loss(torch.eye(2), cosines.T.contiguous(), 5.0), loss
+)  # images e1 and e2
 print(f"loss: {loss:.3f}")
 
 # %% [markdown]
@@ -293,21 +317,29 @@ seen_captions = [caption for caption, keep in zip(captions, seen.tolist()) if ke
 order = torch.randperm(len(seen_captions), generator=torch.Generator().manual_seed(0)).tolist()
 epochs = runtime.pick(quick=8, full=30)
 model = experiments.train_clip(shape_images[seen], seen_captions, vocabulary, epochs=epochs)
-control = experiments.train_clip(shape_images[seen], [seen_captions[i] for i in order], vocabulary, epochs=epochs)
-zero_shot = {name: experiments.measure_zero_shot(net, test_images, test_pairs, vocabulary)
-             for name, net in (("CLIP", model), ("permuted captions", control))}
+control = experiments.train_clip(
+    shape_images[seen], [seen_captions[i] for i in order], vocabulary, epochs=epochs
+)
+zero_shot = {
+    name: experiments.measure_zero_shot(net, test_images, test_pairs, vocabulary)
+    for name, net in (("CLIP", model), ("permuted captions", control))
+}
 for name, rates in zero_shot.items():
     print(f"{name:18}", *(f"{where}: {rate:.1%}" for where, rate in rates.items()), sep="   ")
 
 # %%
 words, described = experiments.describe_pairs()
-some = torch.tensor([(test_pairs == pair).all(1).nonzero()[0, 0] for pair in described[[0, 7, 14, 21, 28, 4]]])
+some = torch.tensor(
+    [(test_pairs == pair).all(1).nonzero()[0, 0] for pair in described[[0, 7, 14, 21, 28, 4]]]
+)
 some_words = [words[(described == test_pairs[i]).all(1).nonzero()[0, 0]] for i in some]
 with torch.no_grad():
     runtime.seed_everything(0)
     blank = clip.CLIP(clip.ImageEncoder(64), clip.TextEncoder(len(vocabulary), 64)).eval()
-    tables = [net.embed_images(test_images[some]) @ net.embed_texts(vocabulary.encode(some_words)).T
-              for net in (blank, model)]
+    tables = [
+        net.embed_images(test_images[some]) @ net.embed_texts(vocabulary.encode(some_words)).T
+        for net in (blank, model)
+    ]
 drawings.draw_similarity(plt.figure(figsize=(7.5, 3.2)), test_images[some], some_words, *tables)
 
 # %% [markdown]
@@ -321,12 +353,16 @@ drawings.draw_similarity(plt.figure(figsize=(7.5, 3.2)), test_images[some], some
 
 # %%
 new_images = test_images[experiments.is_unseen(test_pairs)]
-new_names = [words[(described == pair).all(1).nonzero()[0, 0]] for pair in test_pairs[experiments.is_unseen(test_pairs)]]
+new_names = [
+    words[(described == pair).all(1).nonzero()[0, 0]]
+    for pair in test_pairs[experiments.is_unseen(test_pairs)]
+]
 answers = clip.classify_by_text(model, new_images, vocabulary.encode(words))
 named, truth = described[answers.argmax(1)], test_pairs[experiments.is_unseen(test_pairs)]
 wrong = (named != truth).any(1)
 half_right = (named == truth).any(1)[wrong].float().mean().item()
-print(f"{half_right:.0%} of the wrong answers have the right colour or the right shape (by chance {9 / 29:.0%})")
+print(f"{half_right:.0%} of the wrong answers have the right colour or the right shape")
+print(f"(by chance {9 / 29:.0%})")
 
 
 def show_answer(figure, image=3):
@@ -348,14 +384,23 @@ def search(sentence, net=model, count=6):
 
 
 found = {sentence: search(sentence) for sentence in ("a green star", "a yellow star")}
-plot.gallery(test_images[torch.cat(list(found.values()))], [name for name in found for _ in range(6)], columns=6);
+plot.gallery(
+    test_images[torch.cat(list(found.values()))],
+    [name for name in found for _ in range(6)],
+    columns=6,
+);
 
 # %% tags=["claims"]
 of_clip, of_control = zero_shot["CLIP"], zero_shot["permuted captions"]
-assert of_clip["unseen pairs among the 6 unseen"] > of_control["unseen pairs among the 6 unseen"] + 0.3
+assert (
+    of_clip["unseen pairs among the 6 unseen"] > of_control["unseen pairs among the 6 unseen"] + 0.3
+)
 assert of_clip["seen pairs among all 30"] > of_clip["unseen pairs among all 30"] + 0.2
 assert by_attributes["whole descriptions"] > 0.8
-assert by_attributes["whole descriptions"] > max(by_attributes["colour alone"], by_attributes["shape alone"]) + 0.2
+assert (
+    by_attributes["whole descriptions"]
+    > max(by_attributes["colour alone"], by_attributes["shape alone"]) + 0.2
+)
 assert half_right > 0.5
 assert (tables[1].argmax(1) == torch.arange(6)).sum() >= 5
 assert not (set(seen_captions) & set(new_names))
@@ -369,11 +414,19 @@ assert not (set(seen_captions) & set(new_names))
 
 # %%
 digits, digit_labels = data.digits("train")
-rotation_net, rotation_accuracy = experiments.train_rotations(digits, epochs=runtime.pick(quick=6, full=20))
+rotation_net, rotation_accuracy = experiments.train_rotations(
+    digits, epochs=runtime.pick(quick=6, full=20)
+)
 torch.manual_seed(0)
 blank_net = experiments.SmallNet(8).eval()
-probes = experiments.probe({"pixels": lambda x: x.flatten(1), "untrained network": blank_net.layers,
-                            "trained on rotations": rotation_net.layers}, (1, 5, 20))
+probes = experiments.probe(
+    {
+        "pixels": lambda x: x.flatten(1),
+        "untrained network": blank_net.layers,
+        "trained on rotations": rotation_net.layers,
+    },
+    (1, 5, 20),
+)
 print(f"rotations of test images named correctly: {rotation_accuracy:.0%}")
 drawings.draw_shots(plt.figure(figsize=(7, 2.4)), probes, "labels of each digit")
 
@@ -383,7 +436,9 @@ drawings.draw_shots(plt.figure(figsize=(7, 2.4)), probes, "labels of each digit"
 
 # %% tags=["claims"]
 for shot in (1, 5, 20):
-    rotated, plain = (torch.tensor(probes[name][shot]) for name in ("trained on rotations", "pixels"))
+    rotated, plain = (
+        torch.tensor(probes[name][shot]) for name in ("trained on rotations", "pixels")
+    )
     assert (rotated - plain).mean() > 2 * (rotated - plain).std() / len(plain) ** 0.5
     assert rotated.mean() > torch.tensor(probes["untrained network"][shot]).mean()
 
@@ -395,11 +450,16 @@ for shot in (1, 5, 20):
 # instead, all at once and without any label. For which of the five domains below will it help?
 
 # %%
-classifiers = [experiments.train_classifier(digits, digit_labels, epochs=6, seed=seed) for seed in range(3)]
+classifiers = [
+    experiments.train_classifier(digits, digit_labels, epochs=6, seed=seed) for seed in range(3)
+]
 by_domain = experiments.measure_domains(classifiers)
 example = data.digits("test")[0][:1]
-drawings.draw_domains(plt.figure(figsize=(7.5, 3)), {name: change(example)[0] for name, change in
-                                                     experiments.DOMAINS.items()}, by_domain)
+drawings.draw_domains(
+    plt.figure(figsize=(7.5, 3)),
+    {name: change(example)[0] for name, change in experiments.DOMAINS.items()},
+    by_domain,
+)
 
 # %% [markdown]
 # The adaptation helps most for the low contrast, because this change is a change of mean and variance. It
@@ -408,8 +468,13 @@ drawings.draw_domains(plt.figure(figsize=(7.5, 3)), {name: change(example)[0] fo
 # standard deviation (标准差).)
 
 # %% tags=["claims"]
-domain_means = {name: {mode: sum(v) / len(v) for mode, v in rows.items()} for name, rows in by_domain.items()}
-helped = {name: means["adapted statistics"] - means["trained statistics"] for name, means in domain_means.items()}
+domain_means = {
+    name: {mode: sum(v) / len(v) for mode, v in rows.items()} for name, rows in by_domain.items()
+}
+helped = {
+    name: means["adapted statistics"] - means["trained statistics"]
+    for name, means in domain_means.items()
+}
 assert helped["low contrast"] > 0.4 and max(helped, key=helped.get) == "low contrast"
 assert helped["inverted"] < 0.1 and abs(helped["as trained"]) < 0.02
 
@@ -423,12 +488,20 @@ assert helped["inverted"] < 0.1 and abs(helped["as trained"]) < 0.02
 
 # %%
 normal = experiments.draw_bricks(30, defects=False, seed=0)
-good, bad = (experiments.draw_bricks(40, defects=defects, seed=1 + defects) for defects in (False, True))
+good, bad = (
+    experiments.draw_bricks(40, defects=defects, seed=1 + defects) for defects in (False, True)
+)
 extractors = {"pixels": lambda x: F.adaptive_avg_pool2d(x, 12)}
 if large:
-    extractors["EfficientNet, block 5"] = lambda x: F.interpolate(large.features((255 * x - 127) / 128)[5], size=12)
-aurocs = {"darkest pixel": experiments.measure_auroc(-good.flatten(1).amin(1), -bad.flatten(1).amin(1)),
-          "flattest place": experiments.measure_auroc(*(experiments.find_flattest(x) for x in (good, bad)))}
+    extractors["EfficientNet, block 5"] = lambda x: F.interpolate(
+        large.features((255 * x - 127) / 128)[5], size=12
+    )
+aurocs = {
+    "darkest pixel": experiments.measure_auroc(-good.flatten(1).amin(1), -bad.flatten(1).amin(1)),
+    "flattest place": experiments.measure_auroc(
+        *(experiments.find_flattest(x) for x in (good, bad))
+    ),
+}
 for name, extract in extractors.items():
     distances = [experiments.map_anomalies(extract, normal, images) for images in (good, bad)]
     aurocs[name] = experiments.measure_auroc(*(each.flatten(1).amax(1) for each in distances))
@@ -442,8 +515,11 @@ drawings.draw_defects(plt.figure(figsize=(7.5, 2.8)), bad[:4], distances[1][:4],
 
 # %% tags=["claims"]
 if large:
-    assert aurocs["EfficientNet, block 5"][1] > 0.5                     # the lower end of its interval
-    assert aurocs["EfficientNet, block 5"][0] > max(aurocs["pixels"][0], aurocs["darkest pixel"][0]) + 0.1
+    assert aurocs["EfficientNet, block 5"][1] > 0.5  # the lower end of its interval
+    assert (
+        aurocs["EfficientNet, block 5"][0]
+        > max(aurocs["pixels"][0], aurocs["darkest pixel"][0]) + 0.1
+    )
 
 # %% [markdown]
 # ## 9 Going deeper: image and sound together
@@ -478,9 +554,20 @@ for image, sound, both in zip(*fused.values()):
 # %%
 book = experiments.map_book()
 drawings.draw_map(plt.figure(figsize=(7.5, 4.6)), book)
-records.record("ch07c", seed=[0, 1, 2], accuracy_by_shots=by_shots, transfer=by_labels, adaptation=errors,
-               zero_shot=zero_shot, attributes=by_attributes, probes=probes, domains=by_domain, auroc=aurocs,
-               fusion=fused, **experiments.measure_people(large));
+records.record(
+    "ch07c",
+    seed=[0, 1, 2],
+    accuracy_by_shots=by_shots,
+    transfer=by_labels,
+    adaptation=errors,
+    zero_shot=zero_shot,
+    attributes=by_attributes,
+    probes=probes,
+    domains=by_domain,
+    auroc=aurocs,
+    fusion=fused,
+    **experiments.measure_people(large),
+);
 
 # %% tags=["claims"]
 assert [row["chapter"] for row in book][:3] == ["ch01", "ch02", "ch03a"] and len(book) == 21
@@ -495,7 +582,7 @@ assert sum(row["errata"] for row in book) == 159
 # be chosen from 30?
 
 # %%
-episode_size = ...                           # (images, choices)
+episode_size = ...  # (images, choices)
 check("ch07c.1", episode_size)
 
 
@@ -503,7 +590,7 @@ check("ch07c.1", episode_size)
 # **2 · Build.** Write the probabilities of a prototypical network: support embeddings `(W, K, D)`, query embeddings `(N, D)`.
 
 # %%
-def classify_queries(support, queries):      # -> (N, W)
+def classify_queries(support, queries):  # -> (N, W)
     ...
 
 
@@ -514,7 +601,7 @@ check("ch07c.2", classify_queries)
 # **3 · Build.** Write the contrastive loss of section 5. The embeddings `(B, D)` have length 1.
 
 # %%
-def contrastive(images, texts, scale):       # -> float
+def contrastive(images, texts, scale):  # -> float
     ...
 
 
@@ -527,7 +614,7 @@ check("ch07c.3", contrastive)
 # `measure_episodes({"net": network}, new_people.images, new_people.labels, (1,))["net"][1]` is a list of 100 accuracies.
 
 # %%
-trade = ...                                  # {"60 people, 4 images": accuracy, "12 people, 20 images": accuracy}
+trade = ...  # {"60 people, 4 images": accuracy, "12 people, 20 images": accuracy}
 check("ch07c.4", trade)
 
 # %% [markdown]

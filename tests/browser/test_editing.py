@@ -67,10 +67,10 @@ def test_a_photograph_is_opened_filled_enlarged_undone_and_saved(page, photograp
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
     y = box["y"] + box["height"] / 2
-    assert (round(box["width"]), round(box["height"])) == (400, 300)
-    page.mouse.move(box["x"] + 83, y)
+    assert (round(box["width"]), round(box["height"])) == (320, 240)
+    page.mouse.move(box["x"] + 67, y)
     page.mouse.down()
-    page.mouse.move(box["x"] + 250, y, steps=8)
+    page.mouse.move(box["x"] + 200, y, steps=8)
     page.mouse.up()
     page.wait_for_timeout(1000)
     page.get_by_role("button", name="Fill", exact=True).click()

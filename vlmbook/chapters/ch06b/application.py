@@ -29,7 +29,7 @@ from vlmbook.metrics import proportion_interval
 from vlmbook.notebook.interact import render
 from vlmbook.notebook.paint import MaskPainter
 
-PREVIEW = 400  # pixels of the longer side on the screen
+PREVIEW = 320  # pixels of the longer side on the screen
 MOST_PIXELS = 24_000_000  # of an enlarged photograph
 MOST_VERSIONS = 10  # that *Undo* brings back
 
