@@ -30,7 +30,7 @@ from vlmbook.notebook import records
 from vlmbook.notebook.cells import checked_exercises, parse
 
 CODE_CELLS = range(15, 36)
-MEDIAN_LINES, MOST_LINES, IMPORT_LINES, LINE_LENGTH = 6, 25, 10, 100
+MEDIAN_LINES, MOST_LINES, IMPORT_LINES, LINE_LENGTH = 11, 25, 10, 100
 FILE_LIMIT = 1_000_000
 NEARLY_EQUAL = 8  # of 255, in every channel: dithering moves a background that much
 NOT_BACKGROUND = 0.005  # of a picture's pixels have to differ from its commonest colour
