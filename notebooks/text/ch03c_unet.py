@@ -186,7 +186,8 @@ print("with the skip", F.relu(x + u - 1).tolist(), "without", F.relu(u - 1).toli
 # %%
 def double_conv(in_channels, channels):      # (B, C, H, W) -> (B, D, H, W)
     def conv(ins):
-        return nn.Conv2d(ins, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
+        layer = nn.Conv2d(ins, channels, 3, padding=1, bias=False)
+        return layer, nn.BatchNorm2d(channels), nn.ReLU()
     return nn.Sequential(*conv(in_channels), *conv(channels))
 
 
@@ -504,7 +505,7 @@ pair = {name: predict(twins[name, 0], drawn_test[:20]).argmax(1)
         for name in ("U-Net", "without skips")}
 shapes_shown = data.shapes(20, size=24, seed=1, objects=(1, 2)).images
 interact.live(partial(drawings.draw_skip, images=shapes_shown, truth=drawn_truth[:20],
-                      predictions=pair), image=(0, 19), errors_only=False, figsize=(7, 2.6))
+                      predictions=pair), image=(0, 19), errors_only=False, figsize=(7, 2.8))
 
 # %% [markdown]
 # ### The checkerboard
@@ -536,7 +537,7 @@ assert smooth.std() < 1e-4 < 1e-3 < rough.std()
 # middle of the output is used. The paper does this too (overlap-tile strategy, fig. 2). How far must a window reach beyond its tile?
 #
 # The cell compares four kinds of windows with the whole image. *overlap*: how many pixels the window reaches beyond the tile. *step*: windows start at
-# multiples of this number. The white pixels have another class than in the whole image.
+# multiples of this number. The red pixels have another class than in the whole image.
 
 # %%
 def in_tiles(model, x, tile, overlap, step):           # (1, C, H, W) -> (1, K, H, W)
