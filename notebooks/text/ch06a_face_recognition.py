@@ -406,7 +406,7 @@ for name, values in rates.items():
     print(f"{name:12} EER", *(f"{value:.1%}" for value in values))
 figure = plt.figure(figsize=(7, 2.5))
 drawings.draw_curves(figure, {name: each[:2] for name, each in verdicts.items()})
-records.picture("ch06a", figure)
+records.picture("ch06a", figure);
 
 # %% tags=["claims"]
 assert max(rates["own network"]) < 0.06 and sum(rates["own network"]) / 3 < 0.05
@@ -766,7 +766,7 @@ check("ch06a.5", trade)
 # upper half of the face of one person, and the lower half of the face of another. LBP histograms and eigenfaces see the whole photograph,
 # which is the best or nearly the best choice for them on people 1 to 20. The pretrained network sees the aligned chip.
 
-# %%
+# %% tags=["record"]
 def train_on_photographs(x, seed):           # as many steps whatever the number of people
     mixed = real_faces.mix_people(x, 3 * len(x), seed=seed)
     return train(mixed, seed=seed, epochs=350 // -(-len(mixed) // 16))[0].network
@@ -776,9 +776,7 @@ photographs = real_faces.measure(train_on_photographs, pipeline)      # {} in th
 records.record("ch06a", seed=[0, 1, 2], eer=rates, eer_by_people=by_people, eer_by_head=by_head,
                eer_by_setting=by_setting, eer_interval=[low, high], tar_at_far=tars,
                ten_folds=[accuracy, error], eer_by_group=by_group, deployed=costs,
-               detections=counts, leak=[leaked, honest], gallery=gallery_errors, **photographs);
-
-# %% tags=["record"]
+               detections=counts, leak=[leaked, honest], gallery=gallery_errors, **photographs)
 records.show("ch06a", "full")
 full_run = records.load("ch06a", "full")
 if full_run and "orl_eer" in full_run["measurements"]:
