@@ -86,7 +86,7 @@ def probabilities(support, query):
 
 def judge_contrastive(answer):
     generator = torch.Generator().manual_seed(3)
-    for size, scale in ((2, 1.0), (5, 8.0)):
+    for size, scale in ((3, 1.0), (5, 8.0)):
         images = F.normalize(torch.randn(size, 4, generator=generator))
         texts = F.normalize(torch.randn(size, 4, generator=generator))
         case = message("{size} pairs and scale {scale:g}", size=size, scale=scale)
