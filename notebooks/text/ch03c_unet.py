@@ -392,12 +392,12 @@ assert of("U-Net") > 0.75 and of("U-Net", "new object") < of("U-Net") - 0.1
 # The probability was cut at 0.5. Move the threshold, and watch the IoU. How flat is the curve around its top?
 
 # %%
-interact.live(partial(drawings.draw_threshold, images=trials["test"][0],
-                      probability=probability["test"], truth=truth["test"]),
-              image=(0, 19), threshold=(0.0, 0.98, 0.02), figsize=(7, 2.3))
 thresholds, curve = experiments.iou_by_threshold(probability["test"], truth["test"])
 near = thresholds[curve > curve.max() - 0.03]
 print(f"IoU within 0.03 of the best for thresholds from {near.min():.2f} to {near.max():.2f}")
+interact.live(partial(drawings.draw_threshold, images=trials["test"][0],
+                      probability=probability["test"], truth=truth["test"]),
+              image=(0, 19), threshold=(0.0, 0.98, 0.02), figsize=(7, 2.3))
 
 # %% tags=["claims"]
 assert near.max() - near.min() > 0.25
