@@ -363,8 +363,8 @@ assert max(last["resnet20"].max(), last["resnet56"].max()) < last["plain20"].min
 # ### Is it only a slow start, or the wrong learning rate?
 #
 # Three epochs are few, and one learning rate may suit one network better than the other. So we train the plain networks twice as long, at a smaller and
-# at a larger rate. (One seed, to save time. The full profile trains all four networks for twelve epochs, at three rates, with three seeds.) Each dot is one
-# seed. Does the plain network with 56 layers catch up?
+# at a larger rate. (One seed, to save time. The full profile trains all four networks for twelve epochs, at three rates, with three seeds.) Each dot is
+# one seed. Does the plain network with 56 layers catch up?
 
 # %%
 rates = runtime.pick(quick=(0.01, 0.1), full=(0.01, 0.03, 0.1))
@@ -475,8 +475,8 @@ interact.live(partial(drawings.draw_block, net=net, images=garments[:20]), image
 
 
 # %% [markdown]
-# Where the branch is blue, it takes away from its input. The bars of the blocks 4 and 7 are large. There the size changes, and half of the shortcut's
-# channels are zeros.
+# Where the branch is blue, it takes away from its input. For the first image the branch is larger than its input in block 1, and in the blocks 4 and 7.
+# There the size changes, and half of the shortcut's channels are zeros.
 #
 # How is it in a deep network? The next figure shows the bars for a ResNet-56 of section 5 over 100 digits: trained in blue, and the same network before
 # training in grey.
@@ -524,14 +524,14 @@ drawings.draw_maps(plt.figure(figsize=(7, 4)), net, garments[chosen[7]][None])
 # Fergus 2014]. At dark positions the network needs the covered pixels. Try all ten classes. Which one keeps its class wherever the square lies?
 
 # %%
-interact.live(partial(drawings.draw_occlusion, net=net, images=garments[chosen],
-                      labels=wanted[chosen], names=names), image=(0, 9), size=(1, 15, 2),
-              figsize=(7.5, 1.9))
 with torch.no_grad():
     kept = {names[k]: net(experiments.occlude(garments[[i]], 9)[::3]).argmax(1).eq(k).float().mean()
             for k, i in enumerate(chosen)}
 print("share of positions at which the class stays:",
       *(f"{name} {share:.0%}" for name, share in kept.items()))
+interact.live(partial(drawings.draw_occlusion, net=net, images=garments[chosen],
+                      labels=wanted[chosen], names=names), image=(0, 9), size=(1, 15, 2),
+              figsize=(7.5, 1.9))
 
 # %% [markdown]
 # The printed line answers the question for one image of each class and a square of 9×9 pixels (every third position).
