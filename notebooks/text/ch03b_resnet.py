@@ -389,7 +389,7 @@ for runs in longer.values():
 
 # %% [markdown]
 # It does not. With longer training, and at both rates, the plain network with 56 layers is still much worse than the one with 20 layers on the training
-# set. So the degradation is no slow start, and no fault of one learning rate.
+# set. For this seed neither twice the training nor another learning rate removes the degradation. (Much longer training was not tried here.)
 #
 # ### And on new images?
 #

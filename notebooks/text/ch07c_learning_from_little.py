@@ -348,7 +348,7 @@ drawings.draw_similarity(plt.figure(figsize=(7.5, 3.2)), test_images[some], some
 #
 # Among the six unseen pairs, CLIP is right for most images, and the control is near to guessing. But if the model may choose among *all* 30 descriptions, it
 # is mostly wrong about images of unseen pairs. Images of *seen* pairs are named much better among the same 30 descriptions. So the number of descriptions is not
-# the reason: the model prefers pairs that it saw in the training. This bias (偏差) is known from generalised zero-shot learning [Chao et al. 2016]. A result
+# the only reason: the model prefers pairs that it saw in the training. This bias (偏差) is known from generalised zero-shot learning [Chao et al. 2016]. A result
 # for the new classes alone hides it. Choose an image with the slider. Which description does the model choose for an unseen pair?
 
 # %%
@@ -365,7 +365,7 @@ print(f"{half_right:.0%} of the wrong answers have the right colour or the right
 print(f"(by chance {9 / 29:.0%})")
 
 
-def show_answer(figure, image=3):
+def show_answer(figure, image=int(wrong[:31].nonzero()[0, 0])):
     drawings.draw_answers(figure, new_images[image], words, answers[image], new_names[image])
 
 

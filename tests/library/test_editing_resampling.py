@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from skimage.color import rgb2ycbcr
 from torch.testing import assert_close
 
-from vlmbook.data import data_folder, photo, read_image
+from tests.support.files import REAL, real
+from vlmbook.data import photo, read_image
 from vlmbook.data.images import list_images
 from vlmbook.editing import (
     crop_to_multiple,
@@ -21,7 +22,6 @@ from vlmbook.editing import (
     ycbcr_to_rgb,
 )
 
-SET5 = data_folder() / "superres" / "Set5"
 PUBLISHED = {2: 33.66, 3: 30.39, 4: 28.42}  # dB of bicubic interpolation on Set5 [Dong et al. 2016, table 4]
 
 
@@ -91,12 +91,12 @@ def test_shrinking_wants_sides_that_the_factor_divides():
         crop_to_multiple(torch.ones(1, 5, 6), 7)
 
 
-@pytest.mark.skipif(not SET5.is_dir(), reason="Set5 is not in VLMBOOK_DATA")
+@real("superres")
 @pytest.mark.parametrize("factor", PUBLISHED)
 def test_bicubic_has_the_published_figure_on_set5(factor):
     """The luma is shrunk and enlarged, as SRCNN's program does it."""
     scores = []
-    for path in list_images(SET5):
+    for path in list_images(REAL / "superres" / "Set5"):
         luma = studio_luma(crop_to_multiple(read_image(path, channels=3), factor))
         luma = (255 * luma).round() / 255
         large = enlarge_bicubic(shrink_bicubic(luma, factor), factor)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
-from vlmbook.data import data_folder, fashion_mnist, photo, read_image
+from tests.support.files import REAL, real
+from vlmbook.data import fashion_mnist, photo, read_image
 from vlmbook.data.images import list_images
 from vlmbook.editing import (
     attribute_direction,
@@ -28,8 +29,6 @@ from vlmbook.editing import (
 from vlmbook.pretrained import WEIGHTS, weights_card
 from vlmbook.vae import elbo
 
-SET5 = data_folder() / "superres" / "Set5"
-FASHION = data_folder() / "FashionMNIST" / "raw"
 OURS = ("ch06b_upscale_x2", "ch06b_denoise", "ch06b_inpaint", "ch06b_fashion_vae")
 MOST = {"ch06b_denoise": 1_500_000, "ch06b_fashion_vae": 2_000_000}  # bytes; others 3 MB
 
@@ -63,10 +62,10 @@ def test_a_photograph_is_enlarged_better_than_by_bicubic():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SET5.is_dir(), reason="Set5 is not in VLMBOOK_DATA")
+@real("superres")
 def test_set5_has_the_figure_of_the_card():
     network, values = upscaler(), []
-    for path in list_images(SET5):
+    for path in list_images(REAL / "superres" / "Set5"):
         image = crop_to_multiple(read_image(path), 2)
         small = (255 * shrink_bicubic(image, 2).clamp(0, 1)).round() / 255
         values.append(luma_psnr(upscale(small, 2, network=network), image, border=2))
@@ -106,8 +105,9 @@ def test_it_listens_to_the_level():
 # --- latent numbers -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not FASHION.is_dir(), reason="Fashion-MNIST is not in VLMBOOK_DATA")
-def test_the_vae_has_the_figures_of_its_card_and_edits():
+@real("FashionMNIST")
+def test_the_vae_has_the_figures_of_its_card_and_edits(monkeypatch):
+    monkeypatch.setenv("VLMBOOK_DATA", str(REAL))
     model, quality = fashion_vae(), weights_card("ch06b_fashion_vae")["quality"]
     images, labels = fashion_mnist("test")
     torch.manual_seed(0)

@@ -8,6 +8,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from vlmbook import data, editing
+from vlmbook.chapters.ch06a.experiments import open_onnx
 from vlmbook.chapters.ch06b import experiments
 from vlmbook.chapters.ch06b.painting import paint_whirls
 from vlmbook.editing.quality import HOLES
@@ -186,7 +187,7 @@ def test_a_discriminator_that_is_trained_longer_raises_the_loss_of_the_same_gene
 def test_the_exported_network_adds_the_same_detail_at_every_size(tmp_path):
     network = editing.upscaler()
     experiments.export_upscaler(network, tmp_path / "net.onnx")
-    run = experiments.open_onnx(tmp_path / "net.onnx")
+    run = open_onnx(tmp_path / "net.onnx")
     for height, width in ((24, 40), (33, 17)):
         x = torch.rand(1, 1, height, width)
         want = network(x).detach() - editing.enlarge_bicubic(x, 2)

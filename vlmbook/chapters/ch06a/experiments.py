@@ -2,7 +2,6 @@
 network that is exported.
 """
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from sklearn.model_selection import GroupKFold
 from torch import nn
 from torch.nn import functional as F
 
-from vlmbook import data
+from vlmbook import compression, data
 from vlmbook.detection import box_iou
 from vlmbook.face_recognition import (
     FacePipeline,
@@ -449,10 +448,10 @@ def quantize_network(path: Path, calibration: torch.Tensor, to: Path) -> None:
     prepared.unlink()
 
 
-def open_onnx(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
-    """ONNX file -> function (B, C, H, W) -> (B, D), in one thread."""
+def open_onnx(path: Path, threads: int = 1) -> Callable[[torch.Tensor], torch.Tensor]:
+    """ONNX file -> function of a tensor, in so many threads."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda x: torch.from_numpy(session.run(None, {"x": x.contiguous().numpy()})[0])
@@ -460,13 +459,7 @@ def open_onnx(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
 
 def measure_latency(function: Callable, x: torch.Tensor, *, repeats: int = 30) -> float:
     """-> float: milliseconds of function(x), the median of so many calls."""
-    seconds = []
-    with torch.inference_mode():
-        for _ in range(repeats):
-            began = time.perf_counter()
-            function(x)
-            seconds.append(time.perf_counter() - began)
-    return 1e3 * float(np.median(seconds))
+    return 1e3 * compression.measure_latency(lambda: function(x), repeats=repeats).p50
 
 
 # --- embeddings of many images of many people ---------------------------------------------------------------

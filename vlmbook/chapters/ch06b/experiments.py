@@ -3,16 +3,13 @@ see, and two mistakes in training generators.
 """
 
 import io
-import math
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnxruntime
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle, inpaint_biharmonic
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
@@ -29,10 +26,12 @@ from vlmbook.editing import (
     cut_pairs,
     enlarge_bicubic,
     first_features,
+    gram_matrix,
     luma_psnr,
     measure_inpainting,
     perceptual_distance,
     psnr,
+    rgb_to_ycbcr,
     shrink_bicubic,
     ssim,
     style_loss,
@@ -225,7 +224,7 @@ def _measure_mean_gain(network, photographs):
 
 def take_luma(image: torch.Tensor) -> torch.Tensor:
     """(3, H, W) -> (1, H, W), ITU-R BT.601."""
-    return (image.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1) * image).sum(0, keepdim=True)
+    return rgb_to_ycbcr(image)[:1]
 
 
 # --- filling holes ------------------------------------------------------------------------------------------
@@ -311,7 +310,7 @@ def synthesise_texture(
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        wanted = [_gram(each) for each in first_features(network, style[None], blocks)]
+        wanted = [gram_matrix(each) for each in first_features(network, style[None], blocks)]
     image = (0.5 + 0.15 * torch.randn(3, size, size, generator=generator)).clamp(0, 1).requires_grad_()
     optimizer = torch.optim.Adam([image], lr=0.03)
     for _ in range(steps):
@@ -324,24 +323,12 @@ def synthesise_texture(
     return image.detach()
 
 
-def _gram(features):
-    flat = features.flatten(2)
-    return flat @ flat.transpose(1, 2) / flat.shape[2]
-
-
 # --- what the measures see ----------------------------------------------------------------------------------
 
 
 def blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
     """(C, H, W) -> (C, H, W): a Gaussian blur, its borders repeated."""
-    if sigma <= 0:
-        return image
-    reach = math.ceil(3 * sigma)
-    x = torch.arange(-reach, reach + 1, dtype=image.dtype)
-    kernel = torch.exp(-(x**2) / (2 * sigma**2))
-    kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
-    padded = F.pad(image[None], (reach, reach, reach, reach), mode="replicate").transpose(0, 1)
-    return F.conv2d(F.conv2d(padded, kernel), kernel.transpose(2, 3))[:, 0]
+    return torch.from_numpy(gaussian_filter(image.numpy(), (0, sigma, sigma), mode="nearest", truncate=3))
 
 
 def compress(image: torch.Tensor, quality: int) -> torch.Tensor:
@@ -597,23 +584,3 @@ def export_upscaler(network: SubPixelNetwork, path: Path) -> None:
         verbose=False,
     )
     write_whole(path, program.model_proto.SerializeToString(), replace=True)
-
-
-def open_onnx(path: Path, threads: int = 1) -> Callable[[torch.Tensor], torch.Tensor]:
-    """ONNX file -> function of a tensor."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda x: torch.from_numpy(session.run(None, {"x": x.contiguous().numpy()})[0])
-
-
-def time_call(function: Callable, *arguments: Any, repeats: int = 5) -> float:
-    """-> float: seconds of function(*arguments), the median of so many calls."""
-    seconds = []
-    with torch.inference_mode():
-        for _ in range(repeats):
-            began = time.perf_counter()
-            function(*arguments)
-            seconds.append(time.perf_counter() - began)
-    return float(np.median(seconds))

@@ -19,6 +19,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import rotate
 
 from vlmbook import chapters, data, runtime
 from vlmbook.clip import CLIP, ImageEncoder, TextEncoder, Vocabulary, classify_by_text, contrastive_loss
@@ -428,20 +430,11 @@ def probe(
 # --- another domain -----------------------------------------------------------------------------------------
 
 
-def _turn(images, degrees):
-    angle = torch.tensor(degrees).deg2rad()
-    matrix = torch.stack([angle.cos(), -angle.sin(), angle * 0, angle.sin(), angle.cos(), angle * 0]).view(
-        1, 2, 3
-    )
-    grid = F.affine_grid(matrix.expand(len(images), -1, -1), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False)
-
-
 DOMAINS = {
     "as trained": lambda x: x,
     "low contrast": lambda x: 0.4 + 0.2 * x,
     "inverted": lambda x: 1 - x,
-    "turned by 30°": lambda x: _turn(x, 30.0),
+    "turned by 30°": lambda x: rotate(x, 30.0, InterpolationMode.BILINEAR),
     "noise": lambda x: (x + 0.3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))).clamp(
         0, 1
     ),
