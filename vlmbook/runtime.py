@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 PROFILES = ("quick", "full")
+BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # x86-64 and ARM
 
 # Holds `notebooks/` and `results/`: the checkout, or a folder inside the package where a wheel was installed.
 PACKAGE = Path(__file__).parent
@@ -36,6 +37,31 @@ def device() -> torch.device:
     if torch.accelerator.is_available():
         return torch.accelerator.current_accelerator()
     return torch.device("cpu")
+
+
+def autocast_precision() -> str | None:
+    """-> "bf16" where that device has instructions for bfloat16, else None, for the `precision` of `fit`.
+
+    A processor without them emulates bfloat16, ten times slower than float32.
+    """
+    import torch
+
+    here = device()
+    if here.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif here.type == "cpu":
+        native = any(_processor_flags().get(flag) for flag in BFLOAT16_FLAGS)
+    else:
+        native = here.type == "xpu"
+    return "bf16" if native else None
+
+
+def _processor_flags():
+    """-> mapping: the processor's instruction sets, {} where this PyTorch cannot tell."""
+    import torch
+
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)  # since torch 2.10
+    return capabilities()
 
 
 def device_name() -> str:

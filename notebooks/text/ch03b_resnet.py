@@ -333,7 +333,8 @@ def cross_entropy(net, x, y):
 def train(net, seed, lr=0.03, epochs=epochs):          # -> training loss of each epoch
     history = fit(net.to(memory_format=torch.channels_last), (images, labels), epochs=epochs,
                   loss_fn=cross_entropy, batch_size=batch_size, lr=lr, warmup=10, seed=seed,
-                  optimizer=sgd, precision=runtime.pick(quick=None, full="bf16"), progress=False)
+                  optimizer=sgd, progress=False,
+                  precision=runtime.pick(quick=None, full=runtime.autocast_precision()))
     net.eval().cpu()
     return torch.tensor(history.losses).view(epochs, -1).mean(1).tolist()
 

@@ -342,7 +342,7 @@ def ce_dice_loss(model, x, wanted):
 def train(model, x, wanted, seed, loss_fn=ce_dice_loss, **settings):
     model, x = (each.to(memory_format=torch.channels_last) for each in (model, x))
     history = fit(model, (x, wanted), loss_fn=loss_fn, seed=seed, batch_size=8, progress=False,
-                  precision=runtime.pick(quick=None, full="bf16"), **settings)
+                  precision=runtime.pick(quick=None, full=runtime.autocast_precision()), **settings)
     model.eval().cpu()
     return history.losses
 

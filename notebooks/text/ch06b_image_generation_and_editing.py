@@ -963,7 +963,8 @@ check("ch06b.5", noisy_gain)
 #
 # With `VLMBOOK_PROFILE=full` the network of section 3 sees ten times as many squares, and section 5 measures four times as many holes. The folder of
 # `VLMBOOK_DATA` may also hold Set5, five photographs on which most papers measure. Then the shipped weights are measured on Set5 at ×2, ×3 and ×4. For
-# comparison, published results at ×2: SRCNN 36.7 dB, VDSR 37.5 dB, EDSR 38.1 dB. (They used other training photographs.)
+# comparison, published results at ×2: SRCNN 36.7 dB, VDSR 37.5 dB, EDSR 38.1 dB. (They used other training photographs.) A second set is the folder
+# `style`: three paintings and four photographs, which are JPEG files.
 
 # %% tags=["record"]
 records.record(

@@ -34,6 +34,25 @@ def test_an_accelerator_goes_first_and_has_a_name(monkeypatch, kind, name):
     assert runtime.device_name().startswith(name)
 
 
+@pytest.mark.parametrize(
+    "flags, precision",
+    [({"avx2": True, "avx512_bf16": False}, None), ({"amx_bf16": True}, "bf16"), ({"bf16": True}, "bf16")],
+)
+def test_bfloat16_is_for_processors_that_have_it(monkeypatch, flags, precision):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags, raising=False)
+    assert runtime.autocast_precision() == precision
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # a PyTorch that cannot tell
+    assert runtime.autocast_precision() is None
+
+
+@pytest.mark.parametrize("kind, precision", [("mps", None), ("xpu", "bf16")])
+def test_bfloat16_on_an_accelerator(monkeypatch, kind, precision):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device(kind))
+    assert runtime.autocast_precision() == precision
+
+
 def draws():
     return random.random(), np.random.rand(3).tolist(), torch.rand(3).tolist()  # noqa: NPY002
 

@@ -207,6 +207,8 @@ def test_seconds_are_added_and_the_rest_kept(folder):
     before = records.load("ch99z", "quick", folder)
     records.add_seconds(str(path), 24.3456)
     assert records.load("ch99z", "quick", folder) == before | {"seconds": 24.3}
+    records.add_seconds(path, 30, 12.34)
+    assert records.load("ch99z", "quick", folder) == before | {"seconds": 30, "processor_seconds": 12.3}
 
 
 def test_load_of_what_is_not_there_is_none(tmp_path):
@@ -222,8 +224,14 @@ def test_cost_in_words():
     assert records.cost({k: v for k, v in entry.items() if k != "seconds"}).startswith("0.9 GB, ")
 
 
+def test_the_cost_of_one_thread_is_the_time_of_the_processor():
+    entry = {"seconds": 99.0, "processor_seconds": 24.4, "peak_memory_bytes": {"ram": 10**9}}
+    assert records.cost(entry | {"device": "CPU, 1 thread"}) == "24 s, 1.0 GB, CPU, 1 thread"
+    assert records.cost(entry | {"device": "CPU, 2 threads"}).startswith("99 s, ")
+
+
 def test_published_prints_a_line_a_profile(folder, monkeypatch, capsys):
-    records.add_seconds(records.record("ch99z", seed=0), 24)
+    records.add_seconds(records.record("ch99z", seed=0), 24, 24)
     monkeypatch.setattr(records, "RESULTS", folder)
     records.published("ch99z")
     quick, full = capsys.readouterr().out.splitlines()

@@ -142,7 +142,7 @@ def open_notebook(browser, where, notebook):
     return page
 
 
-def run_all(page, timeout=180_000):
+def run_all(page, timeout=900_000):
     """Execute every cell and wait for the last one's number."""
     page.evaluate(
         "{ window.jupyterapp.commands.execute('notebook:run-all-cells'); 'do not wait for its end' }"

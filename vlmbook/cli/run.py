@@ -155,7 +155,7 @@ def run_chapter(chapter: Chapter, copy: Path, profile: str) -> tuple[list[str], 
         write_whole(copy, nbformat.writes(notebook).encode())
     record = record_of(copy)
     if record.exists():
-        records.add_seconds(record, done.seconds)
+        records.add_seconds(record, done.seconds, done.processor_seconds)
     row = [
         chapter.name,
         f"{done.seconds:.0f}",

@@ -1,4 +1,7 @@
-"""The trainings whose weights come with this package, as functions; their defaults are the full runs."""
+"""The trainings whose weights come with this package, as functions; their defaults are the full runs.
+
+`precision` is that of `fit`: "bf16" is faster where `runtime.autocast_precision()` says so.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -29,7 +32,7 @@ def train_upscaler(
     lr: float = 8e-4,
     average: float = 0.0,
     seed: int = 0,
-    precision: str | None = "bf16",
+    precision: str | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
 ) -> tuple[SubPixelNetwork, History]:
@@ -69,7 +72,7 @@ def train_inpainter(
     batch_size: int = 16,
     lr: float = 3e-3,
     seed: int = 0,
-    precision: str | None = "bf16",
+    precision: str | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
 ) -> tuple[GatedUNet, History]:
@@ -110,7 +113,7 @@ def train_denoiser(
     lr: float = 1e-3,
     average: float = 0.999,
     seed: int = 0,
-    precision: str | None = "bf16",
+    precision: str | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
 ) -> tuple[DenoisingNetwork, History]:
@@ -153,7 +156,7 @@ def train_vae(
     lr: float = 2e-3,
     average: float = 0.0,
     seed: int = 0,
-    precision: str | None = "bf16",
+    precision: str | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
 ) -> tuple[VAE, History]:

@@ -36,8 +36,9 @@ class Run:
     """One execution of a notebook: its outputs, its cost, its claims."""
 
     notebook: NotebookNode  # with outputs as far as the run came
-    seconds: float = 0.0
-    device: str = ""  # this and the next where it ran to its end without `keep_going`
+    seconds: float = 0.0  # on the wall clock
+    processor_seconds: float = 0.0  # of the kernel; this and the next two where it ran to its end
+    device: str = ""  # without `keep_going`
     peak_memory_bytes: dict[str, int] = field(default_factory=dict)
     claims: int = 0  # assertions in the notebook
     claims_held: int = 0  # those in cells that ran to their end
@@ -261,5 +262,6 @@ async def _ask(client, expression):
 
 async def _ask_for_cost(client, run):
     here = '__import__("vlmbook.runtime").runtime'
+    run.processor_seconds = await _ask(client, '__import__("time").process_time()') or 0.0
     run.device = await _ask(client, f"{here}.device_name()") or ""
     run.peak_memory_bytes = await _ask(client, f"{here}.peak_memory()") or {}

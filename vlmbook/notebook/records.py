@@ -23,6 +23,7 @@ from vlmbook.files import write_whole
 from vlmbook.validation import describe, require_choice, require_number, require_type, require_whole
 
 RESULTS = runtime.BOOK / "results"
+ONE_THREAD = "CPU, 1 thread"  # as `runtime.device_name` calls it
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")  # whose versions a record names
 
 
@@ -71,13 +72,15 @@ def picture(chapter: str, figure: Figure) -> Path:
     return path
 
 
-def add_seconds(path: str | os.PathLike, seconds: float) -> None:
+def add_seconds(path: str | os.PathLike, seconds: float, processor_seconds: float | None = None) -> None:
     """Path of a record, float -> None: the wall time of the whole run, which only the one who ran the
-    notebook knows.
+    notebook knows, and the processor time of its kernel.
     """
-    seconds = require_number(seconds, "seconds", least=0)
+    times = {"seconds": require_number(seconds, "seconds", least=0)}
+    if processor_seconds is not None:
+        times["processor_seconds"] = require_number(processor_seconds, "processor_seconds", least=0)
     entry = _read(runtime.require_path(path, "path"))
-    _write(path, entry | {"seconds": round(seconds, 1)})
+    _write(path, entry | {name: round(value, 1) for name, value in times.items()})
 
 
 # --- shown to readers ---------------------------------------------------------------------------------------
@@ -97,12 +100,19 @@ def load(chapter: str, profile: str, folder: str | os.PathLike | None = None) ->
 
 
 def cost(entry: dict) -> str:
-    """dict -> str: "24 s, 0.9 GB, CPU, 2 threads"; without seconds where nobody timed the run."""
+    """dict -> str: "24 s, 0.9 GB, CPU, 2 threads"; without seconds where nobody timed the run.
+
+    Of a run in one thread these are the seconds of the processor, which other work on the machine does not
+    lengthen: so long it takes on the wall clock where nothing else runs.
+    """
     require_type(entry, "entry", dict, "a record, as `load` returns it")
     try:
         parts = [describe_memory(entry["peak_memory_bytes"]), entry["device"]]
-        if "seconds" in entry:
-            parts.insert(0, f"{entry['seconds']:.0f} s")
+        seconds = entry.get("seconds")
+        if entry["device"] == ONE_THREAD:
+            seconds = entry.get("processor_seconds", seconds)
+        if seconds is not None:
+            parts.insert(0, f"{seconds:.0f} s")
         return ", ".join(parts)
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"entry wants a record, as `load` returns it, got a dict of {len(entry)}") from None

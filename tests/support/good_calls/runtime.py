@@ -5,6 +5,7 @@ from vlmbook import runtime
 
 GOOD_CALLS = {
     "device": lambda: Call(runtime.device),
+    "autocast_precision": lambda: Call(runtime.autocast_precision),
     "device_name": lambda: Call(runtime.device_name),
     "seed_everything": lambda: Call(runtime.seed_everything, {"seed": 3}),
     "profile": lambda: Call(runtime.profile),

@@ -114,7 +114,7 @@ def train_on_fashion(
         warmup=200,
         weight_decay=5e-4,
         optimizer=partial(torch.optim.SGD, momentum=0.9, nesterov=True),
-        precision="bf16",
+        precision=runtime.autocast_precision(),
         checkpoint=checkpoint,
         resume=checkpoint is not None,
         progress=False,

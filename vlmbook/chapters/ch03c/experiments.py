@@ -111,7 +111,7 @@ def train_on_membranes(
         lr=3e-3,
         warmup=50,
         weight_decay=0.01,
-        precision="bf16",
+        precision=runtime.autocast_precision(),
         checkpoint=checkpoint,
         checkpoint_every=None if checkpoint is None else 100,
         resume=checkpoint is not None,

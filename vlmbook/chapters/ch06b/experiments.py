@@ -519,8 +519,8 @@ def sample_ones(largest: float, *, n: int = 300, seed: int = 0) -> tuple[torch.T
 
 
 def measure_sets(upscalers: dict[str, Callable], fillers: dict[str, Callable]) -> dict[str, Any]:
-    """Methods of sections 3 and 5 -> in the full profile, what they reach on Set5 and on the photographs
-    among the files of style transfer, where VLMBOOK_DATA holds them; {} in the quick profile.
+    """Methods of sections 3 and 5 -> in the full profile, what they reach on Set5 and on the paintings and
+    photographs of the folder `style`, where VLMBOOK_DATA holds them; {} in the quick profile.
     """
     if runtime.pick(quick=True, full=False):
         return {}
@@ -536,6 +536,9 @@ def measure_sets(upscalers: dict[str, Callable], fillers: dict[str, Callable]) -
         measured[f"set5_x{factor}"] = measure_upscaling(larger, set5, factor)
     middles = [cut_middle(photograph, 256) for photograph in set5]
     measured["set5_filling"] = list_psnr(measure_inpainting(middles, fillers, each=16))
+    pictures = list(read_folder("style").values())
+    if pictures:
+        measured["style_x2"] = measure_upscaling(upscalers, pictures)
     return measured
 
 
