@@ -143,7 +143,7 @@ def run_notebook(notebook, chapter, made, profile):
     async def complete(client, run):
         if not made.exists():
             raise Stopped(f"it wrote no record; its last cell has to call record({chapter.name!r}, …)")
-        records.add_seconds(made, run.seconds)
+        records.add_seconds(made, run.seconds, run.processor_seconds)
         picture = made.with_suffix(".png")
         if picture.exists() and picture.stat().st_size > PICTURE_LIMIT:
             raise Stopped(f"{picture.name} has {picture.stat().st_size:,} bytes, more than {PICTURE_LIMIT:,}")
@@ -265,8 +265,9 @@ def settle_output(output: NotebookNode) -> NotebookNode | None:
     data = dict(output.data)
     if WIDGET in data and "image/png" not in data and PROGRESS_BAR.search(data.get("text/plain", "")):
         return None
+    if "image/png" in data or "text/html" in data:
+        data.pop(WIDGET, None)  # the view needs a kernel, the picture or the table does not
     if "image/png" in data:
-        data.pop(WIDGET, None)  # the view needs a kernel, the picture does not
         data["image/png"] = base64.b64encode(shrink_png(base64.b64decode(data["image/png"]))).decode()
     return NotebookNode(output | {"data": data, "metadata": {}})
 
