@@ -15,7 +15,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 from torch.nn import functional as F
 
-from vlmbook import data, explain, fairness, privacy
+from vlmbook import data, explain, fairness, privacy, runtime
 from vlmbook.efficientnet import EfficientNetLite0
 
 CLASSES = 10
@@ -124,6 +124,21 @@ def measure_attack(
     return found
 
 
+def measure_fashion() -> dict[str, dict]:
+    """-> {"attack_fashion": results of `measure_attack` on Fashion-MNIST} in the full profile; nothing in the
+    quick one, or where the data set is not there.
+    """
+    if runtime.profile() != "full":
+        return {}
+    try:
+        images, labels = data.fashion_mnist("train")
+    except runtime.DataMissing as missing:
+        print(missing)
+        return {}
+    sizes = (200, 1000, 5000)
+    return {"attack_fashion": measure_attack(images[:20_000], labels[:20_000], sizes, (0,), steps=300)}
+
+
 # --- privacy: training with noise ---------------------------------------------------------------------------
 
 
@@ -136,7 +151,7 @@ def train_private(
     steps: int,
     rate: float,
     max_norm: float = 1.0,
-    lr: float = 0.5,
+    lr: float = 1.5,
     seed: int = 0,
 ) -> nn.Module:
     """network, members -> the same network, after steps of DP-SGD with Poisson sampling."""
@@ -301,41 +316,38 @@ def find_edges(x: torch.Tensor) -> torch.Tensor:
     return down + right
 
 
-def make_control_maps(x: torch.Tensor, seed: int = 0) -> dict[str, torch.Tensor]:
-    """(B, 3, H, W) -> {control: (B, H, W)}: maps that know nothing of the network."""
-    height, width = x.shape[2:]
-    rows, columns = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
-    generator = torch.Generator().manual_seed(seed)
-    blobs = torch.rand(len(x), 7, 7, generator=generator)
-    return {
-        "edges": F.avg_pool2d(find_edges(x)[:, None], 9, 1, 4)[:, 0],
-        "middle of the image": (-(rows**2) - columns**2).expand(len(x), -1, -1).clone(),
-        "random": enlarge(blobs, (height, width)),
-    }
-
-
-def measure_deletion(
-    network: nn.Module,
-    x: torch.Tensor,
-    target: torch.Tensor,
-    maps: dict[str, torch.Tensor],
+def point_at_halves(
+    network: EfficientNetLite0,
+    squares: Sequence[torch.Tensor],
+    targets: Sequence[int],
     *,
-    steps: int = 8,
+    steps: int = 4,
 ) -> dict[str, list[float]]:
-    """-> {method: an area under the deletion curve for each image}; each map is smoothed in the same way, so
-    that all delete connected parts.
+    """network, (3, 224, 224) squares, their classes -> {method: for each pair of squares side by side and
+    each of their two classes, the share of the heat in the half that shows the class}. The control map is the
+    same for both classes, so that its two shares add up to 1.
     """
     found = {}
-    for name, heat in maps.items():
-        smooth = F.avg_pool2d(heat[:, None], 15, 1, 7, count_include_pad=False)[:, 0]
-        curve = explain.deletion(network, x, target, smooth, steps=steps)
-        area = (curve[:, :-1] + curve[:, 1:]).mean(1) / 2
-        found[name] = area.tolist()
+    for first in range(len(squares)):
+        for second in range(first + 1, len(squares)):
+            x = torch.cat([squares[first], squares[second]], 2)[None]
+            for place, target in enumerate((targets[first], targets[second])):
+                chosen = torch.tensor([target])
+                parts = explain.integrated_gradients(network, x, chosen, steps=steps)
+                maps = {
+                    "saliency": explain.saliency(network, x, chosen),
+                    "integrated gradients": parts.sum(1).abs(),
+                    "Grad-CAM": explain.grad_cam(network, network.blocks[-1], x, chosen),
+                    "edges (control)": find_edges(x),
+                }
+                for name, heat in maps.items():
+                    half = heat.chunk(2, dim=2)[place]
+                    found.setdefault(name, []).append((half.sum() / heat.sum()).item())
     return found
 
 
 def measure_randomisation(
-    network: EfficientNetLite0, x: torch.Tensor, target: torch.Tensor, *, seeds: int = 3, steps: int = 4
+    network: EfficientNetLite0, x: torch.Tensor, target: torch.Tensor, *, seeds: int = 3
 ) -> dict[str, dict[str, list[float]]]:
     """-> {which part has random weights: {method: a rank correlation with the trained network's map for each
     seed, averaged over the images}}.
@@ -349,9 +361,8 @@ def measure_randomisation(
     def explain_all(net):
         return {
             "saliency": explain.saliency(net, x, target),
-            "integrated gradients": explain.integrated_gradients(net, x, target, steps=steps).sum(1).abs(),
             "Grad-CAM": explain.grad_cam(net, net.blocks[-1], x, target),
-            "edges": find_edges(x),
+            "edges (control)": find_edges(x),
         }
 
     trained = explain_all(network)
