@@ -4,6 +4,7 @@ python -m tools execute ch03a            after an edit of the notebook or of its
 python -m tools execute ch03a --profile full
 python -m tools check
 python -m tools table
+python -m tools references               what references.bib lacks
 """
 
 import argparse
@@ -11,6 +12,7 @@ import sys
 
 from tools.check import find_problems
 from tools.execute import execute
+from tools.references import report
 from tools.table import write_table
 from vlmbook import chapters, runtime
 from vlmbook.chapters import Chapter
@@ -49,6 +51,8 @@ def make_parser() -> argparse.ArgumentParser:
     one.set_defaults(command=check_all)
     one = commands.add_parser("table", help="write the README's table of chapters")
     one.set_defaults(command=make_table)
+    one = commands.add_parser("references", help="compare the citations of all chapters with references.bib")
+    one.set_defaults(command=compare_references)
     return parser
 
 
@@ -77,6 +81,13 @@ def check_all(options: argparse.Namespace) -> int:
 def make_table(options: argparse.Namespace) -> int:
     write_table()
     return 0
+
+
+def compare_references(options: argparse.Namespace) -> int:
+    """Differences are shown, and are no failure: a text may shorten what references.bib has in full."""
+    faults, differences = report()
+    print("\n".join([*faults, *differences]) or "every citation has its entry")
+    return 1 if faults else 0
 
 
 def choose_chapters(names: list[str]) -> list[Chapter]:

@@ -377,6 +377,12 @@ def test_streams_are_joined_and_progress_bars_dropped(outputs, texts):
     assert [output.text for output in settle(*outputs)] == texts
 
 
+def test_of_a_widget_its_table_stays():
+    data = {execute.WIDGET: {"model_id": "1f"}, "text/html": "<table></table>", "text/plain": "a table"}
+    output = execute.settle_output(new_output("display_data", data))
+    assert output.data == {"text/html": "<table></table>", "text/plain": "a table"}
+
+
 def test_of_a_widget_its_picture_stays():
     view = {execute.WIDGET: {"model_id": "1f"}, "text/plain": "VBox()"}
     both = shown(picture(), **view)
