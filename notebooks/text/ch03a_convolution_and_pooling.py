@@ -16,7 +16,8 @@
 # - train a small network on handwritten digits, and compare it with two simple baselines by a paired test;
 # - measure, layer by layer, what training changed.
 #
-# *Words that this chapter needs*: none from another chapter. New words are explained where they come first.
+# *Words that this chapter needs*: none from another chapter, except batch normalisation (chapter 3b); section 8 says what you need of it. New words are
+# explained where they come first.
 #
 # *Core path, 40 minutes*: sections 1 to 9 and 12. Sections 10 and 11 are headed *Going deeper*.
 
@@ -74,8 +75,8 @@ interact.live(drawings.draw_kernel, photo=data.photo_names(), kernel=editor, fli
 
 # %% [markdown]
 # Sobel's kernel subtracts the pixels on the left from the pixels on the right. Where the photograph gets brighter from left to right, the result is
-# positive (red). On the other border of a coin it gets darker, so the result is negative (blue). On a flat area the pixels cancel. The thin line at the
-# border of the picture is no edge of the photograph: outside there are zeros.
+# positive (red). On the other border of a coin it gets darker, so the result is negative (blue). On a flat area the output is 0, because the nine numbers
+# add up to 0. The thin line at the border of the picture is no edge of the photograph: outside there are zeros.
 #
 # Darker: change the middle number, for example to 0.5. Moved: put 0 in the middle and 1 beside it.
 #
@@ -92,7 +93,7 @@ if stem is not None:
 
 # %% [markdown]
 # Several kernels find edges of some direction, as Sobel's kernel does. Number 6 gives a smooth picture: it sees colour and brightness, and no edges. So
-# training found edge detectors by itself, and also kernels that nobody would have written down. Section 8 shows how such numbers are found.
+# some of the trained kernels are edge detectors, and others are kernels that nobody would have written down. Section 8 shows how such numbers are found.
 #
 # ## 3 Why convolution at all?
 #
@@ -121,7 +122,8 @@ for name, nine in weights.items():
     print(f"{name:>6}: {nine.numel():5,} weights, difference {difference:.1e}")
 
 # %% [markdown]
-# $10^{12}$ weights against 9. With shared weights the output moves along exactly. A kernel that finds an edge in one corner finds it everywhere.
+# $10^{12}$ weights against 9. With shared weights the output moves along exactly, up to rounding and away from the border. A kernel that finds an edge in
+# one corner finds it everywhere.
 #
 # ## 4 The idea, written here
 #
@@ -157,8 +159,9 @@ interact.live(show_window, window=(0, 3), figsize=(7, 1.9))
 # kernels make two output channels, $(4,1)$. So a layer with $C$ input channels and $O$ output channels has $O\cdot C\cdot K\cdot K$ weights. How many
 # has a 3×3 layer from 3 to 32 channels?
 #
-# **The whole layer.** A layer also has a bias (偏置) $b_o$ for each output channel, a stride (步幅) $s$: how far the window moves; a padding (填充) $p$:
-# rings of zeros around the image; and a dilation (空洞率) $d$: the distance between neighbouring pixels of the window. With $x=0$ outside of the image:
+# **The whole layer.** The bias (偏置) $b_o$ is added to output channel $o$. The stride (步幅) $s$ is the distance between two windows. The padding (填充) $p$ is
+# the number of rings of zeros around the image. The dilation (空洞率) $d$ is the distance between neighbouring pixels of a window. With $x=0$ outside of the
+# image:
 #
 # $$y_{o,i,j}=b_o+\sum_{c=0}^{C-1}\sum_{m=0}^{K-1}\sum_{n=0}^{K-1} w_{o,c,m,n}\;x_{c,\;s i+d m-p,\;s j+d n-p}$$
 
@@ -181,8 +184,8 @@ few, layer = torch.randn(3, 7, 9), nn.Conv2d(3, 4, 3, stride=2, padding=1)
 assert_close(convolve(few, layer.weight, layer.bias, 2, 1), layer(few[None])[0])
 
 # %% [markdown]
-# 864. The loops agree with PyTorch. The package has the same formula in loops (`conv2d_loops`) and as a fast function (`conv2d`), also with dilation
-#      and with groups (分组): with groups the channels fall into parts that do not see each other. Do values *and gradients* agree with PyTorch?
+# 864. The loops agree with PyTorch. The package has the same formula in loops (`conv2d_loops`) and as a fast function (`conv2d`), also with dilation and
+#      with groups (分组): with groups each output channel uses only the input channels of its own group. Do values *and gradients* agree with PyTorch?
 #
 # **Book check, I01.** Mathematics calls the sum with $x_{i-m,\,j-n}$ a convolution (卷积), and the sum with $x_{i+m,\,j+n}$ a cross-correlation (互相关).
 # Which one does PyTorch compute?
@@ -239,7 +242,7 @@ interact.live(drawings.draw_window, n=(1, 16), kernel=(1, 7), stride=(1, 5), pad
 assert right == len(fitting)
 
 # %% [markdown]
-# With the other sliders as they are: stride 4, and dilation 3.
+# No window reaches the right column with stride 4 (the other sliders as they are). A 3×3 kernel with dilation 3 spans 7 pixels; this is the second case.
 #
 # ## 5 Move the image: equivariance and pooling
 #
@@ -263,8 +266,8 @@ for (shift, stride), error in errors.items():
 assert max(errors[1, 1], errors[2, 1], errors[2, 2]) < 1e-5 < 0.1 < errors[1, 2]
 
 # %% [markdown]
-# With stride 1 it is exact (away from the border). With stride 2 it holds for even shifts only. After an odd shift the windows see pixels that they
-# skipped before.
+# With stride 1 the equivariance is exact (away from the border). With stride 2 it holds for even shifts only. After an odd shift the windows see pixels
+# that they skipped before.
 #
 # ### Pooling
 #
@@ -273,8 +276,8 @@ assert max(errors[1, 1], errors[2, 1], errors[2, 2]) < 1e-5 < 0.1 < errors[1, 2]
 #
 # $$y_{c,i,j}=\max_{0\le m,n<k} x_{c,\;si+m,\;sj+n}\qquad\qquad y_{c,i,j}=\frac{1}{k\cdot k}\sum_{m=0}^{k-1}\sum_{n=0}^{k-1} x_{c,\;si+m,\;sj+n}$$
 #
-# What are the four maxima of the image below, and the four means? Which pixels get a gradient (梯度) from max pooling, that is, which of them would
-# change the result if they changed a little?
+# What are the four maxima of the image below, and the four means? A pixel has a gradient (梯度) if a small change of the pixel changes the result. Which
+# pixels have a gradient after max pooling?
 
 # %%
 leaf = x[None, None].clone().requires_grad_()
@@ -289,9 +292,9 @@ assert_close(mean, avg_pool2d(leaf, 2))
 
 
 # %% [markdown]
-# Only the largest pixel of each window gets a gradient (of equal ones, the first). Pooling is said to make a network invariant (不变) to small shifts:
-# move the image by a pixel, and the output stays. Does it? The cell measures which share of the output changes by less than 0.05. *Every 8th* is a
-# control: it only drops pixels.
+# Only the largest pixel of each window has a gradient (if two are equal, the first one). Pooling is said to make a network invariant (不变) to small shifts:
+# move the image by a pixel, and the output stays. Does the output stay? The cell measures which share of the output changes by less than 0.05. *Every 8th*
+# is a control: it only drops pixels.
 
 # %%
 def unchanged(pool, shift):                  # share of the output that a shift leaves alone
@@ -315,15 +318,16 @@ assert table["no pooling"][0] < table["max 2×2"][0] < table["max 8×8"][0]
 assert table["max 8×8"][0] < table["average 8×8"][0] < 1
 
 # %% [markdown]
-# Pooling is *partly* invariant. A larger window keeps more, a larger shift keeps less, and nothing reaches 100 %. For a shift of one pixel average
-# pooling keeps more than max pooling here. The numbers at the right of the picture are the 3×3 pixels that change most, before and after the shift:
-# there an edge moved from one window into the next.
+# Pooling is *partly* invariant. A larger window keeps more, a larger shift keeps less, and nothing reaches 100 %. Without pooling most of the image stays
+# already, because large areas are flat. Dropping pixels (*every 8th*) hardly adds to this. So the gain comes from the maximum or the mean over the window.
+# For a shift of one pixel average pooling keeps more than max pooling here. The numbers at the right of the picture are the 3×3 pixels that change most,
+# before and after the shift: there an edge moved from one window into the next.
 #
 # ## 6 How far does a pixel see?
 #
 # After one 3×3 convolution an output pixel depends on 3×3 input pixels. After three of them? After three with stride 2? The part of the input that an
-# output pixel depends on is its receptive field (感受野). Layer $l$ adds $(k_l-1)\,d_l$ steps. One step of layer $l$ is as wide as $\prod_{i<l}s_i$ input
-# pixels [Araujo et al. 2019]:
+# output pixel depends on is its receptive field (感受野). Layer $l$ widens the field by $(k_l-1)\,d_l$ pixels of its own input. One such pixel is
+# $\prod_{i<l}s_i$ pixels of the image wide [Araujo et al. 2019]. A pooling layer counts like a convolution with the same $k$ and $s$.
 #
 # $$r=1+\sum_{l}(k_l-1)\,d_l\prod_{i<l}s_i$$
 #
@@ -350,8 +354,9 @@ for panel, (name, layers) in zip(axes, stacks.items()):
 #
 # ## 7 The way back up: transposed convolution
 #
-# A network that makes images, or that answers for each pixel (chapter 3c), has to make small maps large. Transposed convolution (转置卷积) does it with a
-# kernel. Each input pixel writes a *stamp*: the kernel, multiplied by the pixel. The stamps are $s$ pixels apart. Where stamps overlap, they are added.
+# A network that makes images has to enlarge small maps. So has a network that answers for each pixel (chapter 3c). A transposed convolution (转置卷积)
+# enlarges a map with a kernel. Each input pixel writes a *stamp*: the kernel, multiplied by the pixel. The stamps are $s$ pixels apart. Where stamps
+# overlap, they are added.
 #
 # By hand along one axis: $u=(1,2,-1)$, $w=(3,4,5)$, stride 2. The stamps are $(3,4,5)$ at position 0, $(6,8,10)$ at position 2, and $(-3,-4,-5)$ at
 # position 4. What is their sum, and how long is it?
@@ -370,16 +375,17 @@ assert_close(summed, gathered)
 #
 # $$n_\text{out}=s(n-1)+d(k-1)+1-2p .$$
 #
-# Here: $2\cdot2+2+1=7$. This is the size formula of the convolution, solved for $n$, where the division has no rest.
+# Here: $2\cdot2+2+1=7$. This is the size formula of the convolution, solved for $n$, when the division leaves no remainder.
 #
 # **The same as a convolution.** The cell computes the same seven numbers in another way: put $s-1$ zeros between the pixels and $k-1$ zeros around
 # them, and convolve with the kernel turned around, $(5,4,3)$. Exercise 4 needs this.
 #
-# **Why "transposed"?** A convolution is linear, so on a flattened image it is a matrix $A$. Here it turns 8×8 pixels into 6×6, so $A$ has 36 rows and
-# 64 columns. The stamps are the transposed matrix $A^\top$: every row of $A$ is one window, so every column of $A^\top$ is one stamp.
+# **Why "transposed"?** A convolution is linear, so on a flattened image it is a matrix $A$. Here it turns 8×8 pixels into 6×6, so $A$ has 36 rows and 64
+# columns. Every row of $A$ holds one window. So every column of $A^\top$ holds one stamp, and $A^\top u$ is the sum of the stamps.
 #
 # **Book check, W10.** The book calls it the inverse process of convolution (将卷积操作的逆过程). Two tests. A transpose satisfies $\langle Ax,u\rangle=\langle
-# x,A^{\top}u\rangle$. An inverse brings $x$ back. (To be fair, the result is scaled by the number that fits best.)
+# x,A^{\top}u\rangle$, where $\langle\cdot,\cdot\rangle$ is the sum of the products. An inverse brings $x$ back. (Before we compare, we multiply the result
+# by the number that brings it closest to $x$.)
 
 # %%
 big, low, kernel = (torch.randn(1, 1, n, n, dtype=torch.float64) for n in (8, 6, 3))
@@ -397,7 +403,8 @@ assert gap < 1e-10 and missed > 0.3 and torch.linalg.matrix_rank(A) == 36 < 64
 
 
 # %% [markdown]
-# It is the transpose, and not the inverse. $A$ has 36 rows, so 28 of the 64 directions of the input are lost, and no matrix brings them back.
+# The operation is the transpose, and not the inverse. $A$ has 36 rows for 64 unknown pixels. So different inputs give the same output, and no matrix can
+# tell them apart.
 #
 # When do the stamps cover every pixel equally often? If they do not, a flat input gives a checkerboard (棋盘效应). Find the kernel sizes without a pattern
 # for the strides 2 and 3.
@@ -423,9 +430,9 @@ assert all(uneven(k, s) == (k % s > 0) for k, s in product(range(1, 9), range(1,
 #
 # ## 8 Kernels from examples
 #
-# Can Sobel's numbers be found from examples alone? We take a photograph of grass, and what Sobel's kernel makes of it. We start with nine random
-# numbers. The **loss** (损失) is the mean squared difference between our output and the wanted output. The **gradient** says in which direction each of
-# the nine numbers must change to reduce the loss. A minimiser follows it.
+# Can Sobel's numbers be found from examples alone? We take a photograph of grass, and the output of Sobel's kernel for it. We start with nine random
+# numbers. The **loss** (损失) is the mean squared difference between our output and the wanted output. The **gradient** says in which direction the nine
+# numbers increase the loss fastest. A minimiser (here L-BFGS) moves them in a direction that reduces the loss.
 
 # %%
 grass = experiments.grey_photo("grass")
@@ -447,13 +454,14 @@ assert (found - sobel).abs().max() < 0.01
 
 
 # %% [markdown]
-# They can. A network finds all its kernels at once. Its examples are labelled images, and its loss compares the last layer with the label.
+# Sobel's numbers can be found. A network finds all its kernels at once. Its examples are labelled images, and its loss compares the last layer with the
+# label.
 #
 # ### A small network
 #
 # The network below has three convolutions. After each one come batch normalisation (BN, 批归一化, [chapter 3b](ch03b_resnet.ipynb)) and the activation
-# function (激活函数) ReLU, $\max(0,x)$. Before you run the cell: what are the channels and the size after each layer? (*Linear* is a fully connected
-# layer.)
+# function (激活函数) ReLU, $\max(0,x)$. BN gives each channel mean 0 and variance 1 over the batch, and has two learned numbers for each channel. Before you
+# run the cell: what are the channels and the size after each layer? (*Linear* is a fully connected layer.)
 
 # %%
 def cnn():
@@ -477,8 +485,8 @@ print(f"{sum(p.numel() for p in cnn().parameters()):,} parameters")
 # - The **optimizer** (优化器) changes the weights. **Adam** [Kingma & Ba 2014] follows the gradient with a step size of its own for each weight. The
 #   **learning rate** (学习率) scales all steps. A **schedule** changes it during training: here it rises, and then falls to nearly 0.
 # - A **seed** (随机种子) fixes all random numbers. We train with three seeds, to see how much results vary.
-# - `.train()` and `.eval()` switch layers such as BN between training and evaluation. `frozen` is used in section 9: so many convolutions keep their
-#   random weights.
+# - `.train()` and `.eval()` switch layers such as BN between training and evaluation. `frozen` is used in section 9: it is the number of convolutions,
+#   counted from the image, that keep their random weights.
 
 # %%
 seeds, epochs = range(runtime.pick(quick=3, full=6)), runtime.pick(quick=12, full=30)
@@ -537,11 +545,11 @@ for trial, shares in results.items():
     print(f"{trial:>18}:", *(f"{name} {torch.tensor(s).mean():.1%}" for name, s in shares.items()))
 
 # %% [markdown]
-# On digits in their usual place the CNN and the neighbours are close. Is the difference real? Both methods answer for the *same* 360 images, so the
-# data are **paired**. Comparing two separate intervals would waste this. McNemar's test counts only the images on which the two methods disagree: on
-# $b$ of them the CNN alone is right, on $c$ of them the neighbours alone. If both methods were equally good, each disagreement would be like the toss
-# of a coin. By hand: $b=5$, $c=1$. The probability of at least 5 heads or at least 5 tails in 6 tosses is $2\cdot(6+1)/64=0.22$. So 5 against 1 is no
-# evidence.
+# On digits in their usual place the CNN and the neighbours are close. Is the difference real? Both methods answer for the *same* 360 images, so the data
+# are **paired**. Comparing two separate intervals would waste this. McNemar's test counts only the images on which the two methods disagree: on $b$ of
+# them the CNN alone is right, on $c$ of them the neighbours alone. If both methods were equally good, each disagreement would be like the toss of a coin.
+# By hand: $b=4$, $c=1$. The probability of at least 4 heads or at least 4 tails in 5 tosses is $2\cdot(5+1)/32=0.38$. So 4 against 1 is no evidence. The
+# cell tests the network of the first seed.
 
 # %%
 from scipy.stats import binomtest
@@ -562,12 +570,13 @@ assert average("held out", "CNN") > 0.985 and average("moved by one pixel", "CNN
 
 
 # %% [markdown]
-# On the held-out digits this test does not prove the CNN better. One pixel of movement decides it clearly.
+# For the network of the first seed, the difference on the held-out digits is not significant. On digits moved to the right by one pixel the CNN is clearly
+# better.
 #
 # ## 9 See inside: what did training change?
 #
-# The question of this chapter was how a network finds good numbers. So compare the kernels before and after training, layer by layer. The cosine is 1
-# if a kernel only changed its size, and 0 if nothing of its direction is left.
+# The question of this chapter was how a network finds good numbers. So compare the kernels before and after training, layer by layer. The cosine is 1 if
+# the kernel kept its direction and only its length changed. It is 0 if the new kernel is orthogonal to the old one.
 #
 # Then **freeze**: train again, but the first convolution keeps its random numbers. And once more, with all three convolutions frozen: then only BN and
 # the last layer learn. What do you expect?
@@ -600,10 +609,10 @@ assert of_frozen("the first") > of_frozen("none") - 0.01
 assert of_frozen("all three") < of_frozen("none") - 0.05
 
 # %% [markdown]
-# The gradient changed the later layers most. The first layer hardly changed, and freezing it costs nothing here: on images this small, 32 random
-# kernels are good enough. But with *all* convolutions frozen the accuracy falls clearly. So the learning of the kernels does matter, and it happens in
-# the later layers. (The first kernels of EfficientNet in section 2 did change: a larger network, and 1.2 million photographs. Pictures of "learned
-# filters" deserve this comparison before they are admired.)
+# The directions of the later kernels changed most. (They also start from smaller numbers, so the same step turns them more.) Freezing the first layer
+# costs nothing measurable here. With *all* convolutions frozen the accuracy falls clearly. So on these digits it is enough that the later layers learn.
+# Section 2 shows only the trained kernels of EfficientNet, so it cannot say how far they moved. Compare pictures of "learned filters" with random ones
+# first.
 #
 # The next picture shows eight of the first kernels: at random, after training, and what they see in one digit, their feature maps (特征图).
 
@@ -616,9 +625,9 @@ assert_close(conv2d(digit, first.weight, first.bias, padding=1), first(digit))
 # %% [markdown]
 # ## 10 Going deeper: break it
 #
-# Which part helps on moved digits? First twin: *no mean*. The mean over all positions at the end is replaced by a linear layer that knows each
-# position. Second twin: *shuffled*. The 64 pixels of all images are shuffled in the same way. No information is lost, but pixels side by side have
-# nothing to do with each other any more. How much worse will the CNN be?
+# Which part helps on moved digits? First twin: *no mean*. The mean over all positions at the end is replaced by a linear layer that knows each position.
+# (This layer has 10,250 parameters, the one with the mean 650.) Second twin: *shuffled*. The 64 pixels of all images are shuffled in the same way. No
+# information is lost, but pixels side by side have nothing to do with each other any more. How much worse will the CNN be?
 
 # %%
 order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
@@ -639,9 +648,10 @@ assert twins["held out, shuffled"].mean() < twins["held out"].mean()
 
 
 # %% [markdown]
-# Without the mean a large part of the lead on moved digits is lost: convolution moves its output along, and the mean forgets where it was. Shuffling
-# makes the CNN worse, but it still reads nearly all digits. After the last convolution a position in the middle sees up to 10×10 pixels, so it can
-# learn any order, with more effort. (Positions at the border see only a part of the image.) So locality helps, and this network does not depend on it.
+# Without the mean the accuracy on moved digits falls clearly. The convolution moves its output along with the digit, and the mean does not depend on the
+# position. Shuffling makes the CNN worse, but it still reads nearly all digits. After the last convolution a position in the middle sees up to 10×10
+# pixels, so it can combine pixels that were moved far apart. (Positions at the border see only a part of the image.) So locality helps, and this network
+# does not depend on it.
 #
 # ## 11 Going deeper: fast convolution
 #
@@ -713,9 +723,10 @@ check("ch03a.4", transpose_from_convolution)
 
 # %% [markdown]
 # **5 · Train, change, measure.** Is max pooling better than average pooling here? Write `average_cnn()`: the network `cnn()` with `nn.AvgPool2d(2)` in
-# place of `nn.MaxPool2d(2)`. Train both with `train(seed, make=…)` for the seeds 0, 1 and 2. Measure `share(net, trials["moved by one pixel"])`. Put
-# the six numbers into a dict with the keys "max" and "average", and your conclusion under the key "conclusion": "max" or "average" for the larger
-# share, or "no difference". Two means differ if their distance is larger than the sum of both standard deviations.
+# place of `nn.MaxPool2d(2)`. Train both with `train(seed, make=…)[0]` for the seeds 0, 1 and 2. Measure `share(net, trials["moved by one pixel"])`. Put
+# the six numbers into a dict with the keys "max" and "average", each with a list of three numbers in the order of the seeds, and your conclusion under the
+# key "conclusion": "max" or "average" for the larger share, or "no difference". Two means differ if their distance is larger than the sum of both standard
+# deviations.
 
 # %%
 poolings = ...                               # {"max": …, "average": …, "conclusion": …}
@@ -730,8 +741,8 @@ check("ch03a.5", poolings)
 # - **I02 · its indices.** The text explains two of three indices (在位置$(i, k)$的值), and calls the summation index $k$ a position.
 # - **W09 · the formula of "deconvolution"** (反卷积) is letter by letter the formula of convolution. It cannot make an image larger. Right is the sum of
 #   stamps in section 7. **W10 · the inverse**: section 7.
-# - **W11 · average pooling.** Printed is a sum divided by $s$, "the size of the pooling window" (池化窗口的大小). The average of a white image must be white:
-#   for 2×2 the divisor must be 4. If $s$ is the side, the formula gives 2 instead of 1.
+# - **W11 · average pooling.** Printed is a sum divided by $s$, "the size of the pooling window" (池化窗口的大小). The average of a white image must be white, so
+#   a 2×2 window must be divided by 4. If $s$ is the side 2, the formula gives 2 instead of 1.
 # - **W12 · max pooling.** Printed is $\max_k \text{input}_{ikj}$, a maximum at a fixed position. With one channel nothing happens. With several it is a
 #   maximum over channels, which is not pooling.
 # - **I01 · convolution or correlation**: section 4.

@@ -6,12 +6,12 @@
 # **Why does a deeper network learn worse, and why does it help to add the input of a block to its output?**
 #
 # The first cell prints what a whole run costs, and shows the chapter's result: the training loss of four networks on the same digits, with 20 or 56
-# layers, without and with the addition. A thin line is one seed, a thick line is the mean of three seeds.
+# layers, without and with a shortcut that adds the input of a block to its output. A thin line is one seed, a thick line is the mean of three seeds.
 #
 # *You will be able to*
 #
 # - compute a residual block (残差块) by hand, and build a whole ResNet;
-# - explain the degradation problem (退化问题), and show that it is no overfitting and no slow start;
+# - explain the degradation problem (退化问题), show that it is no overfitting, and test two other explanations;
 # - explain what a 1×1 convolution and a bottleneck block (瓶颈块) do, with numbers;
 # - follow the signal forward and the gradient backward through 54 layers, and say which network suffers from which problem;
 # - look inside a network that names articles of clothing, and take it apart.
@@ -85,14 +85,14 @@ depths = [len(experiments.list_blocks(net)) for net in (deep, shallow)]
 print(f"{depths[0]} blocks give the output of {depths[1]} blocks")
 
 # %% [markdown]
-# They do. So the best network with 56 layers has at most the training loss of the best network with 8 layers. (This holds for the *training* loss. It
-# says nothing about new images.) If training finds a worse network, then the search failed: 48 layers should learn to pass their input on. They start
-# from random numbers, and do not find this solution.
+# Both networks give the same output. So the smallest training loss that 56 layers can reach is not larger than the smallest that 8 layers can reach. (This
+# holds for the *training* loss. It says nothing about new images. It also holds with batch normalisation, section 4: in evaluation mode a suitable
+# $\gamma$ and $\beta$ pass the input on.) If training ends with a larger loss, the optimizer did not find this solution.
 #
 # ## 3 The idea: add the input
 #
-# A residual block does not replace its input. The block **adds** something to its input. Then the identity (恒等映射) is the reference point: a block whose
-# layers give zero passes its input on, without having learned anything.
+# A residual block does not replace its input. The block **adds** something to its input. If the layers give zero, the block gives the identity (恒等映射). The
+# block does not have to learn it.
 #
 # The drawing shows three kinds of blocks. The path of $x$ past the layers is the shortcut (捷径连接). The layers beside the shortcut are the branch (分支)
 # $F$. The plain block has the same layers as the residual block, but no shortcut. The bottleneck block is explained below.
@@ -163,7 +163,7 @@ assert_close(normed, F.batch_norm(batch, None, None, gamma, beta, training=True)
 
 # %% [markdown]
 # Two of each, one for each channel. During training $\mu$ and $\sigma^2$ come from the current batch. The layer also keeps a running average of both.
-# After `.eval()`, in evaluation mode, it uses these averages, so that the answer for one image does not depend on the other images of the batch.
+# After `.eval()`, in evaluation mode, the layer uses these averages. Then the answer for one image does not depend on the other images of the batch.
 #
 # ### The block
 #
@@ -220,8 +220,8 @@ for kind in (BasicBlock, PlainBlock):
 # The residual stack is the identity (for $x\ge0$, and every ReLU gives $x\ge0$), and the whole gradient comes back. The plain stack gives 0, and no
 # gradient.
 #
-# This is the reference point, not the usual start. Usually $\gamma$ starts at 1, and the branches of an untrained network are not zero (section 7 shows
-# their size). Starting each block with $\gamma=0$ is a trick of its own; exercise 5 measures it.
+# Networks usually do not start with $F=0$. Usually $\gamma$ starts at 1, and the branches of an untrained network are not zero (section 7 shows their
+# size). Starting each block with $\gamma=0$ is a trick of its own; exercise 5 measures it.
 #
 # Each block learns the difference between its wanted output and its input. This difference is called the residual (残差).
 #
@@ -358,8 +358,8 @@ assert last["plain56"].min() > 2 * last["plain20"].max()               # degrada
 assert max(last["resnet20"].max(), last["resnet56"].max()) < last["plain20"].min() / 2
 
 # %% [markdown]
-# The plain network with 56 layers has the largest loss. With the addition both depths learn, and both learn faster than the plain network with 20
-# layers.
+# The plain network with 56 layers has the largest loss. With the addition both depths learn, and at this learning rate both learn faster than the plain
+# network with 20 layers. The ResNet with 56 layers is not better than the one with 20: more depth stopped being harmful, it did not help here.
 #
 # ### Is it only a slow start, or the wrong learning rate?
 #
@@ -389,8 +389,8 @@ for runs in longer.values():
     assert max(residual, default=0) < min(runs["plain56"])
 
 # %% [markdown]
-# It does not. With longer training, and at both rates, the plain network with 56 layers is still much worse than the one with 20 layers on the training
-# set. For this seed neither twice the training nor another learning rate removes the degradation. (Much longer training was not tried here.)
+# The plain network with 56 layers does not catch up. At both rates, and with twice the epochs, its training loss is still much larger than that of 20
+# layers (one seed). Much longer training was not tried here.
 #
 # ### And on new images?
 #
@@ -419,8 +419,9 @@ if runtime.profile() == "quick":
     assert torch.tensor(shares["resnet20"]).mean() < shares["SVM"][0]
 
 # %% [markdown]
-# On these small digits the two baselines win: the nearest neighbours (最近邻) and the support vector machine (支持向量机, SVM) are better than a residual
-# network that was trained for a few seconds. The next section uses images on which this is not so.
+# On these small digits the two baselines have the highest accuracies: the nearest neighbours (最近邻), and the support vector machine (支持向量机, SVM), a
+# classifier that separates the classes with the largest margin. The intervals overlap with those of the residual networks, and we made no paired test. The
+# next section uses larger images.
 #
 # ## 6 The same at full size: articles of clothing
 #
@@ -460,15 +461,15 @@ print(f"{fashion_accuracy:.1%} as asked for; mistakes: {', '.join(mistakes[:8])}
 assert fashion_accuracy > runtime.pick(quick=0.8, full=0.93)
 
 # %% [markdown]
-# In most cases it does. The mistakes are between classes that look alike, such as shirt, T-shirt, coat and pullover.
+# In most cases the ResNet names the article. The mistakes are between classes that look alike, such as shirt, T-shirt, coat and pullover.
 #
 # ## 7 See inside
 #
 # ### A block taken apart
 #
 # Choose an image and a block. You see the image, then in one channel: the input $x$ of the block, what the branch adds, the sum, and what the ReLU lets
-# through. Red is positive, blue is negative. The channel is the one in which the branch is largest. The bars show the size of the branch relative to
-# its input. In which blocks is the branch larger than its input?
+# through. Red is positive, blue is negative. The channel is the one in which the branch is largest. The bars show $\|F(x)\|/\|x\|$, the size of the branch
+# relative to the shortcut. (Where the size changes, $x$ means the output of the shortcut.) Which bars are above 1?
 
 # %%
 interact.live(partial(drawings.draw_block, net=net, images=garments[:20]), image=(0, 19),
@@ -476,11 +477,11 @@ interact.live(partial(drawings.draw_block, net=net, images=garments[:20]), image
 
 
 # %% [markdown]
-# Where the branch is blue, it takes away from its input. For the first image the branch is larger than its input in block 1, and in the blocks 4 and 7.
-# There the size changes, and half of the shortcut's channels are zeros.
+# Where the branch is blue, it takes away from its input. For the first image the bars of the first blocks and of the blocks 4 and 7 are above 1. In the
+# blocks 4 and 7 the size changes: the branch has twice as many channels as the input, and the new channels of the shortcut are zeros.
 #
-# How is it in a deep network? The next figure shows the bars for a ResNet-56 of section 5 over 100 digits: trained in blue, and the same network before
-# training in grey.
+# How large are the branches of a deep network? The next figure shows the bars for a ResNet-56 of section 5 over 100 digits: trained in blue, and the same
+# network before training in grey.
 
 # %%
 def shares_of_branches(net):                 # -> (blocks,)
@@ -502,9 +503,9 @@ assert max(bars[-3:].mean() / bars[:3].mean() for bars in (untrained, learned)) 
 assert untrained.min() > 0.1                 # an untrained block is not the identity
 
 # %% [markdown]
-# The last blocks change their input less than the first blocks. But the untrained network has this pattern too. BN gives each branch the variance 1,
-# and the sum to which the branch is added grows from block to block (exercise 2). So the pattern comes from the architecture; training changed it
-# little.
+# The last blocks change their input less than the first blocks. But the untrained network has this pattern too. BN gives each branch the variance 1, and
+# the sum to which the branch is added grows from block to block (exercise 2). So the pattern is there before training. Three epochs changed it little (one
+# seed). At the blocks 10 and 19 the size changes, and the new channels of the shortcut are zeros.
 #
 # ### What do the stages see?
 #
@@ -522,20 +523,21 @@ drawings.draw_maps(plt.figure(figsize=(7, 4)), net, garments[chosen[7]][None])
 # ### What does a prediction depend on?
 #
 # We cover a square of the image with zeros, once around each pixel, and ask for the probability of the right class. This is occlusion (遮挡分析) [Zeiler &
-# Fergus 2014]. At dark positions the network needs the covered pixels. Try all ten classes. Which one keeps its class wherever the square lies?
+# Fergus 2014]. At dark positions the network needs the covered pixels. Try all ten classes. Which classes are recognised wherever the square lies?
 
 # %%
 with torch.no_grad():
     kept = {names[k]: net(experiments.occlude(garments[[i]], 9)[::3]).argmax(1).eq(k).float().mean()
             for k, i in enumerate(chosen)}
-print("share of positions at which the class stays:",
+print("share of positions at which the answer is right:",
       *(f"{name} {share:.0%}" for name, share in kept.items()))
 interact.live(partial(drawings.draw_occlusion, net=net, images=garments[chosen],
                       labels=wanted[chosen], names=names), image=(0, 9), size=(1, 15, 2),
               figsize=(7.5, 1.9))
 
 # %% [markdown]
-# The printed line answers the question for one image of each class and a square of 9×9 pixels (every third position).
+# The printed line answers the question for one image of each class and a square of 9×9 pixels (every third position). Where the uncovered image is already
+# named wrongly, as the shirt above, the number says nothing about robustness.
 #
 # ## 8 Going deeper: what the signal and the gradient do
 #
@@ -554,8 +556,9 @@ interact.live(partial(drawings.draw_occlusion, net=net, images=garments[chosen],
 interact.live(drawings.draw_signals, depth=(8, 56, 6), seed=(0, 4), figsize=(7.5, 2.7))
 
 # %% [markdown]
-# The table gives the ratio *first block / last block* at full depth: the geometric mean over three seeds. The rows with *circular* pad with pixels of
-# the opposite border instead of zeros.
+# The table divides the value of the first block by the value of the last block, for 56 layers. A ratio above 1 for $h$ means that the signal fades on its
+# way forward. A ratio above 1 for $\partial\mathcal L/\partial h$ means that the gradient grows on its way back. Each ratio is a geometric mean (the mean
+# of the logarithms) over three seeds. The rows with *circular* pad with pixels of the opposite border instead of zeros.
 
 # %%
 ways = {"plain": (False, False), "residual": (True, False), "plain + BN": (False, True),
@@ -584,11 +587,12 @@ assert ratios["plain + BN"]["dh"] > 1000 and ratios["residual + BN"]["dh"] < 100
 # - Much of this fading is caused by zero padding: with circular padding, and everything else equal, the gradient fades only about 3 times.
 # - **Residual, without BN**: signal and gradient both grow about 1,000 times. They explode.
 # - **Plain, with BN**: the gradient does not vanish. It *grows* several thousand times towards the first block [Yang et al. 2019].
-# - **Residual, with BN**: about 20 times. Of the four networks this one is the most even.
+# - **Residual, with BN**: the gradient grows about 20 times on its way back, and the signal changes by less than a factor of 2. Of the four networks this
+#   one is the most even.
 #
-# **Book check, W35 and M02.** "ResNet solved vanishing gradients" is right for networks without BN. But the networks that ResNet was compared with have
-# BN, and there the gradient does not vanish. He et al. [2015, §4.1] say it themselves: the problem of the plain networks with BN is "unlikely to be
-# caused by vanishing gradients". "It avoids exploding gradients" is right with BN, and wrong without BN.
+# **Book check, W35 and M02.** Before training and without BN, the plain gradient vanishes, and the residual one explodes instead. But the networks that
+# ResNet was compared with have BN, and there the gradient does not vanish. He et al. [2015, §4.1] say it themselves: the problem of the plain networks
+# with BN is "unlikely to be caused by vanishing gradients". "It avoids exploding gradients" is right with BN, and wrong without BN.
 #
 # ### Why the residual network explodes without BN
 #
@@ -626,9 +630,9 @@ assert 0.8 < grown["plain"][-1] ** (1 / 50) < 1.2
 
 
 # %% [markdown]
-# With BN the variance is about $1+50$. Without BN it grows by a factor of about 1.9 per block. This is a little below the 2 of the formula, and over 50
-# blocks the small difference adds up: $0.95^{50}=0.08$, so the curve ends below $2^{50}\approx10^{15}$. The plain variance does not explode, but it is
-# not constant either: each layer of random weights changes it a little.
+# With BN the variance is about $1+50$. Without BN it grows by a factor of about 1.86 per block. This is a little below the 2 of the formula, and over 50
+# blocks the small difference adds up: $0.93^{50}=0.03$, so the curve ends below $2^{50}\approx10^{15}$. The plain variance does not explode, but it is not
+# constant either: each layer of random weights changes it a little.
 #
 # So BN in the branch keeps a residual network in bounds [De & Smith 2020]. A careful start without BN does it as well [Zhang, Dauphin & Ma 2019]. What
 # does the addition itself give? A direct path for the gradient. For pre-activation blocks
@@ -645,7 +649,7 @@ assert 0.8 < grown["plain"][-1] ** (1 / 50) < 1.2
 # the size, for three seeds. What do you expect for the plain network, and what for the residual one?
 #
 # One cause has to be separated. After the removal the signal has another mean and variance, and the averages that BN keeps no longer fit. So there is a
-# second measurement: *fresh* means that all BN averages were measured again on the training images after the removal. No weight changes.
+# second measurement: *fresh* means that all BN averages were measured again on 512 training images after the removal. No weight changes.
 
 # %%
 def accuracy_of(net):
@@ -672,10 +676,12 @@ assert mean_cut["plain20"] < 0.4 < mean_cut["resnet20"]
 assert mean_cut["plain20, fresh BN"] < mean_cut["resnet20, fresh BN"] - 0.2
 
 # %% [markdown]
-# The plain network answers like a guesser without any one of its blocks. The residual network keeps most of its accuracy, except when one of its first
-# blocks is missing. Fresh averages repair a part of this damage, and hardly help the plain network. So outdated averages are one cause, and not the
-# main difference between the networks. Veit et al. conclude that a residual network behaves like a collection of many paths of different length: the
-# removal of one block breaks only the paths through this block.
+# If any single block is missing, the plain network is hardly better than guessing. The residual network keeps most of its accuracy, except when one of its
+# first blocks is missing. (The first branches are the largest relative to their input, section 7. We did not test whether this is the reason.) Fresh
+# averages repair a part of the damage in the residual network and almost nothing in the plain one. So outdated averages do not explain the difference
+# between the two. The plain network also had the larger training loss before the removal, so the two networks are not equally well trained. Veit et al.
+# conclude that a residual network behaves like a collection of many paths of different length: the removal of one block breaks only the paths through this
+# block.
 #
 # ### Without batch normalisation
 #
@@ -799,8 +805,8 @@ records.show("ch03b", "full")
 # %% [markdown]
 # ## 13 What we learned
 #
-# 1. A deeper plain network had a larger *training* loss than a shallower one, though it could imitate it. Longer training and other rates did not
-#    change this.
+# 1. A deeper plain network had a larger *training* loss than a shallower one, though it could imitate it. Twice the epochs at two other rates did not
+#    remove this (one seed).
 # 2. A residual block adds its branch to its input. With $F=0$ it is the identity, and the whole gradient comes back.
 # 3. With the addition, 56 layers learned as well as 20. A ResNet of 20 layers names articles of clothing.
 # 4. Before training: without BN the gradient vanishes in the plain network and explodes in the residual one. With BN it grows in the plain network, and

@@ -75,8 +75,8 @@ for part, x in rows:
 
 
 # %% [markdown]
-# By texture and by outline. Brightness alone says nothing here. So each image first gets mean 0 in every channel, and variance 1 over all channels, by
-# its own numbers. All methods below start from this step.
+# One can tell them apart by texture and by outline, but hardly by brightness. We therefore standardise each image: mean 0 in every channel, and variance 1
+# over all channels, by the image's own numbers. All methods below start from this step.
 
 # %%
 def standardise(x):                          # (B, C, H, W) -> (B, C, H, W)
@@ -122,10 +122,10 @@ assert_close(lazy, iou(nothing, truth["test"], 2))
 # %% [markdown]
 # The IoU of the object is 0. So we report the IoU of the object.
 #
-# IoU counts areas. A mask can have a good IoU and a rough outline (轮廓). The **boundary F1** (边界 F1) looks at the outline only. A boundary pixel is a
-# pixel of the object that touches the background. *Precision* is the share of predicted boundary pixels that have a true boundary pixel within one
-# pixel. *Recall* is the share of true boundary pixels that have a predicted one within one pixel. F1 is $2PR/(P+R)$. What is it for the moved square,
-# and for a square that is moved by two pixels?
+# IoU counts areas. A mask can have a good IoU and a rough outline (轮廓). The **boundary F1** (边界 F1) looks at the outline only. A boundary pixel is a pixel
+# of the object that touches the background. *Precision* is the share of predicted boundary pixels that have a true boundary pixel within one pixel.
+# *Recall* is the share of true boundary pixels that have a predicted one within one pixel. F1 is $2PR/(P+R)$. What is the F1 for the moved square, and for
+# a square that is moved by two pixels?
 
 # %%
 for shift in (1, 2):
@@ -134,8 +134,8 @@ for shift in (1, 2):
     print(f"moved by {shift}: IoU {area:.2f}, boundary F1 {score:.2f}")
 
 # %% [markdown]
-# Moved by one pixel, every boundary pixel is within the tolerance, and the F1 is 1. Moved by two pixels, only the upper and the lower side are partly
-# within it.
+# Moved by one pixel, every boundary pixel is within the tolerance, and the F1 is 1. Moved by two pixels, 8 of the 12 boundary pixels are within the
+# tolerance: three of the upper side, three of the lower side, and two of the left side, which lies one pixel from the true right side. So the F1 is 0.67.
 #
 # ## 3 The idea
 #
@@ -144,8 +144,9 @@ for shift in (1, 2):
 #
 # - On the way down, the **encoder** (编码器): two 3×3 convolutions at each level, then pooling halves the size, and the number of channels doubles.
 # - On the way up, the **decoder** (解码器): a transposed convolution doubles the size and halves the number of channels. Then two 3×3 convolutions.
-# - The **skip connection** joins both: the decoder also gets the map $e_\ell$ that the encoder had at this level. Both maps are concatenated (拼接):
-#   their channels stand one behind the other.
+# - The **skip connection** joins both: the decoder also gets $e_\ell$, the output of the encoder at level $\ell$. Both maps are concatenated (拼接): their
+#   channels stand one behind the other. Level 0 has the size of the image, and level $\ell+1$ lies below level $\ell$. In the formula, Conv means two 3×3
+#   convolutions, and Up the transposed convolution.
 #
 # $$d_\ell=\mathrm{Conv}\big([\,e_\ell;\ \mathrm{Up}(d_{\ell+1})\,]\big)$$
 #
@@ -157,8 +158,8 @@ interact.live(drawings.draw_u, height=(16, 256), width=(16, 256), first=[4, 8, 1
               depth=(1, 5), skip=True, figsize=(7, 3.2))
 
 # %% [markdown]
-# With height 100 the levels have 100, 50, 25, 13 and 7 rows. 25 is odd. Pooling rounds up to 13. On the way up 13 becomes 26, and one row is cut off.
-# Without skips the decoder's convolutions get half of the channels.
+# With height 100 the levels have 100, 50, 25, 13 and 7 rows. 25 and 13 are odd. Pooling rounds up, to 13 and to 7. On the way up 7 becomes 14 and 13
+# becomes 26, and one row is cut off each time. Without skips the decoder's convolutions get half of the channels.
 #
 # ### By hand
 #
@@ -179,7 +180,7 @@ print("with the skip", F.relu(x + u - 1).tolist(), "without", F.relu(u - 1).toli
 
 
 # %% [markdown]
-# Without $x$ they give zeros, and no other weight can separate the two pixels of a pair, because $u$ is equal for both.
+# Without $x$ the result is zero. The images $(0,0,1,0)$ and $(0,0,0,1)$ give the same $u$, so no weights can tell them apart.
 #
 # ## 4 The network, built here
 
@@ -262,8 +263,8 @@ assert unpadded(572) == 388 and all(b - a == 16 for a, b in zip(fits, fits[1:]))
 # ### What to minimise
 #
 # Let $p_{k,i}$ be the probability of class $k$ at pixel $i$ (softmax of the logits), and $g_i$ the true class, for the $N$ pixels of a batch and $K$
-# classes. $[g_i=k]$ is 1 where this is true, else 0. Cross-entropy (CE) asks each pixel for the probability of its true class. Dice's loss asks how
-# well the area of each class is covered, whether the area is large or small [after Drozdzal et al. 2016]:
+# classes. $[g_i=k]$ is 1 where this is true, else 0. Cross-entropy (CE) asks each pixel for the probability of its true class. Dice's loss measures the
+# overlap for each class, and every class has the same weight, however small its area is [after Drozdzal et al. 2016]. $\epsilon$ prevents a division by 0.
 #
 # $$\mathrm{CE}=-\frac1N\sum_{i=1}^{N}\log p_{g_i,\,i}\qquad\qquad
 # \mathrm{Dice}=1-\frac1K\sum_{k=1}^{K}\frac{2\sum_i p_{k,i}\,[g_i=k]+\epsilon}{\sum_i p_{k,i}+\sum_i[g_i=k]+\epsilon}$$
@@ -300,9 +301,9 @@ assert_close(losses_by_loops(scores_3, classes_3), both)
 #
 # Two simple baselines (基线) come first.
 #
-# - **Threshold** (阈值): the brightness, and the side of it, that fits the training images best.
-# - **Random forest** (随机森林): 48 numbers describe the neighbourhood of each pixel: blur at several widths up to $\sigma=8$ pixels, edge strength, and
-#   curvature [scikit-image]. The forest learns from 100 random pixels of each of 200 training images.
+# - **Threshold** (阈值): one brightness value. The object is the side, above or below, that gives the larger IoU on 150 training images.
+# - **Random forest** (随机森林): many decision trees that vote. 48 numbers describe the neighbourhood of each pixel: blur at several widths up to $\sigma=8$
+#   pixels, edge strength, and curvature [scikit-image]. The forest learns from 100 random pixels of each of 200 training images.
 
 # %%
 from skimage.feature import multiscale_basic_features
@@ -384,8 +385,9 @@ assert of("U-Net") > 0.75 and of("U-Net", "new object") < of("U-Net") - 0.1
 # The U-Net is clearly better than both baselines. Not all of this comes from seeing far: the U-Net also learned from more images and from all of their
 # pixels.
 #
-# Read its row from left to right. A new ground costs nothing here. A new object costs much: the horse has another shape and another filling, and parts
-# of it are missed. So "tested on new images" says little, as long as nobody says *what* was new.
+# Read its row from left to right. A new ground costs nothing here, for one network and one new texture. A new object costs much: in the horse shown here
+# the U-Net marks too much, for example between the legs. The horse has both a new shape and a new filling, so this test does not say which of them costs
+# more. So "tested on new images" says little, as long as nobody says *what* was new.
 #
 # ### Where to cut the probability?
 #
@@ -403,10 +405,9 @@ interact.live(partial(drawings.draw_threshold, images=trials["test"][0],
 assert near.max() - near.min() > 0.25
 
 # %% [markdown]
-# The curve is flat: the printed line shows the wide range of thresholds that are nearly as good as the best one. Most probabilities are near 0 or 1,
-# and uncertain pixels lie along the outlines. But do not choose the threshold here: these are test images, and a choice on them would make the test too
-# good. Choose it on a third part, the validation set (验证集), as section 9 does. Where a missed object costs more than a false alarm (误报), a lower
-# threshold is better.
+# The curve is flat: the printed line shows the wide range of thresholds that are nearly as good as the best one. Most probabilities are near 0 or 1, and
+# uncertain pixels lie along the outlines. Do not choose the threshold on test images, because the test then looks too good. Choose it on a third part, the
+# validation set (验证集), as section 9 does. Where a missed object costs more than a false alarm (误报), a lower threshold is better.
 #
 # ## 6 See inside
 #
@@ -428,8 +429,8 @@ interact.live(partial(drawings.draw_level, images=trials["test"][0], maps=maps, 
               channel=(0, 7), figsize=(7, 2.7))
 
 # %% [markdown]
-# The printed line answers it for this one network; with other seeds we saw another order. And silencing a trained network is no fair test of skip
-# connections: this network learned to use them. For a fair test, a twin has to be *trained* without them. Section 7 does it.
+# The printed line names the level for this one network; we did not repeat this with other seeds. Silencing is no fair test of skip connections, because
+# this network was trained with them. For a fair test, a twin has to be *trained* without them. Section 7 does it.
 #
 # ## 7 Going deeper: which part does what?
 #
@@ -527,7 +528,7 @@ assert smooth.std() < 1e-4 < 1e-3 < rough.std()
 
 
 # %% [markdown]
-# It is not free of a pattern. The stamps are even, but the four weights inside a stamp differ. The pattern repeats after $2^3$ pixels, because there
+# The output still has a pattern. The stamps are even, but the four weights inside a stamp differ. The pattern repeats after $2^3$ pixels, because there
 # are three upsamplings. Interpolation has no such weights, and the output stays flat [Odena et al. 2016]. The pattern is small: nobody will see it in a
 # mask.
 #
@@ -568,16 +569,17 @@ drawings.draw_tiles(plt.figure(figsize=(7, 2.9)), whole.softmax(1)[0, 1],
 assert radius == 107 and gaps[0] > 1 and gaps[1] > 1e-3 and gaps[2] > 0.1 and gaps[3] < 1e-2
 
 # %% [markdown]
-# Two conditions must hold. First, the window reaches as far as a pixel sees: the receptive radius (感受野半径), here 107 pixels. Second, the window starts
-# at a multiple of $2^4=16$, so that pooling pairs the same pixels as in the whole image. With another start no overlap helps. If both hold, nothing
-# changes. An overlap of 50 changes few classes, which may be good enough.
+# Two conditions must hold. First, the window reaches as far as a pixel sees: the receptive radius (感受野半径), here 107 pixels. (Down: $2(1+2+4+8+16)=62$.
+# Pooling: $1+2+4+8=15$. Up: $2(8+4+2+1)=30$. The sum is 107.) Second, the window starts at a multiple of $2^4=16$, so that pooling pairs the same pixels
+# as in the whole image. With another start the result is not exact, however large the overlap is. If both hold, nothing changes. An overlap of 50 changes
+# few classes, which may be good enough.
 #
 # On this small sheet the windows are nearly as large as the sheet, so no memory is saved. A window has at most $t+2\cdot107+15$ rows for a tile of $t$
 # rows, whatever the size of the image. So for large images the memory is bounded.
 #
 # Equal to the whole image does not mean right: this network has never seen several grounds in one image.
 #
-# `predict_tiled` of the package does both. With too small an overlap it warns.
+# `predict_tiled` of the package meets both conditions. With too small an overlap it warns.
 
 # %%
 import warnings
@@ -619,9 +621,9 @@ print(f"drawn tissue: IoU of the membrane {iou((likely > 0.5).long(), lines, 2)[
 
 # %% [markdown]
 # For a biologist the cells matter, not the lines. One gap in a line joins two cells, and the IoU hardly changes. The **Rand F1** measures the cells:
-# take all pairs of pixels that lie in one true cell, and ask how many of them are in one predicted cell (recall), and the reverse (precision). Membrane
-# pixels do not count. The drawn tissue is easy: a threshold on the brightness finds its cells too. On real slices it does not, as the next cell shows.
-# Our score is not the challenge's own implementation, so the numbers stand beside no leaderboard.
+# recall is, of all pairs of pixels in one true cell, the share that lies in one predicted cell. Precision is, of all pairs in one predicted cell, the
+# share that lies in one true cell. Membrane pixels do not count. The drawn tissue is easy: a threshold on the brightness finds its cells too. Our score is
+# not the challenge's own implementation, so the numbers stand beside no leaderboard.
 #
 # What the full run measured on the six test slices, and its output on one of them (left: probability of *membrane*, right: cells, each in a random
 # colour):
@@ -684,8 +686,8 @@ check("ch03c.3", dice_from_iou)
 
 
 # %% [markdown]
-# **4 · Build, and measure.** A mirrored coin is a coin. Predict an image as it is, flipped left-right, upside down, and both. Return the mean of the
-# four probabilities; each must be flipped back before. Try it on `net` and `tests["test"]`: does the IoU rise?
+# **4 · Build, and measure.** A mirrored coin is a coin. Predict an image as it is, flipped left-right, upside down, and both. Return the mean of the four
+# probabilities; each must be flipped back before. (`check` tests only the function. Try it on `net` and `tests["test"]`, and see whether the IoU rises.)
 
 # %%
 def average_over_flips(model, x):            # -> probabilities (B, K, H, W); model gives logits
@@ -695,10 +697,10 @@ def average_over_flips(model, x):            # -> probabilities (B, K, H, W); mo
 check("ch03c.4", average_over_flips)
 
 # %% [markdown]
-# **5 · Train, change, measure.** Does depth help? Train `UNet(3, 2, width=8, depth=1)` and `UNet(3, 2, width=8, depth=3)` on the shapes of section 7,
-# for three seeds each, with the settings of its loop. Put the IoU of the object into a dict with the keys "depth 1" and "depth 3", and your conclusion
-# under the key "conclusion": "depth 1" or "depth 3" for the larger IoU, or "no difference". Two means differ if their distance is larger than the sum
-# of both standard deviations.
+# **5 · Train, change, measure.** Does depth help? Train `UNet(3, 2, width=8, depth=1)` and `UNet(3, 2, width=8, depth=3)` on the shapes of section 7, for
+# three seeds each, with `ce_dice_loss` and the same `epochs`, `lr` and `warmup`. Call `runtime.seed_everything(seed)` before you build each network, and
+# measure on `drawn_test`. Put the IoU of the object into a dict with the keys "depth 1" and "depth 3", and your conclusion under the key "conclusion":
+# "depth 1" or "depth 3" for the larger IoU, or "no difference". Two means differ if their distance is larger than the sum of both standard deviations.
 
 # %%
 depths = ...                                 # {"depth 1": …, "depth 3": …, "conclusion": …}
