@@ -192,7 +192,11 @@ EXERCISES = {
             'Take ["camera B"][0.2], and for the other variant n=1200 and ["camera B"][0.1].',
             "Compute both means and both standard deviations with statistics.stdev.",
         ),
-        solution={SHARE: [0.0], NUMBER: [0.0], "conclusion": "no difference"},
+        solution={
+            SHARE: [0.9194, 0.8806, 0.9],  # measured with seeds 0, 1, 2
+            NUMBER: [0.8944, 0.8556, 0.8917],
+            "conclusion": "no difference",
+        },
         why="Both variants hold the same 120 images of camera B. If the means do not differ by more than "
         "their spread, the number counts in this experiment, and more images of camera A did not help "
         "or harm camera B measurably.",

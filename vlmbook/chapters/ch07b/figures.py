@@ -22,13 +22,14 @@ def _draw_lines(axes: Axes, found: dict[str, dict[float, list[float]]]) -> None:
         axes.errorbar(list(rows), means, yerr=errors, fmt="o-", color=colour, capsize=3, label=name)
 
 
-def _draw_rows(axes: Axes, found: dict[str, list[float]], xlabel: str) -> None:
+def _draw_rows(axes: Axes, found: dict[str, list[float]], xlabel: str, *, named: bool = True) -> None:
     """{name: values over seeds}: a dot a seed and a diamond for the mean; the first name on top."""
     names = list(found)
     for row, values in enumerate(found.values()):
         axes.plot(values, [row] * len(values), "o", color=plot.GREY, markersize=4)
         axes.plot(np.mean(values), row, "D", color=plot.BLUE)
-    axes.set(yticks=range(len(names)), yticklabels=names, xlabel=xlabel, ylim=(len(names) - 0.4, -0.6))
+    axes.set(yticks=range(len(names)), xlabel=xlabel, ylim=(len(names) - 0.4, -0.6))
+    axes.set_yticklabels(names if named else [])
 
 
 # --- privacy ------------------------------------------------------------------------------------------------
@@ -73,10 +74,11 @@ def draw_clipping(figure: Figure, gradients: torch.Tensor, max_norm: float, nois
 
 def draw_privacy(figure: Figure, found: dict[str, dict[str, list[float]]]) -> None:
     """{training: {"auc", "accuracy": one a seed}}"""
-    left, right = figure.subplots(1, 2, sharey=True)
+    left, right = figure.subplots(1, 2)
     _draw_rows(left, {name: rows["auc"] for name, rows in found.items()}, "AUC of the attack")
     left.axvline(0.5, color=plot.GREY, linestyle="--")
-    _draw_rows(right, {name: rows["accuracy"] for name, rows in found.items()}, "accuracy on the test")
+    accuracies = {name: rows["accuracy"] for name, rows in found.items()}
+    _draw_rows(right, accuracies, "accuracy on the test", named=False)
 
 
 def draw_bound(
@@ -169,13 +171,14 @@ def draw_shortcut(
     for axes, (name, heat) in zip(panels[1:], heats.items(), strict=True):
         axes.imshow(heat.numpy(), cmap="magma", vmin=0, vmax=top)
         axes.set(xticks=[], yticks=[], title=name)
-    left, middle, right = lower.subplots(1, 3, sharey=True)
+    left, middle, right = lower.subplots(1, 3)
     for axes, measure, title in (
         (left, "clean", "accuracy without marks"),
         (middle, "mark on the others", "accuracy, marks on non-faces"),
         (right, "share in the mark", "share of heat in the mark"),
     ):
-        _draw_rows(axes, {name: rows[measure] for name, rows in found.items()}, title)
+        values = {name: rows[measure] for name, rows in found.items()}
+        _draw_rows(axes, values, title, named=axes is left)
         axes.set_xlim(0, 1.05)
 
 
@@ -214,9 +217,11 @@ def draw_criteria(
 def draw_costs(figure: Figure, found: dict[str, dict[str, list[float]]]) -> None:
     """{criterion: {measure: one a draw}}: a panel a measure."""
     measures = list(next(iter(found.values())))
-    for axes, measure in zip(figure.subplots(1, len(measures), sharey=True), measures, strict=True):
+    panels = figure.subplots(1, len(measures))
+    for axes, measure in zip(panels, measures, strict=True):
         title = measure if measure == "accuracy" else f"gap: {measure}"
-        _draw_rows(axes, {name: rows[measure] for name, rows in found.items()}, title)
+        values = {name: rows[measure] for name, rows in found.items()}
+        _draw_rows(axes, values, title, named=axes is panels[0])
 
 
 def draw_cameras(
@@ -269,6 +274,8 @@ def draw_cleaning(
 def draw_imbalance(figure: Figure, found: dict[str, dict[str, list[float]]]) -> None:
     """{method: {measure: values}}: a panel a measure."""
     measures = list(next(iter(found.values())))
-    for axes, measure in zip(figure.subplots(1, len(measures), sharey=True), measures, strict=True):
-        _draw_rows(axes, {name: rows[measure] for name, rows in found.items()}, measure)
+    panels = figure.subplots(1, len(measures))
+    for axes, measure in zip(panels, measures, strict=True):
+        values = {name: rows[measure] for name, rows in found.items()}
+        _draw_rows(axes, values, measure, named=axes is panels[0])
         axes.set_xlim(-0.05, 1.05)
