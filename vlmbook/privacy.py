@@ -45,7 +45,7 @@ def attack_auc(
     wins = (first[:, None] > second).double() + 0.5 * (first[:, None] == second)
     auc = wins.mean().item()
     variance = (wins.mean(1).var() / len(first) + wins.mean(0).var() / len(second)).item()
-    half = norm.ppf(0.5 + confidence / 2) * math.sqrt(variance)
+    half = float(norm.ppf(0.5 + confidence / 2)) * math.sqrt(variance)
     return auc, max(0.0, auc - half), min(1.0, auc + half)
 
 

@@ -36,14 +36,14 @@ def _draw_rows(axes: Axes, found: dict[str, list[float]], xlabel: str, *, named:
 
 
 def draw_scores(figure: Figure, members: torch.Tensor, others: torch.Tensor) -> None:
-    """(N,), (M,) losses: how often each loss occurs among members and among others."""
+    """(N,), (M,) losses: how often each loss occurs among members and among others, on a logarithmic axis."""
     axes = figure.subplots()
-    bins = np.linspace(0, 8, 33)
+    bins = np.logspace(-5, 1.5, 27)
     for values, name, colour in ((members, "members", plot.BLUE), (others, "others", plot.ORANGE)):
         weights = np.full(len(values), 1 / len(values))
-        shown = values.clamp(0, 8).numpy()
+        shown = values.clamp(1e-5, 30).numpy()
         axes.hist(shown, bins, weights=weights, color=colour, alpha=0.6, label=name)
-    axes.set(xlabel="loss of a sample (8 stands for more)", ylabel="share of the samples")
+    axes.set(xlabel="loss of a sample", ylabel="share of the samples", xscale="log")
     axes.legend()
 
 
@@ -122,7 +122,7 @@ def draw_heat(
     for column, (name, heats) in enumerate(maps.items(), 1):
         for row, (image, heat) in enumerate(zip(images, heats, strict=True)):
             axes = grid[row, column]
-            plot.image(axes, image.mean(0), name if row == 0 else "")
+            plot.image(axes, image.mean(0), name.replace(" ", "\n") if row == 0 else "")
             top = float(heat.flatten().quantile(0.99)) or 1.0
             axes.imshow((heat / top).clamp(0, 1).numpy(), cmap="magma", vmin=0, vmax=1, alpha=0.6)
 
@@ -131,13 +131,13 @@ def draw_halves(
     figure: Figure, image: torch.Tensor, heats: dict[str, torch.Tensor], shares: dict[str, list[float]]
 ) -> None:
     """(3, H, 2H), {class: (H, 2H) heat}, {method: shares}: one collage explained for both of its classes."""
-    grid = figure.add_gridspec(len(heats), 2, width_ratios=(1, 1))
+    grid = figure.add_gridspec(len(heats), 2, width_ratios=(1.3, 1))
     for row, (name, heat) in enumerate(heats.items()):
         axes = figure.add_subplot(grid[row, 0])
         plot.image(axes, image.mean(0), f'Grad-CAM for "{name}"')
         axes.imshow((heat / heat.max()).numpy(), cmap="magma", vmin=0, vmax=1, alpha=0.6)
     axes = figure.add_subplot(grid[:, 1])
-    _draw_rows(axes, shares, "share of the heat in the right half")
+    _draw_rows(axes, shares, "share of the heat in the half of the class")
     axes.axvline(0.5, color=plot.GREY, linestyle="--")
     axes.set_xlim(0, 1)
 
@@ -152,9 +152,9 @@ def draw_randomisation(figure: Figure, found: dict[str, dict[str, list[float]]])
         at = np.arange(len(found)) + 0.25 * place
         axes.bar(at, means, 0.22, yerr=errors, color=colour, capsize=3, label=method)
     axes.axhline(0, color="black", linewidth=0.8)
-    axes.set(xticks=np.arange(len(found)) + 0.25, xticklabels=list(found), ylim=(-0.3, 1.1))
+    axes.set(xticks=np.arange(len(found)) + 0.25, xticklabels=list(found), ylim=(-0.3, 1.4))
     axes.set(ylabel="rank correlation", xlabel="part with random weights")
-    axes.legend(fontsize=8, loc="center right")
+    axes.legend(fontsize=8, loc="upper center", ncols=len(methods))
 
 
 def draw_shortcut(
