@@ -149,7 +149,7 @@ assert list(counts.values()) == [202442, 693962]
 # %% [markdown]
 # ## 4 A printed formula
 #
-# §2.2.1 prints the average pooling (平均池化) as $\frac1s\sum_k\text{input}_{ikj}$ and the maximum pooling (最大池化) as $\max_k\text{input}_{ikj}$, with a pooling size
+# §2.2.1 prints the average pooling (平均池化) as $\frac1s\sum_k\text{input}_{ikj}$ and the max pooling (最大池化) as $\max_k\text{input}_{ikj}$, with a pooling size
 # $s$. Chapter 3a explains in words what is wrong (W11, W12). Here the two formulas run as printed. The example is a white image of 4×4 pixels with one
 # channel, and an image with the numbers 0 to 15. What should a pooling of 2×2 return for both?
 
@@ -299,7 +299,7 @@ print(f"{cited} papers are cited by chapters, the others by errata alone")
 browser.Page(browser.as_list(list(entries.values())))
 
 # %% tags=["claims"]
-assert missing == [], missing
+assert missing == []
 assert sorted(n for entry in entries.values() for n in entry.book) == [*range(1, 8), *range(9, 15)]
 
 # %% [markdown]

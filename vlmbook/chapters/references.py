@@ -225,7 +225,8 @@ def describe(entry: Entry) -> str:
     volume = f" {entry.volume}" + (f"({entry.number})" if entry.number else "") if entry.volume else ""
     venue = f"{entry.venue}{volume}, " if entry.venue else ""
     pages = f", {entry.pages}" if entry.pages else ""
-    return f"{', '.join(names).replace(', et al.', ' et al.')}: {entry.title}. {venue}{entry.year}{pages}."
+    title = entry.title if entry.title.endswith("?") else f"{entry.title}."
+    return f"{', '.join(names).replace(', et al.', ' et al.')}: {title} {venue}{entry.year}{pages}."
 
 
 def as_html(entry: Entry) -> str:
@@ -355,7 +356,7 @@ def find_missing(prose: list[str], entries: dict[str, Entry]) -> list[str]:
     for item in find_items(prose):
         if find_entry(item, entries) is None:
             year = item.years[0] if item.years else "YEAR"
-            key = f"{_key_of(item.families[0])}{year}"
+            key = _free_key(f"{_key_of(item.families[0])}{year}", entries)
             names = " and ".join(f"{family}, …" for family in item.families)
             arxiv = f" eprint = {{{item.arxiv}}}, archiveprefix = {{arXiv}}," if item.arxiv else ""
             found.append(
@@ -369,6 +370,11 @@ def find_missing(prose: list[str], entries: dict[str, Entry]) -> list[str]:
                 "mend the name or the year"
             )
     return list(dict.fromkeys(found))
+
+
+def _free_key(key, entries):
+    """-> str: the key, with a letter from b on where it is taken."""
+    return next(key + letter for letter in ("", *"bcdefghij") if key + letter not in entries)
 
 
 def find_differences(prose: list[str], entries: dict[str, Entry]) -> list[str]:

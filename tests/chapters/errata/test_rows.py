@@ -231,7 +231,7 @@ def test_the_browser_follows_its_controls_and_stays_readable_without_a_kernel():
 def test_what_is_printed_is_no_formula_and_no_html_for_a_browser():
     row = rows.Erratum("W01", ("2.1",), "fact", "<b>$x$</b> & y", "a", "b", "@he2016, eq. 1")
     table = browser.as_table([row], ENTRIES)
-    assert "<code>&lt;b&gt;&#36;x&#36;&lt;/b&gt; &amp; y</code>" in table
+    assert ">&lt;b&gt;&#36;x&#36;&lt;/b&gt; &amp; y</code>" in table
     assert '<a href="https://arxiv.org/abs/1512.03385">He et al. 2016</a>, eq. 1' in table
 
 

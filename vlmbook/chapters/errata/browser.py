@@ -10,7 +10,7 @@ from vlmbook.chapters.references import Entry
 from vlmbook.validation import require_choice, require_type
 
 ALL = "all"
-HEAD = ("No.", "§", "Printed", "What is wrong", "Right", "Source", "Where")
+COLUMNS = {"No.": 9, "Printed, and what is wrong": 34, "Right": 29, "Source, and where": 28}  # per cent
 FRAME = '<div style="max-height: 480px; overflow: auto">{}</div>'
 
 
@@ -50,22 +50,23 @@ def find_sections(errata: dict[str, Erratum]) -> list[str]:
 
 def as_table(errata: list[Erratum], entries: dict[str, Entry]) -> str:
     """list of Erratum -> str: a table in HTML, a row each, with links to papers and notebooks."""
-    head = "".join(f"<th>{name}</th>" for name in HEAD)
+    head = "".join(
+        f'<th style="width: {width}%; text-align: left">{name}</th>' for name, width in COLUMNS.items()
+    )
     rows = "".join(_as_row(erratum, entries) for erratum in errata)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    style = "table-layout: fixed; width: 100%; overflow-wrap: anywhere"
+    return f'<table style="{style}"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
 
 def _as_row(erratum, entries):
     cells = (
-        f"<b>{erratum.name}</b><br>{erratum.severity}",
-        "<br>".join(erratum.sections),
-        f"<code>{_escape(erratum.printed)}</code>",
-        _escape(erratum.wrong),
+        f"<b>{erratum.name}</b><br>{erratum.severity}<br>{', '.join(erratum.sections)}",
+        f'<code style="white-space: normal">{_escape(erratum.printed)}</code><br>{_escape(erratum.wrong)}',
         _escape(erratum.right),
-        _link_papers(erratum.source, entries),
-        _link_places(erratum),
+        f"{_link_papers(erratum.source, entries)}<br>{_link_places(erratum)}",
     )
-    return "<tr>" + "".join(f'<td style="text-align: left">{cell}</td>' for cell in cells) + "</tr>"
+    style = "text-align: left; vertical-align: top; white-space: normal"
+    return "<tr>" + "".join(f'<td style="{style}">{cell}</td>' for cell in cells) + "</tr>"
 
 
 def _escape(text):
