@@ -147,7 +147,9 @@ def run_notebook(notebook, chapter, made, profile):
         picture = made.with_suffix(".png")
         if picture.exists() and picture.stat().st_size > PICTURE_LIMIT:
             raise Stopped(f"{picture.name} has {picture.stat().st_size:,} bytes, more than {PICTURE_LIMIT:,}")
+        entry = made.read_bytes()
         await show_record(client, made)
+        made.write_bytes(entry)  # a cell that records and shows has just recorded once more, without the time
 
     count = sum(cell.cell_type == "code" for cell in notebook.cells)
     with tqdm(total=count, desc=chapter.name, unit="cell", disable=None) as bar:

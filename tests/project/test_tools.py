@@ -132,6 +132,15 @@ plt.savefig(output_folder() / "ch99a.quick.png")"""
 
 
 @pytest.mark.slow
+def test_a_tagged_cell_that_records_once_more_does_not_lose_the_time(tiny):
+    text = TINY.replace('published("ch99a")', 'published("ch99a")\n_ = record("ch99a", seed=0, accuracy=0.7)')
+    tiny.text.write_text(text, encoding="utf-8")
+    assert tools.main(["execute", "ch99a"]) == 0
+    entry = records.load("ch99a", "quick")
+    assert entry["seconds"] > 0 and entry["measurements"] == {"accuracy": 0.5}
+
+
+@pytest.mark.slow
 def test_a_full_run_publishes_its_record_and_picture_alone(tiny, capsys):
     picture = "from vlmbook.notebook.records import output_folder\n"
     picture += 'plt.savefig(output_folder() / "ch99a.full.png")\n'
