@@ -124,7 +124,7 @@ def train(images, labels, steps):
     return network.eval()
 
 
-steps = runtime.pick(quick=150, full=1000)
+steps = runtime.pick(quick=100, full=1000)
 class_counts = (5, 20, len(people.labels.unique()))
 fresh_net = experiments.SmallNet(24, channels=3).eval()
 networks = {"pixels": nn.Flatten(), "untrained network": fresh_net}
@@ -315,7 +315,7 @@ vocabulary = clip.Vocabulary(captions)
 seen = ~experiments.is_unseen(shape_pairs)
 seen_captions = [caption for caption, keep in zip(captions, seen.tolist()) if keep]
 order = torch.randperm(len(seen_captions), generator=torch.Generator().manual_seed(0)).tolist()
-epochs = runtime.pick(quick=8, full=30)
+epochs = runtime.pick(quick=6, full=30)
 model = experiments.train_clip(shape_images[seen], seen_captions, vocabulary, epochs=epochs)
 control = experiments.train_clip(
     shape_images[seen], [seen_captions[i] for i in order], vocabulary, epochs=epochs
