@@ -249,9 +249,7 @@ class _Annotation(NamedTuple):
 def _read_annotation(path, from_zero):
     """file -> _Annotation."""
     try:
-        root = ElementTree.fromstring(_read_xml(path), parser=_plain_parser())
-        if root.tag != "annotation":
-            raise ValueError(f"its root is <{root.tag}>")
+        root = parse_annotation(path)
         size = tuple(float(root.findtext(f"size/{side}") or 0) for side in ("width", "height"))
         objects = root.findall("object")
         names = [_text(each, "name") for each in objects]
@@ -271,6 +269,24 @@ def _read_annotation(path, from_zero):
             hint = "" if from_zero else ", as VOC counts pixels; from_zero=True takes edges that count from 0"
             raise ValueError(f"{path} wants xmin and ymin from {least} up{hint}, got {corner[:2]}")
     return _Annotation(size if all(size) else None, names, boxes, torch.tensor(difficult, dtype=torch.bool))
+
+
+def parse_annotation(path: Path) -> ElementTree.Element:
+    """file -> its root, <annotation>, read without entities, in the encoding that the file declares.
+
+    Raises ValueError for a file that is no such XML or declares a document type, OSError for one that cannot
+    be read.
+    """
+    path = require_path(path, "path")
+    if not os.path.isfile(path):
+        raise DataMissing(f"there is no annotation {locate(path)}")
+    try:
+        root = ElementTree.fromstring(_read_xml(path), parser=_plain_parser())
+    except (ElementTree.ParseError, LookupError, OSError) as error:
+        raise ValueError(str(error)) from error
+    if root.tag != "annotation":
+        raise ValueError(f"its root is <{root.tag}>")
+    return root
 
 
 def _read_xml(path):
