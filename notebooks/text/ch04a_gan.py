@@ -481,7 +481,7 @@ from vlmbook import metrics
 
 classifier = generation.train_feature_classifier(
     images, labels, epochs=runtime.pick(quick=12, full=3),
-    precision=runtime.pick(quick=None, full=runtime.autocast_precision())).cpu()
+    precision=runtime.pick(quick=None, full="bf16")).cpu()
 N = min(len(valid_images), 2000)
 
 def frechet(a, b):                           # (N, 64), (N, 64) -> number

@@ -429,7 +429,7 @@ from functools import partial
 from vlmbook.training import fit
 
 cost = lambda nats: metrics.bits_per_dimension(nats, pixels).mean().item()
-precision = runtime.pick(quick=None, full=runtime.autocast_precision())
+precision = runtime.pick(quick=None, full="bf16")
 few, short = images[:runtime.pick(quick=len(images), full=2_000)], runtime.pick(quick=12, full=2)
 
 @torch.no_grad()

@@ -46,7 +46,7 @@ parts = data.hold_out(*data.digits_or_fashion("train"), share=1 / 6, seed=0)
 test_images, test_labels = (each[:1000] for each in data.digits_or_fashion("test"))
 height, width = size = images.shape[2:]
 pixels, levels = height * width, 17 if height == 8 else 256
-device, precision = runtime.device(), runtime.pick(quick=None, full=runtime.autocast_precision())
+device, precision = runtime.device(), runtime.pick(quick=None, full="bf16")
 valid_images, valid_labels = valid_images[:240], valid_labels[:240]
 print(len(images), "to learn from,", len(valid_images), "for choices,", len(test_images), "to test")
 plot.gallery(images[:12], [str(label.item()) for label in labels[:12]]);
