@@ -5,15 +5,18 @@ python -m tools execute ch03a --profile full
 python -m tools check
 python -m tools table
 python -m tools references               what references.bib lacks
+python -m tools zip                      the book as one file, in dist/
 """
 
 import argparse
 import sys
+from pathlib import Path
 
 from tools.check import find_problems
 from tools.execute import execute
 from tools.references import report
 from tools.table import write_table
+from tools.zip import write_zip
 from vlmbook import chapters, runtime
 from vlmbook.chapters import Chapter
 from vlmbook.notebook import records
@@ -53,6 +56,9 @@ def make_parser() -> argparse.ArgumentParser:
     one.set_defaults(command=make_table)
     one = commands.add_parser("references", help="compare the citations of all chapters with references.bib")
     one.set_defaults(command=compare_references)
+    one = commands.add_parser("zip", help="pack notebooks, package and tested versions into one file")
+    one.add_argument("--output", type=Path, help="default: dist/vlmbook-VERSION.zip")
+    one.set_defaults(command=pack)
     return parser
 
 
@@ -88,6 +94,12 @@ def compare_references(options: argparse.Namespace) -> int:
     faults, differences = report()
     print("\n".join([*faults, *differences]) or "every citation has its entry")
     return 1 if faults else 0
+
+
+def pack(options: argparse.Namespace) -> int:
+    path = write_zip(options.output)
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    return 0
 
 
 def choose_chapters(names: list[str]) -> list[Chapter]:
