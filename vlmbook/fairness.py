@@ -66,7 +66,7 @@ def criteria_gaps(by_group: dict[int, Rates]) -> dict[str, float]:
     rates, "equalised odds" of the true or the false positive rates, "predictive parity" of the precisions.
 
     0 means that the criterion holds [Hardt et al. 2016, arXiv:1610.02413, def. 2.1; Chouldechova 2017,
-    arXiv:1610.07524]. Raises TypeError or ValueError for fewer than two groups.
+    arXiv:1703.00056]. Raises TypeError or ValueError for fewer than two groups.
     """
     if not isinstance(by_group, dict) or not all(isinstance(each, Rates) for each in by_group.values()):
         raise TypeError("by_group wants what rates_by_group returns, got something else")
@@ -91,7 +91,7 @@ def _gap(values):
 
 def forced_false_positive_rate(base_rate: float, precision: float, true_positive_rate: float) -> float:
     """p, PPV, TPR -> the false positive rate that follows from them: p / (1 − p) · (1 − PPV) / PPV · TPR
-    [Chouldechova 2017, arXiv:1610.07524].
+    [Chouldechova 2017, arXiv:1703.00056].
 
     So groups with other base rates cannot have the same precision, TPR and FPR. A result above 1 says that no
     decision has these three numbers. Raises TypeError or ValueError outside 0 < p < 1, 0 < PPV ≤ 1, 0 ≤ TPR ≤
