@@ -70,9 +70,11 @@ def describe_folder(
     A broken file, one of another format under an image's name, and one of more than `max_pixels` pixels are
     listed, and the others go on. Links to folders are not followed, hidden files are left out. A class is the
     name of the folder that an image is in, where that is not the folder itself. Two images are similar where
-    their fingerprints differ in at most `distance` bits, which is a hint to look at them, and no proof.
+    their fingerprints differ in at most `distance` bits, which is a hint to look at them, and no proof: with
+    18 photographs, half the size changed at most 3 bits and JPEG of quality 20 at most 7, and different ones
+    differed in at least 15; parts of one texture come nearer.
 
-    Each image is decoded once, one after the other: 1,000 photographs of 640×480 take about half a minute.
+    Each image is decoded once, one after the other. The pairs are compared all with all.
     Raises DataMissing for a folder that is not there.
     """
     folder = require_path(folder, "folder")
