@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
+import skimage
 import torch
+import torchvision
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 from skimage import color, filters, transform, util
 from skimage import io as skimage_io
@@ -38,6 +41,12 @@ OPERATIONS = ("grey", "shrink", "enlarge", "rotate", "blur", "brighten")
 def libraries() -> list[str]:
     """-> list of str: the libraries that are installed here."""
     return [name for name in ALL if name != "OpenCV" or cv2 is not None]
+
+
+def versions() -> dict[str, str]:
+    """-> {library: its version} of those that are installed here."""
+    modules = {"OpenCV": cv2, "Pillow": PIL, "NumPy": np, "scikit-image": skimage, "torchvision": torchvision}
+    return {name: modules[name].__version__ for name in libraries()}
 
 
 # --- pictures -----------------------------------------------------------------------------------------------
@@ -456,7 +465,7 @@ def make_network(channels: int = 32) -> nn.Module:
 
 
 def measure_settings(
-    device: torch.device, *, channels: int = 16, batch: int = 1, side: int = 48, repeats: int = 5
+    device: torch.device, *, channels: int = 16, batch: int = 1, side: int = 48, repeats: int = 11
 ) -> tuple[dict[str, float], dict[str, float]]:
     """device -> ({setting: milliseconds}, {setting: largest difference of the output from plain float32}):
     one forward pass of the same network, plainly, with channels last, and with autocast to bfloat16.
