@@ -179,26 +179,18 @@ interact.live(drawings.draw_runs, mask=editor, figsize=(7, 2))
 # A row has more runs than a column, because the pixels are read in columns. A checkerboard has the most.
 #
 # Is our file right? We let other loaders read it: `CocoDetection` of torchvision, and `pycocotools`, the library of COCO itself. torchvision needs pycocotools.
-# Where it is not installed, faster-coco-eval has the same functions, and where both are missing the cell says so.
+# Where pycocotools is not installed, faster-coco-eval has the same functions. Where both are missing, the cell says so.
 
 # %%
-from importlib.util import find_spec
 from torchvision.datasets import CocoDetection, VOCDetection
 
-try:
-    if find_spec("faster_coco_eval"):
-        import faster_coco_eval
-
-        faster_coco_eval.init_as_pycocotools()
-    from pycocotools.coco import COCO
-
-    coco = COCO(coco_file)
-    coco_data = CocoDetection(root / "tiny" / "images", coco_file)
+coco = experiments.load_coco(coco_file)
+if coco:
     areas = [int(coco.annToMask(coco.anns[number]).sum()) for number in (1, 3, 4, 24)]
     print("areas of cat, cup, spoon and horse by pycocotools:", areas)
+    coco_data = CocoDetection(root / "tiny" / "images", coco_file)
     print("torchvision, cat.jpg:", [each["bbox"] for each in coco_data[1][1]])
-except ImportError:
-    coco = None
+else:
     print("no pycocotools: the loaders are not compared")
 
 # %% tags=["claims"]
@@ -298,7 +290,7 @@ names = {code: name for name, code in experiments.CODES.items()} | experiments.P
 codes = [entry["LabelName"] for entry in table]
 expanded = [code for own in codes for code in (own, *ancestors[own])]
 for code in ("/m/01yrx", "/m/0jbk", "/m/0bl9f"):
-    print(f"{names[code]:7} {codes.count(code):2} boxes in the table, {expanded.count(code):2} expanded")
+    print(f"{names[code]:7} {codes.count(code):2} boxes, {expanded.count(code):2} expanded")
 
 # %% tags=["claims"]
 assert confidences == {"1"} and len(table) == sum(len(image.objects) for image in images)
@@ -449,8 +441,8 @@ for name, (right, wrong) in accuracies.items():
 drawings.draw_pairs(plt.figure(figsize=(5.5, 2.6)), pairs)
 
 # %% [markdown]
-# Each accuracy falls by about six points: even a perfect classifier could not reach more than 94 %. The order of two classifiers is often lost where their gap is
-# below one point. Where the gap is larger than two points, the order stayed. Random mistakes are the mild case. Real mistakes are not random: annotators
+# Each accuracy falls by about six points: even a perfect classifier could not reach more than 94 %. Where the gap of two classifiers is below
+# 0.6 points, the better one is no longer better in 10 to 28 % of the draws. Where the gap is more than one point, the order stayed in all draws. Random mistakes are the mild case. Real mistakes are not random: annotators
 # confuse similar classes, as classifiers do.
 #
 # Can wrong labels be found? Each image is judged by a model that was trained on the other images. *Disagreement* takes all images whose label is not the predicted
@@ -469,8 +461,8 @@ for name, values in detected.items():
 # %% tags=["claims"]
 for right, wrong in accuracies.values():
     assert 0.04 < right - wrong < 0.07 and wrong < 0.94
-assert max(pair.lost for pair in pairs if pair.gap < 0.01) > 0.05
-assert all(pair.lost == 0 for pair in pairs if pair.gap > 0.02)
+assert all(0.08 < pair.lost < 0.3 for pair in pairs if pair.gap < 0.006)
+assert all(pair.lost == 0 for pair in pairs if pair.gap > 0.01)
 for (_, _), (p_dis, r_dis), (p_conf, r_conf) in zip(*detected.values()):
     assert p_conf > p_dis > 0.4 and r_dis > r_conf > 0.6
 

@@ -4,7 +4,10 @@ import io
 import re
 import tomllib
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -128,6 +131,17 @@ def write_images(folder: Path, images: list[AnnotatedImage]) -> None:
     """Path, AnnotatedImages of `annotate` -> None: their photographs as JPEG."""
     for image in images:
         write_whole(folder / image.file, _as_jpeg(data.photo(image.stem)))
+
+
+def load_coco(path: Path) -> Any | None:
+    """JSON file of COCO -> the COCO object of pycocotools, or of faster-coco-eval, which then stands for it
+    in torchvision too; None where neither is installed.
+    """
+    if not find_spec("pycocotools"):
+        if not find_spec("faster_coco_eval"):
+            return None
+        import_module("faster_coco_eval").init_as_pycocotools()
+    return import_module("pycocotools.coco").COCO(path)
 
 
 def _masked(label, mask, **flags):
@@ -274,8 +288,8 @@ def _two_digits(boxes):
     return (boxes / scale * 100).round() / 100 * scale
 
 
-def _stretched(boxes):
-    """Boxes of an image that a loader made square by stretching, read as if it were letterboxed."""
+def _wrong_side(boxes):
+    """y / width is written, and read as y / height."""
     return boxes * torch.tensor([1, HEIGHT / WIDTH] * 2)
 
 
@@ -283,7 +297,7 @@ MISTAKES = {
     "VOC: the 1 is not subtracted": _without_one,
     "VOC: 1 is subtracted everywhere": _one_too_many,
     "two digits after the point": _two_digits,
-    "y divided by the width": _stretched,
+    "y divided by the width": _wrong_side,
 }
 
 
