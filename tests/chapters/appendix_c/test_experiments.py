@@ -60,7 +60,7 @@ def test_with_matched_settings_what_remains_is_rounding(image):
         assert set(row) == set(experiments.libraries())
         for library, (mean, largest) in row.items():
             if (operation, library) != ("blur", "Pillow"):
-                assert mean <= 0.6 and largest <= 1.05, (operation, library)
+                assert mean <= 0.6 and largest <= 1.25, (operation, library)
 
 
 def test_with_their_own_settings_they_differ(image):

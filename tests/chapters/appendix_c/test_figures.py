@@ -12,7 +12,7 @@ LIBRARIES = experiments.libraries()
 
 
 def test_the_layouts_hold_six_of_each_channel():
-    figure = drawn(figures.draw_layouts, (5.5, 1.6))
+    figure = drawn(figures.draw_layouts, (5.5, 2.1))
     letters = [text.get_text() for text in figure.axes[0].texts if text.get_text() in "RGB"]
     assert {letter: letters.count(letter) for letter in "RGB"} == dict.fromkeys("RGB", 18)
     assert letters[:3] == ["R", "G", "B"] and letters[18:21] == ["B", "G", "R"]
@@ -54,7 +54,7 @@ def test_kernels_and_times_have_a_line_a_name():
     assert len(axes.lines) == len(experiments.line_response())
     times = {operation: {name: 0.1 + place for place, name in enumerate(LIBRARIES)} for operation in "ab"}
     [axes] = drawn(figures.draw_times, (5.5, 2.6), times=times).axes
-    assert axes.lines[1].get_xdata() == [1.1, 1.1]
+    assert list(axes.lines[1].get_xdata()) == [1.1, 1.1]
 
 
 @pytest.mark.parametrize(

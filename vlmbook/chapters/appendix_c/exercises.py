@@ -87,7 +87,7 @@ def judge_thumbnail(answer):
             )
         if got.shape == (width // 2, height // 2, 3):
             raise Wrong("For {case} height and width are swapped: resize wants (width, height).", case=case)
-        as_tensor(torch.from_numpy(got.copy()), torch.from_numpy(want), case)
+        as_tensor(torch.from_numpy(got.copy()), torch.from_numpy(want.copy()), case)
         if np.abs(got.astype(int) - want).max() <= 2:
             continue
         swapped = want[..., ::-1]

@@ -31,8 +31,8 @@ def draw_layouts(figure: Figure) -> None:
             axes.add_patch(
                 Rectangle((place, -1.9 * row), 0.94, 0.9, facecolor=CHANNELS[channel], edgecolor="white")
             )
-            axes.text(place + 0.47, 0.45 - 1.4 * row, channel, color="white", ha="center", va="center")
-        axes.text(-0.3, 0.45 - 1.4 * row, name, ha="right", va="center", fontsize=9)
+            axes.text(place + 0.47, 0.45 - 1.9 * row, channel, color="white", ha="center", va="center")
+        axes.text(-0.3, 0.45 - 1.9 * row, name, ha="right", va="center", fontsize=9)
     axes.annotate("first pixel", (1.4, 1.15), ha="center", fontsize=9)
     axes.plot([0.05, 2.85], [1.02, 1.02], color="0.3")
     axes.set(xlim=(-8.3, 18.1), ylim=(-4.0, 1.8), aspect="equal")
