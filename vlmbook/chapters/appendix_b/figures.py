@@ -96,7 +96,7 @@ def draw_runs(figure: Figure, mask: Sequence[Sequence[float]] = ((0, 0), (0, 1))
     pixels = torch.tensor([[float(value) != 0 for value in row] for row in mask])
     rle = encode_mask(pixels)
     left, right = figure.subplots(1, 2, width_ratios=(1, 2.4))
-    left.imshow(pixels.float(), cmap="Blues", vmin=0, vmax=1.6)
+    left.imshow(pixels.float().numpy(), cmap="Blues", vmin=0, vmax=1.6)
     for place in range(pixels.numel()):
         left.text(place // rle.height, place % rle.height, place, ha="center", va="center", fontsize=8)
     left.set(xticks=[], yticks=[], title="read column by column")
