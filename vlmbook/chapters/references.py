@@ -293,9 +293,12 @@ def _without_list(text):
 
 
 def find_items(prose: list[str]) -> list[Item]:
-    """list of Markdown texts -> list of Item: the references that are listed after `**References.**`."""
+    """list of Markdown texts -> list of Item: the papers that are listed after `**References.**`. Pages of a
+    library's documentation have no year, and stand in no bibliography.
+    """
     listed = " ".join(text.partition(LIST)[2] for text in prose)
-    return [_as_item(part) for part in " ".join(listed.split()).split(" · ") if "*" in part]
+    parts = " ".join(listed.split()).split(" · ")
+    return [_as_item(part) for part in parts if "*" in part and " documentation, *" not in part]
 
 
 def _as_item(shown):
