@@ -285,7 +285,7 @@ assert mean_gain["every second pixel"] < 0 and mean_gain["JPEG, quality 30"] < 0
 
 # %%
 ablation = experiments.ablate_upscaler(
-    list(training.values()), list(held_out.values()), count=runtime.pick(quick=2_400, full=24_000)
+    list(training.values()), list(held_out.values()), count=runtime.pick(quick=1_200, full=24_000)
 )
 drawings.draw_differences(
     plt.figure(figsize=(7, 1.8)), ablation, "mean gain over bicubic, dB", "bicubic"
