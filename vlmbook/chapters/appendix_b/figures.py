@@ -160,7 +160,7 @@ def draw_pairs(figure: Figure, pairs: Sequence[Pair]) -> None:
     axes.plot([100 * pair.gap for pair in pairs], [100 * pair.lost for pair in pairs], "o", color=plot.BLUE)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set(xlabel="gap of two classifiers with right labels, in points", xlim=(0, None))
-    axes.set_ylabel("better one not better\nwith 6 % wrong labels (% of draws)")
+    axes.set_ylabel("better one not better\n(% of draws)")
 
 
 def draw_claims(figure: Figure, claims: Sequence[Claim]) -> None:
