@@ -49,11 +49,9 @@ import tempfile
 from pathlib import Path
 
 from vlmbook.notebook.exercises import check, hint, solution
+from vlmbook.chapters.appendix_c.experiments import cv2  # None where it is not installed
 
-try:
-    import cv2
-except ImportError:
-    cv2 = None
+if cv2 is None:
     print(experiments.INSTALL)
 workroom = Path(tempfile.mkdtemp(prefix="vlmbook-"))  # for the files of this notebook
 print("compared here:", experiments.versions())
