@@ -595,11 +595,20 @@ records.show("appendix_b", "full")
 # - A format cannot hold every flag. A converter has to say what it loses.
 # - Look at your folder before you train: broken files, copies, classes of different size, wrong labels.
 #
-# **References.** T.-Y. Lin et al., *Microsoft COCO: common objects in context*, ECCV 2014, arXiv:1405.0312 · M. Everingham, L. Van Gool, C. K. I. Williams,
-# J. Winn, A. Zisserman, *The Pascal visual object classes (VOC) challenge*, International Journal of Computer Vision, 2010 · M. Everingham et al., *The Pascal
-# visual object classes challenge: a retrospective*, International Journal of Computer Vision, 2015 · A. Kuznetsova et al., *The Open Images dataset V4: unified
-# image classification, object detection, and visual relationship detection at scale*, International Journal of Computer Vision, 2020, arXiv:1811.00982 · J. Deng
-# et al., *ImageNet: a large-scale hierarchical image database*, CVPR 2009 · O. Russakovsky et al., *ImageNet large scale visual recognition challenge*,
-# International Journal of Computer Vision, 2015, arXiv:1409.0575 · C. Northcutt, A. Athalye, J. Mueller, *Pervasive label errors in test sets destabilize
-# machine learning benchmarks*, NeurIPS 2021, arXiv:2103.14749 · A. Kirillov et al., *Panoptic segmentation*, CVPR 2019, arXiv:1801.00868 · A. Kirillov et al.,
-# *Segment anything*, ICCV 2023, arXiv:2304.02643.
+# **References.** T.-Y. Lin et al., *Microsoft COCO: common objects in context*, ECCV 2014, arXiv:1405.0312 · M. Everingham, L. Van Gool, C. K. I.
+# Williams, J. Winn, A. Zisserman, *The Pascal visual object classes (VOC) challenge*, International Journal of Computer Vision, 2010 · M. Everingham et
+# al., *The Pascal visual object classes challenge: a retrospective*, International Journal of Computer Vision, 2015 · A. Kuznetsova et al., *The Open
+# Images dataset V4: unified image classification, object detection, and visual relationship detection at scale*, International Journal of Computer Vision,
+# 2020, arXiv:1811.00982 · J. Deng et al., *ImageNet: a large-scale hierarchical image database*, CVPR 2009 · O. Russakovsky et al., *ImageNet large scale
+# visual recognition challenge*, International Journal of Computer Vision, 2015, arXiv:1409.0575 · C. Northcutt, A. Athalye, J. Mueller, *Pervasive label
+# errors in test sets destabilize machine learning benchmarks*, NeurIPS 2021, arXiv:2103.14749 · A. Kirillov et al., *Panoptic segmentation*, CVPR 2019,
+# arXiv:1801.00868 · A. Kirillov et al., *Segment anything*, ICCV 2023, arXiv:2304.02643 · A. Quattoni, A. Torralba, *Recognizing indoor scenes*, CVPR 2009
+# · B. Zhou, A. Lapedriza, A. Khosla, A. Oliva, A. Torralba, *Places: a 10 million image database for scene recognition*, IEEE TPAMI 40(6), 2018 · B. Zhou,
+# H. Zhao, X. Puig, S. Fidler, A. Barriuso, A. Torralba, *Scene parsing through ADE20K dataset*, CVPR 2017 · M. Andriluka, L. Pishchulin, P. Gehler, B.
+# Schiele, *2D human pose estimation: new benchmark and state of the art analysis*, CVPR 2014 · L. Beyer, O. J. Hénaff, A. Kolesnikov, X. Zhai, A. van den
+# Oord, *Are we done with ImageNet?*, 2020, arXiv:2006.07159 · K. Yang, K. Qinami, L. Fei-Fei, J. Deng, O. Russakovsky, *Towards fairer datasets: filtering
+# and balancing the distribution of the people subtree in the ImageNet hierarchy*, FAccT 2020, arXiv:1912.07726 · G. B. Huang, M. Ramesh, T. Berg, E.
+# Learned-Miller, *Labeled faces in the wild: a database for studying face recognition in unconstrained environments*, University of Massachusetts,
+# technical report 07-49, 2007 · Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, *Gradient-based learning applied to document recognition*, Proceedings of the
+# IEEE 86(11), 1998 · C. Schuhmann et al., *LAION-5B: an open large-scale dataset for training next generation image-text models*, NeurIPS 2022,
+# arXiv:2210.08402 · P. Dendorfer et al., *MOT20: a benchmark for multi object tracking in crowded scenes*, 2020, arXiv:2003.09003.
