@@ -268,7 +268,7 @@ def explore_resizing(figure, picture="bricks", factor=8, settings="own"):
 
 interact.live(
     explore_resizing,
-    picture=list(choices)[1:] + ["rings"],
+    picture=[*list(choices)[1:], "rings"],
     factor=(2, 10),
     settings=["own", "matched"],
     figsize=(5.5, 1.6),

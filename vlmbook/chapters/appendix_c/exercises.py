@@ -161,7 +161,7 @@ EXERCISES = {
         hints=(
             "Pillow names the width first. An array of it has rows first, and the channels last.",
             "NumPy divides whole numbers into float64. Sums of uint8 stay uint8, modulo 256.",
-            '{"shape": (80, 60, 3), "dtype": "float64", "value": (4, 20, 10)}',
+            'dict(shape=(80, 60, 3), dtype="float64", value=(4, 20, 10))',
         ),
         solution={"shape": SHAPE, "dtype": DTYPE, "value": VALUE},
         why="Each of the three is a convention and no law: another library has another one. So write shape, "
