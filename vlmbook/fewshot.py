@@ -164,6 +164,15 @@ def adapt(
     order = require_choice(order, "order", (1, 2))
     weights = dict(network.named_parameters()) if parameters is None else parameters
     require_type(weights, "parameters", dict, "a dict of tensors")
+    wanted = dict(network.named_parameters())
+    if weights.keys() != wanted.keys():
+        raise ValueError(f"parameters wants the network's {len(wanted)} names, got {len(weights)}")
+    for name, weight in weights.items():
+        require_tensor(weight, f"parameters[{name!r}]", "…", kind="floating")
+        if weight.shape != wanted[name].shape:
+            raise ValueError(
+                f"parameters[{name!r}] wants shape {tuple(wanted[name].shape)}, got {tuple(weight.shape)}"
+            )
     for _ in range(steps):
         loss = loss_fn(functional_call(network, weights, (x,)), y)
         gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=order == 2)

@@ -17,6 +17,7 @@ GOOD_CALLS = {
     "MaskPainter.paint": lambda: Call(
         paint.MaskPainter(IMAGE, fill).paint, {"start": (1.0, 2.0), "end": (3.0, 4.0)}
     ),
+    "MaskPainter.show": lambda: Call(paint.MaskPainter(IMAGE, fill).show, {"image": IMAGE}),
     "draw_stroke": lambda: Call(
         paint.draw_stroke,
         {"mask": torch.zeros(1, 8, 8), "start": (1.0, 2.0), "end": (3.0, 4.0), "radius": 1.5},
