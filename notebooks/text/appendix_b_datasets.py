@@ -163,7 +163,7 @@ print(f"the masks of the tiny set: {max(shares):.2%} as many numbers as pixels, 
 # %% [markdown]
 # The columns from the left are $(0,0,1)$, $(1,1,1)$, $(1,0,0)$, $(0,0,0)$. So the runs are 2 outside, 5 inside, 5 outside. The area is the sum of every second
 # run, 5. A mask that begins inside the object has a first run of 0. In the file the runs may also be compressed into a text. Change the mask below: type 0 or
-# 1. Which masks of the same area have many runs?
+# 1. Which masks have many runs?
 
 # %%
 presets = {
@@ -334,9 +334,9 @@ drawings.draw_mistakes(figure, mistakes)
 records.picture("appendix_b", figure);
 
 # %% [markdown]
-# An error of one pixel hardly changes large boxes: their IoU is 0.99. Small boxes lose a tenth of their IoU. COCO's evaluation asks for an IoU of up to 0.95,
-# so such small boxes count as missed, however good the detector is. (Bars: means of three draws of the boxes with their standard deviation.) For the
-# first mistake the IoU of a square of side $s$ is $(s-1)^2/s^2$: 0.77 for 8 pixels.
+# An error of one pixel hardly changes large boxes: their IoU is 0.99. Small boxes lose a tenth of their IoU. COCO's evaluation is a mean over ten limits
+# of the IoU, from 0.50 to 0.95. At the highest limits such small boxes count as missed, however good the detector is. (Bars: means of three draws of the
+# boxes with their standard deviation.) For the first mistake the IoU of a square of side $s$ is $(s-1)^2/s^2$: 0.77 for 8 pixels.
 #
 # How many digits does a coordinate of Open Images need? Rounding to $d$ digits is off by at most $\tfrac12\cdot10^{-d}$ of the width. Rounding to whole pixels
 # mends this if the error is below half a pixel: if $W\cdot10^{-d}<1$.
@@ -358,10 +358,9 @@ for rows in mean_of.values():
     assert rows["small"] < rows["medium"] < rows["large"]
 by_one = mean_of["VOC: the 1 is not subtracted"]
 assert by_one["large"] > 0.98 and 0.85 < by_one["small"] < 0.92
-assert abs(7**2 / 8**2 - 0.77) < 0.005
 for image_width, errors in digit_errors.items():
-    for digits, error in enumerate(errors, 1):
-        assert error <= 0.5 * image_width * 10.0**-digits + 1e-6
+    enough = next(digits for digits, error in enumerate(errors, 1) if error < 0.5)
+    assert enough == {640: 3, 4000: 4}[image_width]
 
 # %% [markdown]
 # ## 7 Your own folder
@@ -441,9 +440,10 @@ for name, (right, wrong) in accuracies.items():
 drawings.draw_pairs(plt.figure(figsize=(5.5, 2.6)), pairs)
 
 # %% [markdown]
-# Each accuracy falls by about six points: even a perfect classifier could not reach more than 94 %. Where the gap of two classifiers is below
-# 0.6 points, the better one is no longer better in 10 to 28 % of the draws. Where the gap is more than one point, the order stayed in all draws. Random mistakes are the mild case. Real mistakes are not random: annotators
-# confuse similar classes, as classifiers do.
+# Each accuracy falls by about six points: even a perfect classifier could not reach more than 94 %. Where the gap of two classifiers is below 0.6 points
+# (one or two of 360 images), the better one is often no longer better. Such a gap is small even with right labels: another test set could turn it too.
+# Where the gap is more than one point, the order stayed in all draws. Random mistakes are the mild case. Real mistakes are not random: annotators confuse
+# similar classes, as classifiers do.
 #
 # Can wrong labels be found? Each image is judged by a model that was trained on the other images. *Disagreement* takes all images whose label is not the predicted
 # class. **Confident learning** (置信学习) also asks that the probability is at least as large as usual for that class.
@@ -455,23 +455,25 @@ for name, values in detected.items():
     print(f"{name:19} precision {precision:.2f}  recall {recall:.2f}  ({len(values)} draws)")
 
 # %% [markdown]
-# Disagreement finds nearly all wrong labels, but about four of ten labels that it names are right. Confident learning names hardly any right label, and it
-# misses about a fifth of the wrong ones. So the better method depends on how expensive a second look is.
+# Disagreement finds nearly all wrong labels, but about half of the labels that it names are right. Confident learning names few right labels, and it
+# misses about a third of the wrong ones. (Chapter 7b has the methods, and a simpler one beside them.) So the better method depends on how expensive a
+# second look is.
 
 # %% tags=["claims"]
 for right, wrong in accuracies.values():
     assert 0.04 < right - wrong < 0.07 and wrong < 0.94
-assert all(0.08 < pair.lost < 0.3 for pair in pairs if pair.gap < 0.006)
+assert all(0.08 < pair.lost < 0.4 for pair in pairs if pair.gap < 0.006)
 assert all(pair.lost == 0 for pair in pairs if pair.gap > 0.01)
 for (_, _), (p_dis, r_dis), (p_conf, r_conf) in zip(*detected.values()):
-    assert p_conf > p_dis > 0.4 and r_dis > r_conf > 0.6
+    assert p_conf > p_dis > 0.4 and r_dis > r_conf > 0.5
 
 # %% [markdown]
 # ## 9 The book's numbers against the sources
 #
-# The table lists data sets with the numbers that their sources state. What no source at hand states is left out. The last four rows are sets that the
-# appendix of the book omits (I54): LFW and MNIST, which the book itself uses, and two larger ones. The appendix also names no licence (许可证). Look for the
-# licence before you use a set: the annotations and the images may have different ones.
+# The table lists data sets with the numbers that their sources state. What no source at hand states is left out. (ImageNet has the year of its first paper
+# and its later size. In 2009 it had 3.2 million images.) The last four rows are sets that the appendix of the book omits (I54): LFW and MNIST, which the
+# book itself uses, and two larger ones. The appendix also names no licence (许可证). Look for the licence before you use a set: the annotations and the
+# images may have different ones.
 
 # %%
 facts, claims = experiments.load_facts()
@@ -579,7 +581,7 @@ records.show("appendix_b", "full")
 # - **W51 · The "MIT human pose" set.** This is probably MPII, from the Max Planck Institute for Informatics [Andriluka et al. 2014]: section 9.
 # - **M33 · High quality of labels.** About 6 % of ImageNet's validation labels are wrong, and many images show several classes [Beyer et al. 2020]. People were
 #   filtered later [Yang et al. 2020]: section 8.
-# - **M34 · Confidence of boxes.** The released value is always 1: section 5.
+# - **M34 · Confidence of boxes.** The released value is always 1, says the page of Open Images: section 5.
 # - **I50 · 22,000 classes.** ImageNet has 21,841 categories; most results are for the 1,000 of ILSVRC: section 9.
 # - **I51 · COCO by Microsoft.** The paper [Lin et al. 2014] has authors of five institutions: section 9.
 # - **I52 · 20,000 images of Pascal VOC.** The year has to be said: section 9.

@@ -25,7 +25,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from PIL import Image, ImageChops
-from skimage import color, transform
+from skimage import color, transform, util
 from torchvision.transforms.v2 import functional as TF
 
 from vlmbook import data, plot, runtime
@@ -146,7 +146,8 @@ if cv2 is not None:
 # %% [markdown]
 # ## 3 Grey: weights and rounding
 #
-# The eye is more sensitive to green than to blue. So grey (灰度) is a weighted sum. Two standards are in use:
+# The eye is more sensitive to green than to blue. So grey (灰度) is a weighted sum. Two standards are in use. (scikit-image has the old weights of BT.709
+# below. Today they are 0.2126, 0.7152 and 0.0722.)
 #
 # $$g_{601}=0.299R+0.587G+0.114B,\qquad g_{709}=0.2125R+0.7154G+0.0721B$$
 #
@@ -391,7 +392,7 @@ sums = {
     "NumPy a + b": (a + b).item(),
     "PyTorch a + b": (torch.from_numpy(a) + torch.from_numpy(b)).item(),
     "Pillow ImageChops.add": ImageChops.add(pillow_a, pillow_b).getpixel((0, 0)),
-    "scikit-image, as floats": round(a.item() / 255 + b.item() / 255, 3),
+    "scikit-image, as floats": round((util.img_as_float(a) + util.img_as_float(b)).item(), 3),
 }
 if cv2 is not None:
     sums["OpenCV cv2.add"] = cv2.add(a, b).item()
@@ -420,8 +421,9 @@ found = {
 drawings.draw_differences(plt.figure(figsize=(5.5, 2.9)), found)
 
 # %% [markdown]
-# With matched settings all means are below one level: what remains is rounding. The one larger exception is the border of Pillow's blur: there single pixels differ by 8 levels.
-# So the sentence "OpenCV resizes worse than Pillow" compares two settings. It says nothing about the libraries.
+# With matched settings all means are below one level: what remains is rounding or cutting off. In Pillow's blur single pixels differ by more than two
+# levels: its kernel and its border cannot be set. So the sentence "OpenCV resizes worse than Pillow" mostly compares two settings. One difference stays:
+# OpenCV does not offer the anti-aliased bilinear filter of section 4.
 
 # %% tags=["claims"]
 for operation, by_library in found["matched"].items():
@@ -458,8 +460,9 @@ interact.live(
 # %% [markdown]
 # ### How long does it take?
 #
-# Median of repeats in which the libraries take turns, one thread, the shortest calls. The picture is converted to the form of each library before, and this is not counted. The calls do *not* compute the
-# same thing: `image[::4, ::4]` is fast because it reads one pixel of 16, and scikit-image computes in float64. On another machine the figures and their order can be others.
+# Median of repeats in which the libraries take turns, one thread, the shortest calls. The picture is converted to the form of each library before, and
+# this is not counted. The calls do *not* compute the same thing: `image[::4, ::4]` reads no pixel, it is a new view of the same memory. scikit-image
+# returns float64, most others uint8. We did not test which part of a call costs the time. On another machine the figures and their order can be others.
 
 # %%
 times = experiments.measure_times(cat, repeats=runtime.pick(quick=3, full=15))

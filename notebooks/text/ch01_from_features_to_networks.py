@@ -9,7 +9,7 @@
 #
 # - say what a program gets instead of a picture, and find edges, corners and textures in it,
 # - explain the words of all later chapters: tensor, batch, logits, loss, gradient, epoch, seed, held-out data, baseline, interval,
-# - compare hand-made features with networks that learn their own features, in a fair experiment,
+# - compare hand-made features with networks that learn their own features, on the same images,
 # - say what breaks each of them,
 # - tell the history of computer vision from 1959 to 2025 with years, sizes and sources.
 #
@@ -58,9 +58,9 @@ except WeightsMissing as missing:
     print(missing)
 
 # %% [markdown]
-# Blue answers are sure (at least 50 %), orange ones are not. Some answers are exact: the coffee is an espresso, and the man has a tripod (三脚架). Others are strange. The horse is a black
-# drawing and no photograph, and the coins are like nothing that the network knows. Both times its probability is low, so it says that it is not sure. But the clock is out of focus, and the network is
-# rather sure of a wrong answer.
+# Blue answers are sure (at least 50 %), orange ones are not. Some answers are exact: the coffee is an espresso, and the man has a tripod (三脚架). Others are
+# strange. The horse is a black drawing and no photograph, and the coins are like nothing that the network knows. Both times its probability is low, so it
+# says that it is not sure. But the camera moved while it took the clock, and the network calls it a bubble with 51 %: more than half, and wrong.
 #
 # **How would *you* write this program?** Nobody wrote a rule for cats into the network. We begin with something simpler, and try to write rules.
 #
@@ -112,9 +112,9 @@ for (dark, bright), rule in rules.items():
           f"95 % interval {low:.0%} to {high:.0%}")
 
 # %% [markdown]
-# The share of right answers is the **accuracy** (准确率). With so few images it depends on luck, so we always add an **interval** (置信区间): the true accuracy lies in
-# it with 95 % confidence. The first rule is good. The second one is worse, and ten digits need many rules. A photograph of a cat would need far more. Rules on single pixels do
-# not lead far, because a digit that moves by a few pixels has other numbers in the same place.
+# The share of right answers is the **accuracy** (准确率). With so few images it depends on luck, so we always add an **interval** (置信区间): the true accuracy
+# lies in it with 95 % confidence. The first rule is good. The second one is worse, and ten digits need many rules. A photograph of a cat would need far
+# more. These rules look at fixed places. A digit that moves by a few pixels has other numbers in the same place; section 6 measures this for programs.
 #
 # ## 3 Features made by hand
 #
@@ -180,12 +180,13 @@ whole = (255 * grey).round()
 lbp_share = (features.local_binary_patterns(whole).numpy()
              == library.local_binary_pattern(whole.numpy().astype("uint8"), 8, 1)).mean()
 print(f"Canny: {canny_differs} pixels differ · largest difference: Harris {harris_gap:.0e}, "
-      f"Sobel {sobel_gap:.0e}, HOG {hog_gap:.0e} · equal patterns: {lbp_share:.2%}")
+      f"Sobel {sobel_gap:.0e}, HOG {hog_gap:.0e} · equal patterns: {lbp_share:.4%}")
 
 
 # %% [markdown]
-# They agree. (A few patterns differ where an interpolated neighbour is exactly as bright as the centre.) **What does HOG see?** Choose a photograph, the size of the cells, and a
-# cell. A line in the middle picture shows the direction of an edge, so it stands across the gradient (梯度, the direction in which the brightness grows).
+# They agree. (Where a pattern differs, rounding may decide whether an interpolated neighbour is as bright as the centre.) **What does HOG see?** Choose a
+# photograph, the size of the cells, and a cell. A line in the middle picture shows the direction of an edge, so it stands across the gradient (梯度, the
+# direction in which the brightness grows).
 
 # %%
 def show_hog(figure, name="coffee", cell=32, row=6, column=5):
@@ -204,8 +205,8 @@ assert rule_accuracy[0, 1] > 0.9 and 0.5 < rule_accuracy[3, 8] < rule_accuracy[0
 # %% [markdown]
 # ## 4 Learning, in nine words
 #
-# A feature is made by hand. What comes after it can be **learned** (学习): the computer chooses the numbers of a program so that its answers fit to examples. The examples
-# are images with their right answers, the **labels** (标签).
+# A feature is made by hand. What comes after it can be **learned** (学习): the computer chooses the numbers of a program so that its answers fit the
+# examples. The examples are images with their right answers, the **labels** (标签).
 #
 # **Logits, cross-entropy, loss.** A classifier (分类器) gives each class a number, the **logit** (对数几率). The **softmax** makes probabilities of them: $p_k=e^{z_k}/\sum_je^{z_j}$. The
 # **loss** (损失) says how bad an answer is. For classes it is the **cross-entropy** (交叉熵): $-\log p_{\text{label}}$. Take the logits 2, 1 and 0, and the label *cat*.
@@ -219,7 +220,8 @@ assert torch.allclose(-p[0].log(), F.cross_entropy(logits[None], torch.tensor([0
 drawings.draw_softmax(plt.figure(figsize=(5.5, 2.2)), logits, ["cat", "dog", "cup"], 0)
 
 # %% [markdown]
-# $e^2/(e^2+e^1+e^0)=7.39/11.11=0.665$, and $-\log0.665=0.408$. A sure and right answer has a loss near 0. A sure and *wrong* answer has a large loss.
+# $e^2/(e^2+e^1+e^0)=7.39/11.11=0.665$, and $-\log0.665=0.408$ ($\log$ is the natural logarithm). A sure and right answer has a loss near 0. A sure and
+# *wrong* answer has a large loss.
 #
 # **Gradient.** The **gradient** (梯度) of the loss says for each number of the program: how much does the loss grow if this number grows a little? So we change all numbers a little
 # *against* the gradient. This is **gradient descent** (梯度下降). The size of the step is the **learning rate** (学习率). Here the program has one number $w$, and the loss is $(w-3)^2$. Its
@@ -280,8 +282,8 @@ print(f"decision tree: {tree_accuracy['training']:.1%} of the training images, "
 print(f"softmax regression: {softmax_accuracy:.1%} · always {most_frequent}: {baseline:.1%}")
 
 # %% [markdown]
-# The tree knows every training image, and is wrong about many others: it has learned the images by heart. This is **overfitting** (过拟合). Only held-out images
-# tell how good a program is.
+# The tree is right about every training image, and wrong about many others. This gap is called **overfitting** (过拟合). Only held-out images tell how good a
+# program is.
 
 # %% tags=["claims"]
 assert tree_accuracy["training"] == 1 and tree_accuracy["held-out"] < 0.92
@@ -339,9 +341,11 @@ for title, maker in {"LeNet": make_lenet, "AlexNet, scaled": make_alexnet}.items
     drawings.draw_network(plt.figure(figsize=(7.5, 1.7)), stages, title)
 
 # %% [markdown]
-# Blue boxes are images with many channels (channels × rows × columns), green ones are lists of numbers. Both networks have convolutions, pooling (池化, it makes the image smaller) and linear
-# layers. So these layers were not the news of AlexNet. What was new in 2012: the activation function (激活函数) **ReLU** in place of tanh, **dropout** (随机失活), more layers, 1.2
-# million training images, data augmentation (数据增强), and two graphics processors [Krizhevsky et al. 2012]. Its error in a famous competition was 15.3 %, and the second best had 26.2 %.
+# Blue boxes are images with many channels (channels × rows × columns), green ones are lists of numbers. Both networks have convolutions, pooling (池化, it
+# makes the image smaller) and linear layers. So these layers were not the news of AlexNet. In 2012 AlexNet brought together: **ReLU** in place of tanh as
+# the activation function (激活函数, the bend after a layer), **dropout** (随机失活), more layers, 1.2 million training images, data augmentation (数据增强), and two
+# graphics processors [Krizhevsky et al. 2012]. In a famous competition the right class was missing among the five best answers of several such networks
+# together in 15.3 % of the images. The second best had 26.2 %.
 #
 # ## 6 The experiment
 #
@@ -374,9 +378,12 @@ for title, table in tables.items():
               f"{row['seconds']:9.2f}{spread}")
 
 # %% [markdown]
-# On the digits the tree is the worst, and the simplest program is the best: it looks for the three nearest training images (最近邻). It needs no training, but it keeps all images. After these few epochs the
-# networks are not better than HOG with a linear SVM (支持向量机). On 200 faces the intervals are so wide that the order means little. **So on small and clean data, hand-made features and simple classifiers are
-# as good as these networks, or better.** The networks won in 2012, with 1.2 million photographs. (The ± behind some rows is the standard deviation over the three seeds.)
+# On the digits the tree is the worst, and the simplest program is the best: it looks for the three nearest training images (最近邻). It needs no training,
+# but it keeps all images. After these few epochs the networks are not better than HOG with a linear SVM (支持向量机: it weighs all numbers as softmax
+# regression does, with another loss). HOG looks better than pixels with the same SVM, but the two intervals overlap. On 200 faces the intervals are so
+# wide that the order means little. **So on this small and clean data, simple classifiers are as good as networks that were trained for so short a time, or
+# better.** We did not tune the networks, and more epochs may change the order (section 10). The networks won in 2012, with 1.2 million photographs. (The ±
+# behind some rows is the standard deviation over the three seeds.)
 #
 # ### What breaks each of them?
 #
@@ -392,9 +399,12 @@ examples = {
 drawings.draw_breaks(plt.figure(figsize=(7.5, 4)), examples, strengths, broken)
 
 # %% [markdown]
-# A shift by four pixels is a sixth of the image, and you hardly see it. It breaks all programs but one. The linear SVM on pixels loses much already at *one* pixel: it has its own number for each pixel, and the
-# digit moves to other pixels. HOG loses next to nothing at one pixel, because it sums over cells of four pixels. The scaled AlexNet keeps its accuracy best. LeNet is a network too, and it fails.
-# In noise the order is another one. HOG fails first: noise is full of small gradients, and HOG makes weak gradients as long as strong ones. The nearest neighbours hardly change.
+# A shift by four pixels is a sixth of the image, and you hardly see it. It breaks all programs. The scaled AlexNet keeps most: about half of its answers
+# stay right. LeNet is a network too, and it keeps a fifth. At one pixel HOG loses next to nothing, and the linear SVM on pixels loses nearly half. The
+# nearest neighbours use the same pixels and lose little. So the pixels alone do not explain the fall. (Both SVMs get each number divided by its standard
+# deviation over the training images. A pixel that is nearly always dark then counts much when ink comes there. This may be a cause; we did not test it.)
+# Rotation by 45 degrees breaks all programs too. In noise both linear SVMs fail first, on pixels and on HOG. The nearest neighbours hold best, and lose
+# about 14 points in the strongest noise.
 #
 # **No program is the best for all changes, and a network is not robust by itself.** It learns what it is shown (exercise 4).
 
@@ -402,21 +412,26 @@ drawings.draw_breaks(plt.figure(figsize=(7.5, 4)), examples, strengths, broken)
 digit_means = {name: sum(row["accuracy"]) / len(row["accuracy"])
                for name, row in tables["digits"].items()}
 assert digit_means["decision tree"] < digit_means["HOG, linear SVM"] - 0.03
+assert min(digit_means, key=digit_means.get) == "decision tree"
+if runtime.profile() == "quick":  # more epochs may help the networks
+    assert max(digit_means, key=digit_means.get) == "pixels, 3 nearest"
 assert min(digit_means["LeNet"], digit_means["AlexNet, scaled"]) > 0.88
 assert digit_means["HOG, linear SVM"] > 0.93 and digit_means["pixels, 3 nearest"] > 0.96
 assert all(sum(row["accuracy"]) / len(row["accuracy"]) > 0.75 for row in tables["faces"].values())
 by_shift = broken["shift, pixels"]
-assert all(values[-1] < values[0] - 0.3 for name, values in by_shift.items()
-           if name != "AlexNet, scaled")
+assert all(values[-1] < values[0] - 0.3 for values in by_shift.values())
 assert by_shift["AlexNet, scaled"][-1] > by_shift["LeNet"][-1] + 0.15
 assert by_shift["HOG, linear SVM"][1] > by_shift["pixels, linear SVM"][1] + 0.2
 in_noise = broken["noise, standard deviation"]
+assert max(in_noise["HOG, linear SVM"][1], in_noise["pixels, linear SVM"][1]) < 0.5
+assert in_noise["decision tree"][1] > 0.5
 assert in_noise["HOG, linear SVM"][2] < 0.5 and in_noise["pixels, 3 nearest"][2] > 0.85
 
 # %% [markdown]
 # ## 7 The whole story: 1959 to 2025
 #
-# The timeline holds forty works with their sources (see `timeline.WORKS`). Move the two sliders. A larger disc is a model with more parameters (参数, the numbers that are learned).
+# The timeline holds 42 works with their sources (see `timeline.WORKS`). Move the two sliders. A larger disc is a model with more parameters (参数, the
+# numbers that are learned).
 
 # %%
 counted = timeline.count_models()
@@ -429,7 +444,8 @@ def show_years(figure, first=2009, last=2025):
 interact.live(show_years, first=(1959, 2020), last=(1965, 2025), figsize=(7.5, 4))
 
 # %% [markdown]
-# How fast did the models grow? Full discs are counted here: we build the model on the *meta device*, where tensors have a shape but no values. Open discs are cited.
+# How fast did the models grow? Full discs are counted here: we build the model on the *meta device*, where tensors have a shape but no values. (AlexNet is
+# counted in torchvision's version of 2014. The paper of 2012 says 60 million.) Open discs are cited.
 
 # %%
 drawings.draw_growth(plt.figure(figsize=(7, 3.4)), counted)
@@ -437,8 +453,9 @@ for name, size in counted.items():
     print(f"{name:10} {size:12,} parameters")
 
 # %% [markdown]
-# LeNet-5 had 60,000 parameters, and a model of today has a million times as many. Four things to remember: CNNs are from 1980 and 1989, and not from the 2010s. Hand-made features and learned classifiers were used
-# *together*, as in our experiment. The VAE (December 2013) came before the GAN (June 2014). And the story did not stop in 2020.
+# LeNet-5 had 60,000 parameters, and the largest models of the timeline have a million times as many. Four things to remember: CNNs are from 1980 and 1989,
+# and not from the 2010s. Hand-made features and learned classifiers were used *together*, as in our experiment. The VAE (December 2013) came before the
+# GAN (June 2014). And the story did not stop in 2020.
 
 # %% tags=["claims"]
 assert counted == {"LeNet-5": 60_000, "AlexNet": 61_100_840, "VGG-16": 138_357_544,
@@ -543,7 +560,8 @@ records.show("ch01", "full")
 # ## 11 Book check
 #
 # - **W42 · CNNs did not appear in the 2010s** (§1.2). Neocognitron 1980, a CNN trained by backpropagation 1989, LeNet-5 1998. In 2012 the *size* was new: section 7.
-# - **M22 · The GAN was not built on CNNs** (§1.2). The paper of 2014 is stated for multilayer perceptrons (多层感知机); convolutional GANs came in 2015 (DCGAN). Chapter 4a trains a GAN.
+# - **M22 · The GAN was not built on CNNs** (§1.2). The paper of 2014 states it for multilayer perceptrons (多层感知机), and tries convolutions in one figure.
+#   Networks of convolutions all through came in 2015 (DCGAN). Chapter 4a trains a GAN.
 # - **M23 · GANs did not make generation and editing possible** (§1.2). Texture synthesis is from 1999, Poisson editing from 2003, PatchMatch from 2009: section 8.
 # - **M24 · The VAE is not newer than the GAN** (§1.2). VAE December 2013, GAN June 2014. GPT (2018) is a model of text; its counterparts for images are iGPT (2020) and DALL-E (2021).
 # - **I36 · Hand-made features are older than the 2000s** (§1.2). Canny 1986, Harris 1988, SIFT 1999.
@@ -560,8 +578,8 @@ records.show("ch01", "full")
 # - A program gets numbers: a tensor `(B, C, H, W)`. A feature is a better number than a pixel.
 # - Learning is: a loss, its gradient, small steps against it, batch by batch, for some epochs.
 # - Only held-out images tell how good a program is. A result needs a baseline and an interval.
-# - On small clean data hand-made features are as good as networks. Networks won with large data.
-# - Every program breaks at what it was not shown.
+# - On small clean data simple classifiers were as good as networks with little training. The networks of 2012 won with large data.
+# - Every program breaks at some change that it was not shown, and each one at another change.
 #
 # **References.** D. Hubel, T. Wiesel, *Receptive fields of single neurones in the cat's striate cortex*, J. Physiology 148, 1959 · K. Fukushima, *Neocognitron*, Biological Cybernetics 36, 1980 · J. Canny, *A
 # computational approach to edge detection*, IEEE PAMI 8(6), 1986 · C. Harris, M. Stephens, *A combined corner and edge detector*, Alvey Vision Conference, 1988 · Y. LeCun et al., *Backpropagation applied to

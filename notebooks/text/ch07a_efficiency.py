@@ -197,9 +197,10 @@ layers = experiments.place_layers(memory)
 drawings.draw_roofline(plt.figure(figsize=(7, 3.4)), memory, cache, layers)
 
 # %% [markdown]
-# Look at the horizontal positions first; they are counted and do not depend on the computer. A full 3×3 convolution uses each number many times, so its intensity is
-# high. A depthwise convolution (section 5) and a linear layer with one image have a low intensity: they wait for memory. With 64 images in a batch the linear layer
-# reads its weights once for all of them, and moves to the right.
+# Look at the horizontal positions first; they are counted and do not depend on the computer. A full 3×3 convolution uses each number many times, so its
+# intensity is high. A depthwise convolution (section 5) and a linear layer with one image have a low intensity, so memory limits them first. The linear
+# layer lies at the memory's roof. The depthwise one stays far below both roofs here: its kernel reaches neither limit. With 64 images in a batch the
+# linear layer reads its weights once for all of them, and moves to the right.
 #
 # The vertical positions are measured. There are two roofs: small tensors stay in the **cache** (缓存), which is faster than the memory (dashed line). On a computer that does other work at
 # the same time, a point can lie above a roof, because roof and point were measured at different moments.
@@ -218,8 +219,9 @@ def choose_batch(figure, batch=32):
 interact.live(choose_batch, batch=[1, 2, 4, 8, 16, 32, 64], figsize=(7.5, 2.8))
 
 # %% [markdown]
-# On the left: the saved activations grow with the batch, and the state does not. On the right: each image takes less time in a large batch, because the overhead of the
-# layers is shared. But the first image has to wait for the whole batch. A server can use large batches. A camera delivers one frame after the other, so its batch is 1.
+# On the left: the saved activations grow with the batch, and the state does not. On the right: each image takes less time in a large batch; a likely cause
+# is that the overhead of the layers is shared. Single points jump if the computer does other work. But the first image has to wait for the whole batch. A
+# server can use large batches. A camera delivers one frame after the other, so its batch is 1.
 
 # %% tags=["claims"]
 assert layers["depthwise 3×3, 64"]["intensity"] < layers["conv 3×3, 64"]["intensity"] / 10
@@ -241,9 +243,10 @@ for name, row in structures.items():
     )
 
 # %% [markdown]
-# On a computer that does nothing else the simple network is the slower one: it has about fifty times as many multiply-adds. The number of layers decides neither. (The ratio of the times is smaller than the
-# ratio of the multiply-adds, because the depthwise layers of MobileNet-V2 have a low intensity.) **p50** is the median (中位数) of the latency (延迟): half of the calls
-# are faster. **p95** is the time that 95 % of the calls do not exceed. A mean would hide rare slow calls.
+# On a computer that does nothing else the simple network is the slower one: it has about fifty times as many multiply-adds. The number of layers does not
+# decide it. (The ratio of the times is smaller than the ratio of the multiply-adds. Likely causes are the slow depthwise layers and the overhead of 52
+# layers; they were not measured apart.) **p50** is the median (中位数) of the latency (延迟): half of the calls are faster. **p95** is the time that 95 % of
+# the calls do not exceed. A mean would hide rare slow calls. With fewer than 20 calls, as here, p95 is the slowest one.
 
 # %% tags=["claims"]
 assert structures["VGG-16"]["macs"] > 40 * structures["MobileNet-V2"]["macs"]
@@ -334,8 +337,8 @@ def choose_bits(figure, bits=3):
 interact.live(choose_bits, bits=(2, 8), figsize=(7.5, 2.6))
 
 # %% [markdown]
-# With 8 bits nothing is lost, and with 2 bits (three values) the network is useless. Between them a scale per channel needs fewer bits for the same accuracy. The same
-# number of bits is coarse for a photograph, too: with few bits the smooth fur turns into steps.
+# With 8 bits nothing is lost, and with 2 bits (three values) the network is useless. With 3 bits a scale per channel loses less here; from 4 bits on there
+# is no clear difference. The same number of bits is coarse for a photograph, too: with few bits the smooth fur turns into steps.
 
 # %% tags=["claims"]
 assert (
@@ -347,8 +350,11 @@ assert total == -1800 and inputs.zero_point == 50
 full_accuracy = experiments.measure_accuracy(network, x_test, y_test)
 assert full_accuracy > 0.95
 for by_bits in accuracy_by_bits.values():
-    assert abs(by_bits[8] - full_accuracy) < 0.02 and by_bits[2] < 0.6
-assert accuracy_by_bits["per channel"][3] > accuracy_by_bits["per tensor"][3]
+    assert abs(by_bits[8] - full_accuracy) < 0.02 and by_bits[2] < 0.4
+one_layer = network.layer2[0].conv1.weight.detach()
+rounded = [compression.dequantise(compression.quantise(one_layer, 3, per_channel=way))
+           for way in (False, True)]
+assert (rounded[1] - one_layer).norm() < (rounded[0] - one_layer).norm()  # a scale per channel fits better
 assert (compression.quantise(channels, per_channel=True).scale > 0).all()
 
 # %% [markdown]
@@ -376,8 +382,9 @@ for kind in ("float32", "int8"):
     )
 
 # %% [markdown]
-# The file is much smaller, and the accuracy is the same within its interval (置信区间). The gain in time is small or absent: with such small layers most of the time is
-# overhead. **So "4 times smaller" does not mean "4 times faster"**: the time depends on the size of the layers, on the kernels of the library and on the processor (M19).
+# The file is much smaller, and the accuracy is the same within its interval (置信区间). The gain in time is small or absent here; overhead is a likely cause,
+# as the layers are small. **So "4 times smaller" does not mean "4 times faster"**: the time depends on the size of the layers, on the kernels of the
+# library and on the processor (M19).
 #
 # EfficientNet-Lite0 is large enough (4.65 million parameters). There are no labels for our squares, so we cannot measure accuracy. We measure **agreement** (一致率): on
 # how many squares do both networks have the same first class? Agreement is not accuracy. It is a hard test, because the network is unsure about most of these squares. So
@@ -412,14 +419,16 @@ if photo_network is not None:
         )
 
 # %% [markdown]
-# The file has about a quarter of the size. The second line is the best: most squares keep their first class, and nearly all of which the network is sure. With the range
-# *before* the ReLU6 the values reach far outside [0, 6], so the 256 numbers are spread over a large range, and only few of them are left for [0, 6]. Everything
-# else is equal in both files.
+# The file has about a quarter of the size. (The test squares and the calibration squares come from the same photographs, so the intervals are too narrow.)
+# The second line is the best: most squares keep their first class, and nearly all of which the network is sure. With the range *before* the ReLU6 the
+# values reach far outside [0, 6], so the 256 numbers are spread over a large range, and only few of them are left for [0, 6]. Everything else is equal in
+# both files.
 #
-# The last line has finer weights, and its result depends on the **processor**. Many processors multiply 8-bit numbers in pairs and add the two products in 16 bits. The
-# largest sum is $2\cdot255\cdot127=64{,}770$, and 16 bits end at 32,767: the sum is cut off (**saturation**, 饱和). Newer processors have the instructions *VNNI*, which add in
-# 32 bits; there the last line is as good as the second. With weights up to 64 the sum is at most $2\cdot255\cdot64=32{,}640$, so it always fits.
-# **The number of bits alone does not say how good a quantised network is.**
+# The last line has finer weights. By the documentation of ONNX Runtime its result depends on the **processor**; we measure one processor only. Many
+# processors multiply 8-bit numbers in pairs and add the two products in 16 bits. The largest sum is $2\cdot255\cdot127=64{,}770$, and 16 bits end at
+# 32,767: the sum is cut off (**saturation**, 饱和). Newer processors have the instructions *VNNI*, which add in 32 bits; there the last line is as good as
+# the second. With weights up to 64 the sum is at most $2\cdot255\cdot64=32{,}640$, so it always fits. **The number of bits alone does not say how good a
+# quantised network is.**
 
 # %% tags=["claims"]
 assert table["int8"]["kB"] < table["float32"]["kB"] / 2
@@ -457,8 +466,9 @@ for width, row in separable.items():
     )
 
 # %% [markdown]
-# Usually not: the time falls by a smaller factor. The depthwise part has a low intensity (section 3), and two calls have more overhead than one. FLOPs are a good first
-# guess, and a measurement is the answer [Ma et al. 2018].
+# Usually not: the time falls by a smaller factor. A factor below 1 means that the separable convolution is *slower*. Two causes are likely, and were not
+# measured apart: the depthwise kernel is far from the peak (section 3), and two calls have more overhead than one. FLOPs are a good first guess, and a
+# measurement is the answer [Ma et al. 2018].
 #
 # **Fold the batch normalisation.** In evaluation mode batch normalisation (批归一化) multiplies each channel with a number and adds another one. A convolution can do this with
 # its own weights and bias:
@@ -540,8 +550,8 @@ pruning = experiments.sweep_pruning(
 drawings.draw_pruning(plt.figure(figsize=(7.5, 2.8)), pruning, (0.0, *shares))
 
 # %% [markdown]
-# A large part of the damage is repaired by new means and variances alone: the smaller sums no longer fit to the old ones. One epoch repairs most of the rest. So a pruned network
-# is always trained further.
+# New means and variances alone repair nearly all of the damage after magnitude pruning, and about half of it if 80 % of the channels are gone: the smaller
+# sums no longer fit to the old ones. One epoch repairs most of the rest. So a network that lost much is trained further.
 #
 # And the time? We compare ResNet-20, the same network with 90 % zeros, and the network with a quarter of its inner channels. All three classify the same 360 images at once.
 
@@ -562,9 +572,10 @@ for name, row in costs.items():
     )
 
 # %% [markdown]
-# The zeros save storage and **no time**: the dense convolution multiplies by 0 as fast as by any other number, and the number of multiply-adds is the same. The smaller network does
-# about a quarter of the multiply-adds. Its time falls too, but usually by less, because the overhead of each layer stays. Size, accuracy and latency are three different things, and each has
-# to be measured.
+# The zeros save storage and **no time**: the dense convolution multiplies by 0 as fast as by any other number, and the number of multiply-adds is the
+# same. (A difference between the first two times is noise. The accuracies are of one seed.) The smaller network does about a quarter of the multiply-adds.
+# Its time falls too, but usually by less: the overhead of each layer stays, and small layers use the processor less well (not measured apart). Size,
+# accuracy and latency are three different things, and each has to be measured.
 #
 # A third way to a small network is **knowledge distillation** (知识蒸馏): a small network learns from a large one. [Chapter 5c](ch05c_distillation.ipynb) does it.
 
@@ -572,11 +583,12 @@ for name, row in costs.items():
 for method, by_step in pruning.items():
     last_share = {step: torch.tensor(rows)[:, -1].mean() for step, rows in by_step.items()}
     assert last_share["one epoch more"] > last_share["pruned"] + 0.2
+    assert last_share["statistics again"] > last_share["pruned"] + 0.15
 half = {
     method: torch.tensor(by_step["one epoch more"])[:, 1] for method, by_step in pruning.items()
 }
 assert half["magnitude"].mean() > 0.9
-assert accuracy_by_share[0.5] > 0.9 and accuracy_by_share[0.9] < 0.6
+assert accuracy_by_share[0.5] > 0.9 and accuracy_by_share[0.9] < 0.4
 assert costs["90 % zeros"]["macs"] == costs["ResNet-20"]["macs"]
 assert (
     costs["90 % zeros"]["dense"] == costs["ResNet-20"]["dense"] > 4 * costs["90 % zeros"]["sparse"]
@@ -586,8 +598,9 @@ assert costs["a quarter of the channels"]["macs"] < costs["ResNet-20"]["macs"] /
 # %% [markdown]
 # ## 7 A real-time budget
 #
-# A camera with 30 frames a second delivers a frame each 33 ms. Everything has to fit into this time: preparing the frame, the network, and what follows. A late frame is a lost
-# frame, so **p95 has to be below 33 ms**, and not the mean. We move a window across a photograph as a camera would do, and time each frame.
+# A camera with 30 frames a second delivers a frame each 33 ms. Everything has to fit into this time: preparing the frame, the network, and what follows. A
+# late frame is a lost frame. If **p95 is below 33 ms**, at most 5 % are lost; the mean does not tell this. We move a window across a photograph as a
+# camera would do, and time each frame.
 
 # %%
 from vlmbook.efficientnet import imagenet_input
@@ -613,8 +626,8 @@ for name, classify in classifiers.items():
 drawings.draw_frames(plt.figure(figsize=(7.5, 3.4)), totals, frames[:: len(frames) // 5])
 
 # %% [markdown]
-# The preparation of the frame takes time as well: a network that becomes twice as fast does not make the whole system twice as fast. Late frames often come in groups, when the computer
-# does something else. So a system needs a reserve.
+# The preparation of the frame takes time as well: a network that becomes twice as fast does not make the whole system twice as fast. The times of single
+# frames differ much, so a system needs a reserve.
 #
 # ## 8 Two budgets: labels and compute
 #
@@ -641,16 +654,18 @@ kilobytes_of["ResNet-20, 4 bits"] /= 8
 drawings.draw_budgets(plt.figure(figsize=(7.5, 2.8)), few_shots, kilobytes_of)
 
 # %% [markdown]
-# More labels raise the accuracy, and change nothing on the right. Fewer bits make the network eight times smaller, and need no label. **Label efficiency and compute efficiency are
-# independent.** For a mobile device you need the methods of this chapter; for few labels you need those of chapter 7c.
+# More labels raise the accuracy of each network, and change nothing on the right. Weights of 4 bits need about an eighth of the memory (computed: their
+# scales and the normalisations are left out), no label, and here little accuracy. The smaller ResNet-8 is even more accurate here; it was trained with one
+# seed only. **Labels do not make a network cheaper.** For a mobile device you need the methods of this chapter; for few labels you need those of chapter
+# 7c.
 
 # %% tags=["claims"]
 for name, by_shots in few_shots.items():
     means = {k: sum(values) / len(values) for k, values in by_shots.items()}
-    assert means[20] > means[1] + 0.02
-assert kilobytes_of["ResNet-20, 4 bits"] == kilobytes_of["ResNet-20"] / 8
+    assert means[20] > means[1] + 0.08
+for k, values in few_shots["ResNet-20"].items():  # 4 bits cost little
+    assert abs(sum(values) - sum(few_shots["ResNet-20, 4 bits"][k])) / len(values) < 0.08
 assert experiments.count_macs(backbone, x[:1]) > 2 * experiments.count_macs(small_backbone, x[:1])
-assert len(next(iter(totals.values()))) == len(frames)
 
 # %%
 points = {
@@ -748,9 +763,9 @@ records.show("ch07a", "full")
 # ## 12 What we learned
 #
 # - Parameters, multiply-adds and memory can be counted before a network is built. Parameters say how large it is, and multiply-adds say roughly how long it computes.
-# - A layer with a low arithmetic intensity waits for memory, so the time falls less than the multiply-adds do.
+# - Memory limits a layer with a low arithmetic intensity. The time can fall less than the multiply-adds do.
 # - 8 bits need a scale, sometimes a zero point, and the right range. The error is at most half a step.
-# - Pruned zeros save storage. Pruned channels save operations. Both need further training.
+# - Pruned zeros save storage. Pruned channels save operations. Both need further training if much is taken away.
 # - Latency is measured: p50 and p95, on the device, with everything that belongs to a frame.
 #
 # **References.** S. Williams, A. Waterman, D. Patterson, *Roofline: an insightful visual performance model for multicore architectures*, CACM 52(4), 2009 · B. Jacob et al.,

@@ -55,7 +55,7 @@ records.picture("errata", figure);
 
 # %% [markdown]
 # An erratum that stands in several sections is counted in the first of them. Sections §2.2 to §2.2.3 have more than a third of all errata, and most of the
-# errata about formulas. The three appendices have a quarter: their code and their numbers of data sets can be checked one by one.
+# errata about formulas. The three appendices have a quarter. They hold code and numbers of data sets.
 
 # %% tags=["claims"]
 by_severity = {
@@ -139,8 +139,8 @@ for name, count in counts.items():
     print(f"{name:23} {count:,} parameters")
 
 # %% [markdown]
-# The printed version has 202,442 parameters, and the mended one 693,962, as in the versions for TensorFlow and Keras. So a comparison of the frameworks with
-# the printed code would compare two different networks.
+# The printed version has 202,442 parameters, and the mended one 693,962, which is also what the sizes of the versions for TensorFlow and Keras give. The
+# printed version for PyTorch stops at its first image of 28×28. So the printed codes cannot be compared at all.
 
 # %% tags=["claims"]
 assert fitting == [16, 17]
@@ -189,8 +189,8 @@ print(f"10 of 1,000: F1 = 0.5, accuracy with recall = {by_hand:.3f}")
 drawings.draw_f1(plt.figure(figsize=(6.5, 2.6)), shares, f1)
 
 # %% [markdown]
-# The printed recipe gives $0.664$ for a classifier of which half of the alarms are false. The rarer the positives are, the better looks the same classifier, because
-# the accuracy counts the negatives that are easy. F1 stays at $0.5$.
+# The printed recipe gives $0.664$ for a classifier of which half of the alarms are false. The rarer the positives are, the better looks a classifier with
+# this precision and recall, because the accuracy counts the negatives, and nearly all samples are negatives. F1 stays at $0.5$.
 
 # %% tags=["claims"]
 rare = experiments.compare_f1([0.01])
@@ -349,6 +349,6 @@ records.show("errata", "quick")
 #
 # 1. A size is checked by the formula of each layer. A formula is checked by an input whose output is known, such as a constant image.
 # 2. A metric is checked with numbers that are small enough to compute by hand, and with rare positives.
-# 3. A citation has six fields that can be compared. Pages and ids can contradict each other without opening the paper.
+# 3. A citation has seven fields that can be compared. Pages and ids can contradict each other without opening the paper.
 # 4. Each erratum has a source, and most of those of the written chapters can be run.
 # 5. A fact that stands once, in one file, cannot disagree with itself.

@@ -3,7 +3,6 @@
 import re
 from urllib.parse import unquote
 
-import numpy as np
 import pytest
 import torch
 
@@ -82,12 +81,6 @@ def test_mistakes_are_measured_on_boxes_inside_the_image():
 def test_digits_err_by_half_of_the_last_one_at_most():
     for width, errors in experiments.measure_digits((7, 640)).items():
         assert all(error <= 0.5 * width * 10.0**-digits + 1e-9 for digits, error in enumerate(errors, 1))
-
-
-def test_flipped_labels_are_the_share_that_is_asked_for():
-    labels = np.arange(200) % 10
-    noisy = experiments.flip_labels(labels, 0.1, seed=3)
-    assert (noisy != labels).sum() == 20 and set(noisy) <= set(range(10))
 
 
 def test_facts_have_sources_and_claims_have_errata_of_this_chapter():

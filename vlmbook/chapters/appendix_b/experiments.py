@@ -17,13 +17,18 @@ from skimage.draw import polygon
 from skimage.filters import sobel
 from skimage.segmentation import watershed
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 from torch.nn import functional as F
 from torchvision.ops import box_iou
 
 from vlmbook import data
 from vlmbook.chapters import references
+from vlmbook.chapters.ch07b.experiments import (
+    find_label_errors,
+    mark_lowest,
+    plant_wrong_labels,
+    predict_held_out,
+)
 from vlmbook.data import AnnotatedImage, ImageObject, encode_mask
 from vlmbook.data.statistics import FolderStatistics, ObjectStatistics, fingerprint
 from vlmbook.files import write_whole
@@ -341,15 +346,6 @@ class Pair:
     lost: float  # the share of draws of wrong labels in which the better one is no longer better
 
 
-def flip_labels(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """(N,) -> (N,): a random share of the labels is replaced by another class of ten."""
-    rng = np.random.default_rng(seed)
-    chosen = rng.choice(len(labels), round(share * len(labels)), replace=False)
-    noisy = labels.copy()
-    noisy[chosen] = (labels[chosen] + rng.integers(1, 10, size=len(chosen))) % 10
-    return noisy
-
-
 def rank_classifiers(
     share: float = 0.06, draws: int = 200, train: int = 300
 ) -> tuple[dict[str, tuple[float, float]], list[Pair]]:
@@ -364,10 +360,11 @@ def rank_classifiers(
     answers = {
         name: model.fit(images[:train], labels[:train]).predict(test_images) for name, model in models.items()
     }
-    noisy = [flip_labels(test_labels, share, seed) for seed in range(draws)]
+    truth = torch.from_numpy(test_labels)
+    noisy = [plant_wrong_labels(truth, share, seed=seed)[0].numpy() for seed in range(draws)]
     right = {name: float((answer == test_labels).mean()) for name, answer in answers.items()}
     wrong = {
-        name: np.array([(answer == truth).mean() for truth in noisy]) for name, answer in answers.items()
+        name: np.array([(answer == labels).mean() for labels in noisy]) for name, answer in answers.items()
     }
     pairs = []
     for better in models:
@@ -380,33 +377,27 @@ def rank_classifiers(
 
 
 def find_wrong_labels(share: float = 0.06, seeds: int = 3) -> dict[str, list[tuple[float, float]]]:
-    """-> {method: (precision, recall) for each seed} of finding wrong labels among 1,437 digits.
+    """-> {method: (precision, recall) for each seed} of finding wrong labels among 1,437 digits, as chapter
+    7b does it: each image is judged by a logistic regression that has not seen it.
 
-    Each image is judged by a logistic regression that has not seen it (five folds). "random" chooses as many
-    images as confident learning does; "disagreement" takes all whose predicted class is another one.
-    Confident learning [Northcutt et al. 2021] compares each probability with the mean probability of the
-    images of that class.
+    "random" chooses as many images as confident learning does; "disagreement" takes all whose predicted class
+    is another one.
     """
-    images, labels = _digits("train")
+    images, labels = data.digits("train")
     found = {"random": [], "disagreement": [], "confident learning": []}
     for seed in range(seeds):
-        noisy = flip_labels(labels, share, seed)
-        model = LogisticRegression(max_iter=300)
-        probability = cross_val_predict(model, images, noisy, cv=5, method="predict_proba")
-        thresholds = np.array([probability[noisy == each, each].mean() for each in range(10)])
-        confident = np.where(probability >= thresholds, probability, 0)
-        best = confident.argmax(1)
-        flagged = (confident.max(1) > 0) & (best != noisy)
-        draw = np.random.default_rng(seed).permutation(len(labels))[: flagged.sum()]
+        noisy, is_wrong = plant_wrong_labels(labels, share, seed=seed)
+        probabilities = predict_held_out(images, noisy, seed=seed)
+        flagged = find_label_errors(probabilities, noisy)
+        drawn = torch.rand(len(labels), generator=torch.Generator().manual_seed(seed))
         chosen = {
-            "random": np.isin(np.arange(len(labels)), draw),
-            "disagreement": probability.argmax(1) != noisy,
+            "random": mark_lowest(drawn, int(flagged.sum())),
+            "disagreement": probabilities.argmax(1) != noisy,
             "confident learning": flagged,
         }
-        is_wrong = noisy != labels
         for name, each in chosen.items():
-            hits = float((each & is_wrong).sum())
-            found[name].append((float(hits / each.sum()), float(hits / is_wrong.sum())))
+            hits = int((each & is_wrong).sum())
+            found[name].append((hits / int(each.sum()), hits / int(is_wrong.sum())))
     return found
 
 

@@ -410,8 +410,8 @@ def _draw_one(mask, generator):
 class _Calibration(CalibrationDataReader):
     """Batches of images for `quantize_static`."""
 
-    def __init__(self, name, images):
-        self.batches = iter([{name: batch.numpy()} for batch in images.split(16)])
+    def __init__(self, images):
+        self.batches = iter([{"x": batch.numpy()} for batch in images.split(16)])
 
     def get_next(self):
         return next(self.batches, None)
@@ -427,9 +427,21 @@ def export_network(network: nn.Module, example: torch.Tensor, path: Path) -> Non
     write_whole(path, program.model_proto.SerializeToString(), replace=True)
 
 
-def quantize_network(path: Path, calibration: torch.Tensor, to: Path) -> None:
+def quantize_network(
+    path: Path,
+    calibration: torch.Tensor,
+    to: Path,
+    *,
+    activation_functions: Sequence[str] = (),
+    whole_range: bool = False,
+) -> None:
     """ONNX file, (N, C, H, W) -> None: writes the network with convolutions and linear layers of 8 bits, a
-    scale for each channel; the images tell how large the activations are.
+    scale for each channel of a weight; one scale and a zero point for each activation, from the smallest and
+    the largest value on these images.
+
+    With `activation_functions` as quantised operators the range is taken after them. Weights go from −64 to
+    64: with the `whole_range` to 127, two products of 8 bits can exceed the 16 bits in which processors
+    without VNNI add them, and are cut off (chapter 7a).
     """
     prepared = to.with_suffix(".prepared")
     quant_pre_process(
@@ -438,10 +450,11 @@ def quantize_network(path: Path, calibration: torch.Tensor, to: Path) -> None:
     quantize_static(
         prepared,
         to,
-        _Calibration("x", calibration),
+        _Calibration(calibration),
         quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=["Conv", "Gemm", "MatMul"],
+        op_types_to_quantize=["Conv", "Gemm", "MatMul", *activation_functions],
         per_channel=True,
+        reduce_range=not whole_range,
         weight_type=QuantType.QInt8,
         activation_type=QuantType.QUInt8,
     )

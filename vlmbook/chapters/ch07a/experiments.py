@@ -11,16 +11,14 @@ import numpy as np
 import onnx
 import torch
 import torchvision
-from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.calibrate import CalibrationDataReader
-from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from vlmbook import data
 from vlmbook.attention import vit_b_16
-from vlmbook.chapters.ch06a.experiments import export_network, open_onnx
+from vlmbook.chapters.ch01 import timeline
+from vlmbook.chapters.ch06a.experiments import export_network, open_onnx, quantize_network
 from vlmbook.compression import (
     Latency,
     Machine,
@@ -42,14 +40,8 @@ from vlmbook.unet import UNet
 
 # --- models that are counted --------------------------------------------------------------------------------
 
-# (name, year, parameters, source): not built here, because the paper is the source.
-CITED = (
-    ("LeNet-5", 1998, 60e3, "LeCun et al. 1998"),
-    ("DINOv2 ViT-g", 2023, 1.1e9, "Oquab et al. 2023"),
-    ("Swin V2-G", 2021, 3.0e9, "Liu et al. 2021"),
-    ("Flamingo", 2022, 80e9, "Alayrac et al. 2022"),
-    ("ViT-22B", 2023, 22e9, "Dehghani et al. 2023"),
-)
+# Works of chapter 1's timeline: not built here, because the paper is the source.
+CITED = ("DINOv2 ViT-g", "Flamingo", "ViT-22B")
 # (name, year, name in torchvision): counted on the meta device.
 COUNTED = (
     ("AlexNet", 2012, "alexnet"),
@@ -75,7 +67,10 @@ MODELS = {
 
 def count_sizes() -> dict[str, tuple[int, float, bool]]:
     """-> {name: (year, parameters, counted here)}."""
-    sizes = {name: (year, parameters, False) for name, year, parameters, _ in CITED}
+    works = [work for work in timeline.WORKS if work.name in CITED]
+    sizes = {work.name: (work.year, work.parameters, False) for work in works}
+    sizes["Swin V2-G"] = (2021, 3.0e9, False)  # Liu et al. 2021, arXiv:2111.09883
+    sizes["LeNet-5"] = (1998, timeline.count_models()["LeNet-5"], True)
     for name, year, in_torchvision in COUNTED:
         with torch.device("meta"):
             model = torchvision.models.get_model(in_torchvision, weights=None)
@@ -247,15 +242,8 @@ def measure_statistics_again(network: nn.Module, x: torch.Tensor) -> nn.Module:
     """-> a copy in evaluation mode whose batch normalisations have the means and variances of these images;
     no weight changes.
     """
-    again = copy.deepcopy(network).train()
-    norms = [layer for layer in again.modules() if isinstance(layer, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over the batches
-    for batch in x.split(128):
-        again(batch)
-    for norm in norms:
-        norm.momentum = 0.1
+    again = copy.deepcopy(network)
+    torch.optim.swa_utils.update_bn(x.split(128), again)
     return again.eval()
 
 
@@ -317,16 +305,6 @@ def compare_pruned(
 # --- files of 8 bits ----------------------------------------------------------------------------------------
 
 
-class _Calibration(CalibrationDataReader):
-    """Batches of images for `quantize_static`."""
-
-    def __init__(self, images):
-        self.batches = iter([{"x": batch.numpy()} for batch in images.split(16)])
-
-    def get_next(self):
-        return next(self.batches, None)
-
-
 ACTIVATIONS = ("Clip", "Relu")
 KINDS = ("float32", "int8", "int8, range before ReLU", "int8, weights up to 127")
 
@@ -339,28 +317,14 @@ def quantise_file(
     with_activations: bool = True,
     whole_range: bool = False,
 ) -> None:
-    """ONNX file, (N, C, H, W) -> None: writes the network with 8 bits: a scale for each channel of a weight,
-    one scale and a zero point for each activation, from the smallest and the largest value on these images.
+    """ONNX file, (N, C, H, W) -> None: writes the network with 8 bits, as chapter 6a's `quantize_network`
+    does it, and leaves out what nothing reads.
 
     With activation functions as quantised operators the range is taken after them; without, between a
-    convolution and its ReLU6 the range is that of the convolution. Weights go from −64 to 64: with the
-    `whole_range` to 127, two products of 8 bits can exceed the 16 bits in which processors without VNNI add
-    them, and are cut off. What nothing reads is left out.
+    convolution and its ReLU6 the range is that of the convolution.
     """
-    prepared = to.with_suffix(".prepared")
-    quant_pre_process(path, prepared, skip_symbolic_shape=True)
-    quantize_static(
-        prepared,
-        to,
-        _Calibration(calibration),
-        quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=["Conv", "Gemm", "MatMul", *(ACTIVATIONS if with_activations else ())],
-        per_channel=True,
-        reduce_range=not whole_range,
-        weight_type=QuantType.QInt8,
-        activation_type=QuantType.QUInt8,
-    )
-    prepared.unlink()
+    functions = ACTIVATIONS if with_activations else ()
+    quantize_network(path, calibration, to, activation_functions=functions, whole_range=whole_range)
     drop_notes(to)
 
 
