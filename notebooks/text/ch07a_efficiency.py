@@ -354,7 +354,8 @@ for by_bits in accuracy_by_bits.values():
 one_layer = network.layer2[0].conv1.weight.detach()
 rounded = [compression.dequantise(compression.quantise(one_layer, 3, per_channel=way))
            for way in (False, True)]
-assert (rounded[1] - one_layer).norm() < (rounded[0] - one_layer).norm()  # a scale per channel fits better
+# a scale per channel fits better
+assert (rounded[1] - one_layer).norm() < (rounded[0] - one_layer).norm()
 assert (compression.quantise(channels, per_channel=True).scale > 0).all()
 
 # %% [markdown]
