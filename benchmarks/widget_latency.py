@@ -15,7 +15,6 @@ from tests.support import lab
 from vlmbook import chapters
 
 BAR_MS = 120
-CALCULATOR = 1  # the second live figure of the chapter
 WATCH = """number => {          // from the next key that goes down to the next picture that has been decoded
     const image = document.querySelectorAll('.jp-Notebook .widget-image')[number];
     window.pressed = null; window.latency = null;
@@ -47,7 +46,7 @@ def press(page, key):
     """Press a key on the stride slider -> milliseconds until another picture is shown."""
     lab.focus_slider(page, "stride")
     page.wait_for_timeout(250)
-    page.evaluate(WATCH, CALCULATOR)
+    page.evaluate(WATCH, lab.live_figure_of(page, "stride"))
     page.keyboard.press(key)
     page.wait_for_function("window.latency !== null")
     return page.evaluate("window.latency")

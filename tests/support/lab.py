@@ -161,6 +161,16 @@ def focus_slider(page, description):
     handle.focus()
 
 
+def live_figure_of(page, description):
+    """-> int: the number of the first live figure that has a slider of that name."""
+    return page.evaluate(
+        """description => [...document.querySelectorAll('.jp-Notebook .widget-image')].findIndex(
+            image => [...image.closest('.widget-vbox').querySelectorAll('.widget-slider .widget-label')]
+                .some(label => label.textContent == description))""",
+        description,
+    )
+
+
 def picture(page, number):
     """Page, 0, 1, … -> a locator of the picture in that live figure."""
     return page.locator(".jp-Notebook .widget-image").nth(number)
