@@ -129,8 +129,8 @@ def accuracy(model, batches):
 # --- 3: train, change, measure ------------------------------------------------------------------------------
 
 
-def judge_dropout(answer):
-    judge_two_variants(answer, ("none", "dropout"), larger_is_better=False, least=0.05, most=2.0)
+def judge_initialisation(answer):
+    judge_two_variants(answer, ("PyTorch", "Glorot"), larger_is_better=False, least=0.05, most=2.0)
 
 
 # --- 4: a new operation of the graph ------------------------------------------------------------------------
@@ -193,23 +193,22 @@ EXERCISES = {
         "accuracy.",
     ),
     "3": Exercise(
-        judge_dropout,
+        judge_initialisation,
         hints=(
-            "nn.Sequential(*layers[:6], nn.Dropout(0.5), layers[6]) with layers = list(torch_model(seed)) "
-            "puts dropout behind the hidden ReLU.",
+            "for layer in model: if hasattr(layer, 'weight'): set its weight and its bias, before training.",
             "logits = torch.from_numpy(torch_predict(model, arrays['test_images'])), and the loss is "
-            "F.cross_entropy(logits, test_y).",
-            "For each seed 0, 1, 2: make both models, train each for 60 steps of 50 of the first 300 images, "
-            "and note the loss on the test images.",
+            "F.cross_entropy(logits, test_y).item().",
+            "For each seed: order = alone.draw_order(300, seed, steps=60, batch_size=50), then torch_train("
+            "model, arrays['images'][:300], arrays['labels'][:300], order) for a model of each kind.",
         ),
         solution={
-            "none": [0.3636, 0.3498, 0.3756],
-            "dropout": [0.4739, 0.5449, 0.4966],
-            "conclusion": "none",
+            "PyTorch": [0.3636, 0.3498, 0.3756],
+            "Glorot": [0.3063, 0.3157, 0.2780],
+            "conclusion": "Glorot",
         },
-        why="After so few steps dropout slows the training down; whether it helps later is another question. "
-        "The book has it at two different places, and in the third network not at all. So its three networks "
-        "differ by more than their framework.",
+        why="Nothing but the initialisation was changed, so it is the cause of the difference after 60 "
+        "steps. After a longer training the difference may vanish. Two frameworks with other defaults are no "
+        "comparison of frameworks.",
     ),
     "4": Exercise(
         judge_slopes,
