@@ -2,6 +2,7 @@
 
 python -m tools execute ch03a            after an edit of the notebook or of its text
 python -m tools execute ch03a --profile full
+python -m tools reword ch03a             after an edit of prose alone; the outputs stay
 python -m tools check
 python -m tools table
 python -m tools references               what references.bib lacks
@@ -13,7 +14,7 @@ import sys
 from pathlib import Path
 
 from tools.check import find_problems
-from tools.execute import execute
+from tools.execute import execute, reword
 from tools.references import report
 from tools.table import write_table
 from tools.zip import write_zip
@@ -49,6 +50,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--from", dest="side", choices=("text", "notebook"), help="the side to take if both were edited"
     )
     one.set_defaults(command=execute_all)
+    one = commands.add_parser("reword", help="take the prose of texts into notebooks, and run nothing")
+    add_chapters(one)
+    one.set_defaults(command=reword_all)
     one = commands.add_parser("check", help="name everything about chapters that is not as it should be")
     add_chapters(one)
     one.set_defaults(command=check_all)
@@ -72,6 +76,12 @@ def execute_all(options: argparse.Namespace) -> int:
         print(f"{chapter.name}: {records.cost(records.load(chapter.name, options.profile))}")
         if options.profile == "full":
             print(f"  recorded; now `python -m tools execute {chapter.name}` shows it in the notebook")
+    return 0
+
+
+def reword_all(options: argparse.Namespace) -> int:
+    for chapter in choose_chapters(options.chapters):
+        reword(chapter)
     return 0
 
 

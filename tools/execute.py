@@ -135,6 +135,28 @@ def execute(chapter: Chapter, *, profile: str = "quick", side: str | None = None
         write_whole(path, content)
 
 
+def reword(chapter: Chapter) -> None:
+    """Chapter -> None: the notebook gets the prose of its text and keeps its outputs; nothing is run.
+
+    Raises Stopped, and then has changed no file, where a code cell was edited too.
+    """
+    if not (chapter.notebook.exists() and chapter.text.exists()):
+        raise Stopped(f"{chapter.name} wants a text and an executed notebook")
+    executed = only_code(nbformat.read(chapter.notebook, as_version=4))
+    notebook = settle_notebook(nbformat.v4.new_notebook(cells=read_text(chapter)))
+    code = only_code(notebook)
+    if hash_sources(code) != hash_sources(executed):
+        raise Stopped(f"{chapter.name}: a code cell was edited; `python -m tools execute {chapter.name}`")
+    for cell, old in zip(code, executed, strict=True):
+        cell.outputs = old.outputs
+    write_whole(chapter.text, as_text(notebook.cells).encode())
+    write_whole(chapter.notebook, (nbformat.writes(notebook) + "\n").encode())
+
+
+def only_code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
 def run_notebook(notebook, chapter, made, profile):
     """Execute in the folder of `made`, the record that the notebook has to write; complete the record, show
     it.

@@ -242,6 +242,27 @@ def test_the_edited_side_is_taken(pair):
     assert sources(read_edited_side(pair))[1].endswith("x = 3")
 
 
+def test_new_prose_is_taken_without_a_run_and_the_outputs_stay(pair):
+    notebook = nbformat.read(pair.notebook, as_version=4)
+    notebook.cells[1].outputs = [nbformat.v4.new_output("stream", text="1\n")]
+    nbformat.write(notebook, pair.notebook)
+    pair.text.write_text(pair.text.read_text(encoding="utf-8").replace("# T", "# A title"), encoding="utf-8")
+    assert tools.main(["reword", "ch99a"]) == 0
+    reworded = nbformat.read(pair.notebook, as_version=4)
+    assert sources(reworded.cells) == ["# A title", "%matplotlib inline\nx = 1"]
+    assert reworded.cells[1].outputs[0].text == "1\n"
+    assert sources(read_edited_side(pair)) == sources(reworded.cells)
+    assert pair.text.read_text(encoding="utf-8") == as_text(reworded.cells)
+
+
+def test_new_code_wants_a_run(pair, capsys):
+    edit_text(pair, "x = 2")
+    before = read_tree(pair)
+    assert tools.main(["reword", "ch99a"]) == 1
+    assert "a code cell was edited" in capsys.readouterr().err
+    assert read_tree(pair) == before
+
+
 def test_tags_are_sources_and_other_metadata_is_not(pair):
     notebook = nbformat.read(pair.notebook, as_version=4)
     notebook.cells[1].metadata = {"tags": ["record"], "collapsed": True}
