@@ -839,14 +839,13 @@ records.show("ch04a", "full")
 # If $G$ moves too much for one step of $D$, or with too much momentum, it may collapse to single modes.
 # No loss says how good the images are: count the classes, look for copies, and measure the distance to images that nothing has seen.
 #
-# **References.** I. Goodfellow et al., *Generative adversarial nets*, NIPS 2014, arXiv:1406.2661 · A. Radford, L. Metz, S. Chintala,
-# *Unsupervised representation learning with deep convolutional generative adversarial networks*, ICLR 2016, arXiv:1511.06434 · L.
-# Mescheder, A. Geiger, S. Nowozin, *Which training methods for GANs do actually converge?*, ICML 2018, arXiv:1801.04406 · M. Heusel, H.
-# Ramsauer, T. Unterthiner, B. Nessler, S. Hochreiter, *GANs trained by a two time-scale update rule converge to a local Nash equilibrium*,
-# NIPS 2017, arXiv:1706.08500 · T. Kynkäänniemi, T. Karras, S. Laine, J. Lehtinen, T. Aila, *Improved precision and recall metric for
-# assessing generative models*, NeurIPS 2019, arXiv:1904.06991 · M. Arjovsky, S. Chintala, L. Bottou, *Wasserstein generative adversarial
-# networks*, ICML 2017, arXiv:1701.07875 · I. Gulrajani, F. Ahmed, M. Arjovsky, V. Dumoulin, A. Courville, *Improved training of Wasserstein
-# GANs*, NIPS 2017, arXiv:1704.00028 · A. Jolicoeur-Martineau, *The relativistic discriminator: a key element missing from standard GAN*,
-# ICLR 2019, arXiv:1807.00734 · T. Karras, S. Laine, T. Aila, *A style-based generator architecture for generative adversarial networks*,
-# CVPR 2019, arXiv:1812.04948 · H. Xiao, K. Rasul, R. Vollgraf, *Fashion-MNIST: a novel image dataset for benchmarking machine learning
-# algorithms*, 2017, arXiv:1708.07747.
+# **References.** I. Goodfellow et al., *Generative adversarial nets*, NIPS 2014, arXiv:1406.2661 · A. Radford, L. Metz, S. Chintala, *Unsupervised
+# representation learning with deep convolutional generative adversarial networks*, ICLR 2016 [2015], arXiv:1511.06434 · L. Mescheder, A. Geiger, S.
+# Nowozin, *Which training methods for GANs do actually converge?*, ICML 2018, arXiv:1801.04406 · M. Heusel, H. Ramsauer, T. Unterthiner, B. Nessler, S.
+# Hochreiter, *GANs trained by a two time-scale update rule converge to a local Nash equilibrium*, NIPS 2017, arXiv:1706.08500 · T. Kynkäänniemi, T.
+# Karras, S. Laine, J. Lehtinen, T. Aila, *Improved precision and recall metric for assessing generative models*, NeurIPS 2019, arXiv:1904.06991 · M.
+# Arjovsky, S. Chintala, L. Bottou, *Wasserstein generative adversarial networks*, ICML 2017, arXiv:1701.07875 · I. Gulrajani, F. Ahmed, M. Arjovsky, V.
+# Dumoulin, A. Courville, *Improved training of Wasserstein GANs*, NIPS 2017, arXiv:1704.00028 · A. Jolicoeur-Martineau, *The relativistic discriminator: a
+# key element missing from standard GAN*, ICLR 2019, arXiv:1807.00734 · T. Karras, S. Laine, T. Aila, *A style-based generator architecture for generative
+# adversarial networks*, CVPR 2019, arXiv:1812.04948 · H. Xiao, K. Rasul, R. Vollgraf, *Fashion-MNIST: a novel image dataset for benchmarking machine
+# learning algorithms*, 2017, arXiv:1708.07747.

@@ -788,12 +788,11 @@ records.show("ch04c", "full")
 # Cutting off unlikely symbols made better images here than a low temperature.
 # The same network reads, by Bayes' rule, and completes what it has half seen.
 #
-# **References.** A. Radford, K. Narasimhan, T. Salimans, I. Sutskever, *Improving language understanding by generative pre-training*, OpenAI,
-# 2018 · A. Vaswani et al., *Attention is all you need*, NeurIPS, 2017, arXiv:1706.03762 · M. Chen et al., *Generative pretraining from
-# pixels*, ICML, 2020 · A. Ramesh et al., *Zero-shot text-to-image generation*, ICML, 2021, arXiv:2102.12092 · A. van den Oord et al.,
-# *WaveNet: a generative model for raw audio*, 2016, arXiv:1609.03499 · H. Xiao, K. Rasul, R. Vollgraf,
-# *Fashion-MNIST*, 2017, arXiv:1708.07747 · A. Holtzman, J. Buys, L. Du, M. Forbes, Y. Choi, *The curious case of neural text
-# degeneration*, ICLR, 2020, arXiv:1904.09751 · M. Heusel et al., *GANs trained by a two time-scale update rule converge to a local Nash
-# equilibrium*, NeurIPS, 2017, arXiv:1706.08500 · T. Kynkäänniemi et al., *Improved precision and recall metric for assessing generative
-# models*, NeurIPS, 2019, arXiv:1904.06991 · M. Nguyen et al., *Turning up the heat: min-p sampling for creative and coherent LLM outputs*,
-# 2024, arXiv:2407.01082.
+# **References.** A. Radford, K. Narasimhan, T. Salimans, I. Sutskever, *Improving language understanding by generative pre-training*, OpenAI, 2018 · A.
+# Vaswani et al., *Attention is all you need*, NeurIPS, 2017, arXiv:1706.03762 · M. Chen et al., *Generative pretraining from pixels*, ICML, 2020 · A.
+# Ramesh et al., *Zero-shot text-to-image generation*, ICML, 2021, arXiv:2102.12092 · A. van den Oord et al., *WaveNet: a generative model for raw audio*,
+# 2016, arXiv:1609.03499 · H. Xiao, K. Rasul, R. Vollgraf, *Fashion-MNIST*, 2017, arXiv:1708.07747 · A. Holtzman, J. Buys, L. Du, M. Forbes, Y. Choi, *The
+# curious case of neural text degeneration*, ICLR, 2020 [2019], arXiv:1904.09751 · M. Heusel et al., *GANs trained by a two time-scale update rule converge
+# to a local Nash equilibrium*, NeurIPS, 2017, arXiv:1706.08500 · T. Kynkäänniemi et al., *Improved precision and recall metric for assessing generative
+# models*, NeurIPS, 2019, arXiv:1904.06991 · M. Nguyen et al., *Turning up the heat: min-p sampling for creative and coherent LLM outputs*, 2024,
+# arXiv:2407.01082.

@@ -740,8 +740,8 @@ for k in (1, 2, 4, 8):
 # 2. **The predictions can be converted.** We can compute the noise from $x_t$ and the velocity: $\epsilon=x_t-t\,v$. With the mean velocity this gives
 #    the mean noise $\mathbb E[\epsilon\mid x_t]$, which DDPM's network predicts. The score (得分函数) is the gradient of the log density of $x_t$, and
 #    $\nabla\log p_t(x)=-\mathbb E[\epsilon\mid x_t=x]/(1-t)$.
-# 3. **The samplers differ by the noise that they add.** DDPM's sampler is the *ancestral* one of section 6. DDIM [Song et al. 2021] and the samplers of
-#    flow matching add none.
+# 3. **The samplers differ by the noise that they add.** DDPM's sampler is the *ancestral* one of section 6. DDIM [Song et al. 2020, implicit models] and
+#    the samplers of flow matching add none.
 #
 # The cell computes both sides of fact 1 on held-out images. For fact 2 it converts the velocity of the trained network into noise, and compares it with
 # the true noise. The simple guess beside it takes the mean image for $x_1$.
@@ -775,7 +775,7 @@ assert mse["network"] < 0.6 * mse["guess by the mean image"]
 # **Where it goes from here**, in the order of the years:
 #
 # - 2020 DDPM makes diffusion models popular [Ho et al. 2020]. Score-based models bring the differential equation between noise and data [Song et al.
-#   2020].
+#   2020, score-based].
 # - 2021 Guidance by a classifier, and better images than GANs on ImageNet [Dhariwal & Nichol 2021]; guidance without one [Ho & Salimans 2022].
 # - 2022 Latent diffusion, known as Stable Diffusion: an autoencoder (chapter 4b) makes the image 8 times smaller on each side, and diffusion runs there
 #   [Rombach et al. 2022].
