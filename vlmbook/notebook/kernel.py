@@ -37,7 +37,7 @@ class Run:
 
     notebook: NotebookNode  # with outputs as far as the run came
     seconds: float = 0.0  # on the wall clock
-    processor_seconds: float = 0.0  # of the kernel; this and the next two where it ran to its end
+    processor_seconds: float = 0.0  # with its own processes; this and the next two where it ran to its end
     device: str = ""  # without `keep_going`
     peak_memory_bytes: dict[str, int] = field(default_factory=dict)
     claims: int = 0  # assertions in the notebook
@@ -262,6 +262,6 @@ async def _ask(client, expression):
 
 async def _ask_for_cost(client, run):
     here = '__import__("vlmbook.runtime").runtime'
-    run.processor_seconds = await _ask(client, '__import__("time").process_time()') or 0.0
+    run.processor_seconds = await _ask(client, "sum(__import__('os').times()[:4])") or 0.0
     run.device = await _ask(client, f"{here}.device_name()") or ""
     run.peak_memory_bytes = await _ask(client, f"{here}.peak_memory()") or {}

@@ -93,7 +93,9 @@ def test_the_comparison_has_a_row_for_each_program():
 
 
 def test_the_choice_and_the_modes_show_their_numbers():
-    figure = drawn(figures.draw_choice, (5.5, 2.3), chosen=[0.92, 0.94, 0.95], fresh=[0.90, 0.91, 0.95])
+    figure = drawn(
+        figures.draw_choice, (5.5, 2.3), chosen=[0.92, 0.94, 0.95], fresh=[0.90, 0.91, 0.95], images=100
+    )
     assert len(figure.axes[0].patches) > 0 and len(figure.axes[0].lines) == 2
     figure = drawn(
         figures.draw_modes, (5.5, 1.5), passes={"training mode": [0.9, 0.91], "evaluation mode": [0.94] * 2}

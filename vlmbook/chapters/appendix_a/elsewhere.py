@@ -237,9 +237,9 @@ def _keep(name, code, value):
 
 
 def _round(value):
-    """Floats of six digits: the file stays small."""
+    """Floats of nine digits, as float32 has them."""
     if isinstance(value, float):
-        return float(f"{value:.6g}")
+        return float(f"{value:.9g}")
     if isinstance(value, list):
         return [_round(each) for each in value]
     if isinstance(value, dict):

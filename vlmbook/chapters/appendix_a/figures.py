@@ -31,10 +31,11 @@ def draw_network(figure: Figure, side: int = 28, kernel: int = 3, padding: int =
     """Each layer as a block with its shape and its parameters; below whether the printed layer fits."""
     axes = figure.subplots()
     layers = experiments.list_sizes(side, kernel=kernel, padding=padding, stages=stages)
+    square = 0.6 * len(layers) / figure.get_figwidth()  # of an image: from height to width
     for place, (name, shape, parameters) in enumerate(layers):
         linear = len(shape) == 1
-        height = 0.25 + 0.35 * np.log10(shape[0]) if linear else 0.055 * min(shape[1], 32)
-        wide = 0.16 if linear else 0.18 + 0.10 * np.log2(shape[0]) / 2
+        height = 0.25 + 0.35 * np.log10(shape[0]) if linear else 0.033 * shape[1]
+        wide = 0.16 if linear else height * square
         colour = plot.ORANGE if parameters else plot.BLUE if place else plot.GREY
         for shift in (0.16, 0.08, 0.0)[0 if shape[0] > 1 and not linear else 2 :]:
             axes.add_patch(
@@ -54,7 +55,7 @@ def draw_network(figure: Figure, side: int = 28, kernel: int = 3, padding: int =
         if place:
             axes.annotate(
                 "",
-                (place - 0.3, 0),
+                (place - 0.36, 0),
                 (place - 0.62, 0),
                 arrowprops={"arrowstyle": "->", "color": plot.GREY, "linewidth": 1},
             )
@@ -83,13 +84,19 @@ def draw_graph(figure: Figure, result: Any) -> None:
     axes = figure.subplots()
     nodes = _place(result)
     for node, (x, y) in nodes.items():
-        for parent in node.parents:
+        for nth, parent in enumerate(node.parents):
             left, low = nodes[parent]
+            bend = 0.0
+            if node.parents.count(parent) > 1:  # a node times itself: two arrows
+                bend = (0.35, -0.35)[nth % 2]
+            elif low == y and x - left > 1:  # around the nodes between
+                bend = -0.55
+            arrow = {"arrowstyle": "->", "color": plot.GREY, "linewidth": 1.2}
             axes.annotate(
                 "",
                 (x - 0.3, y),
                 (left + 0.3, low),
-                arrowprops={"arrowstyle": "->", "color": plot.GREY, "linewidth": 1.2},
+                arrowprops=arrow | {"connectionstyle": f"arc3,rad={bend}"},
             )
         axes.add_patch(
             FancyBboxPatch(
@@ -169,8 +176,8 @@ def draw_losses(figure: Figure, runs: Mapping[str, dict]) -> None:
     left.set(xlabel="step", ylabel="mean loss so far", title="same weights, same batches")
     left.legend()
     right.set(xlabel="step", yscale="log", title=f"distance from {first}", ylim=(1e-8, 1e-1))
-    right.text(0.97, 0.88, "solid: own ε of Adam", transform=right.transAxes, ha="right", fontsize=8.5)
-    right.text(0.97, 0.05, "dotted: ε = 10⁻¹²", transform=right.transAxes, ha="right", fontsize=8.5)
+    right.text(0.97, 0.94, "solid: own ε of Adam", transform=right.transAxes, ha="right", fontsize=8.5)
+    right.text(0.97, 0.85, "dotted: ε = 10⁻¹²", transform=right.transAxes, ha="right", fontsize=8.5)
 
 
 def draw_comparison(figure: Figure, runs: Mapping[str, dict], baseline: float) -> None:
@@ -196,7 +203,7 @@ def draw_comparison(figure: Figure, runs: Mapping[str, dict], baseline: float) -
         memory.text(run["memory"] / 1e9, row, f" {run['memory'] / 1e9:.2f}", va="center", fontsize=8.5)
     accuracy.axvline(100 * baseline, color="0.3", linestyle="dotted")
     accuracy.text(
-        100 * baseline, -0.62, "logistic regression", ha="center", va="center", fontsize=8, color="0.3"
+        100 * baseline, -0.62, "logistic regression ", ha="right", va="center", fontsize=8, color="0.3"
     )
     accuracy.set(yticks=range(len(names)), yticklabels=names, xlabel="accuracy in %", title="accuracy")
     for axes in (accuracy, seconds, memory):
@@ -209,10 +216,11 @@ def draw_comparison(figure: Figure, runs: Mapping[str, dict], baseline: float) -
     memory.set(xlabel="GB (grey: before training)", title="memory", xlim=(0, 1.3 * largest))
 
 
-def draw_choice(figure: Figure, chosen: Sequence[float], fresh: Sequence[float]) -> None:
-    """Accuracies of the chosen networks on the half that chose, and on the other half."""
+def draw_choice(figure: Figure, chosen: Sequence[float], fresh: Sequence[float], images: int) -> None:
+    """Accuracies of the chosen networks on the half that chose, and on the other half, of so many images."""
     axes = figure.subplots()
-    bins = np.linspace(min(*chosen, *fresh) * 100 - 0.5, max(*chosen, *fresh) * 100 + 0.5, 24)
+    step = 100 / images
+    bins = np.arange(min(*chosen, *fresh) * 100 - step / 2, max(*chosen, *fresh) * 100 + step, step)
     for values, colour, name in (
         (chosen, plot.ORANGE, "half that chose"),
         (fresh, plot.BLUE, "other half"),
