@@ -95,8 +95,10 @@ def test_the_scale_of_a_task_is_the_loss_of_the_best_constant():
     scales = experiments.measure_scales(truth)
     shares = truth["class"].bincount() / 50
     assert scales["class"] == pytest.approx(-(shares * shares.log()).sum().item(), rel=1e-4)
-    p = truth["mask"].mean(0).clamp(1e-4, 1 - 1e-4)
-    assert scales["mask"] == pytest.approx(-(p * p.log() + (1 - p) * (1 - p).log()).mean().item(), rel=1e-3)
+    share = truth["mask"].mean(0)
+    p = share.clamp(1e-4, 1 - 1e-4)
+    wanted = -(share * p.log() + (1 - share) * (1 - p).log()).mean()
+    assert scales["mask"] == pytest.approx(wanted.item(), rel=1e-4)
 
 
 def test_perfect_outputs_get_perfect_measures():
@@ -134,6 +136,86 @@ def test_networks_of_one_seed_begin_alike_and_few_labels_are_the_first():
     assert torch.allclose(*states, atol=1e-4)
 
 
+def test_a_tiny_weight_is_a_task_alone():
+    canvases = experiments.draw_canvases("train", 40)
+    alone, _ = experiments.train_tasks(canvases, ["class"], steps=3, width=2)
+    off, _ = experiments.train_tasks(canvases, ["class", "box"], steps=3, width=2, weights={"box": 1e-7})
+    on, _ = experiments.train_tasks(canvases, ["class", "box"], steps=3, width=2)
+    weights = [network.trunk[3].weight for network in (alone, off, on)]
+    assert torch.allclose(weights[0], weights[1], atol=1e-4)
+    assert not torch.allclose(weights[0], weights[2], atol=1e-3)
+
+
+def test_shuffled_partners_keep_the_task_and_pairs_share_networks(monkeypatch):
+    canvases, tests = experiments.draw_canvases("train", 30), experiments.draw_canvases("test", 9)
+    runs = []
+
+    def spy(given, tasks, **_):
+        same = {task: torch.equal(given.truth[task], canvases.truth[task]) for task in tasks}
+        runs.append(same)
+        for task in tasks:  # shuffled: the same values for other images
+            assert torch.equal(
+                given.truth[task].flatten().sort()[0], canvases.truth[task].flatten().sort()[0]
+            )
+        return tasks, [{" and ".join(tasks): 0.5}] * (len(tasks) > 1)
+
+    monkeypatch.setattr(experiments, "train_tasks", spy)
+    monkeypatch.setattr(experiments, "measure_tasks", lambda tasks, _: dict.fromkeys(tasks, float(len(runs))))
+    found, cosines = experiments.measure_transfer(
+        canvases, tests, [("class", "box"), ("box", "class")], steps=1, seeds=(0,)
+    )
+    assert runs == [
+        {"class": True},
+        {"box": True, "class": True},
+        {"box": False, "class": True},
+        {"box": True},
+        {"box": True, "class": False},
+    ]
+    assert found["class", "box"] == ([1.0], [2.0], [3.0])
+    assert found["box", "class"] == ([4.0], [2.0], [5.0])
+    assert cosines == {"box and class": [0.5]}
+
+
+def test_each_weight_is_measured_for_both_tasks_and_each_seed():
+    canvases, tests = experiments.draw_canvases("train", 20), experiments.draw_canvases("test", 9)
+    found = experiments.measure_weights(canvases, tests, (0.1, 1.0), steps=1, seeds=(0, 1))
+    assert list(found) == ["class", "box"]
+    assert all([len(values) for values in rows.values()] == [2, 2] for rows in found.values())
+
+
+def test_the_rule_finds_the_ink_and_cuts_out_the_digit():
+    tests = experiments.draw_canvases("test", 50)
+    measures = experiments.measure_outputs(experiments.find_by_rule(tests.images), tests.truth)
+    assert measures["box"] > 0.95 and measures["mask"] > 0.9
+    digits, _ = data.digits("test")
+    for top, left in ((0, 0), (5, 8), (8, 3)):
+        image = torch.zeros(1, 1, 16, 16)
+        image[..., top : top + 8, left : left + 8] = digits[:1]
+        cut = experiments.cut_out(image)
+        assert cut.shape == (1, 1, 8, 8) and (cut > 0.5).sum() == (digits[:1] > 0.5).sum()
+
+
+def test_fields_are_measured_for_each_depth_distance_and_seed():
+    found = experiments.measure_fields((1, 2), (2, 4, 6), steps=1, seeds=(0, 1))
+    assert found.shape == (2, 3, 2) and ((found >= 0) & (found <= 1)).all()
+
+
+def test_two_probes_differ_in_the_weights_alone(monkeypatch):
+    rotation_net = experiments.make_seeded(lambda: experiments.SmallNet(8, outputs=4), 9)
+    begun = []
+
+    def spy(network, x, y, **settings):
+        begun.append((network.layers[0].weight.clone(), network.head.weight.clone(), x, settings))
+        return network.eval()
+
+    monkeypatch.setattr(experiments, "train", spy)
+    found = experiments.probe_labels(rotation_net, (1,), draws=1, steps=3)
+    (nothing, head, x, settings), (tuned, other_head, other_x, other_settings) = begun
+    assert torch.equal(tuned, rotation_net.layers[0].weight) and not torch.equal(nothing, tuned)
+    assert torch.equal(head, other_head) and torch.equal(x, other_x) and settings == other_settings
+    assert found["rotations, linear"] != found["untrained, linear"]
+
+
 def test_the_fixed_trunk_keeps_its_weights_and_the_other_one_does_not(monkeypatch):
     canvases, tests = experiments.draw_canvases("train", 60), experiments.draw_canvases("test", 20)
     trained = []
@@ -159,15 +241,29 @@ def test_corruptions_do_what_they_are_called():
     )
     assert torch.allclose(experiments.rotate(x, 0), x)
     signs = experiments.flip_signs(0.5 + 0 * x, 0.1)
-    assert set(signs.unique().tolist()) == pytest.approx({0.4, 0.6})
+    assert signs.unique().tolist() == pytest.approx([0.4, 0.6])
     noise = experiments.add_noise(torch.full((1, 1, 99, 99), 0.5), 0.1) - 0.5
     assert noise.std() == pytest.approx(0.1, rel=0.05)
     network = make_tiny()
     for name, (_, severities) in experiments.CORRUPTIONS.items():
         assert torch.allclose(experiments.corrupt(name, 0, network, x, y), x, atol=1e-6)
         assert not torch.allclose(experiments.corrupt(name, severities[-1], network, x, y), x, atol=1e-2)
-    moved = experiments.move_a_little(x, torch.Generator().manual_seed(1))
-    assert moved.shape == x.shape and not torch.equal(moved, x)
+
+
+def test_each_image_of_a_batch_moves_in_its_own_way():
+    blob = torch.zeros(200, 1, 17, 17)
+    blob[:, 0, 8, 8] = 1
+    moved = experiments.move_a_little(blob, torch.Generator().manual_seed(1))
+    columns = torch.arange(17.0)
+    centres = (moved[:, 0].sum(1) * columns).sum(1) / moved.sum((1, 2, 3))
+    shifts = (centres - 8).round()
+    assert set(shifts.tolist()) == {-2, -1, 0, 1, 2}
+    line = torch.zeros(200, 1, 17, 17)
+    line[:, 0, 8] = 1
+    turned = experiments.move_a_little(line, torch.Generator().manual_seed(1))[:, 0]
+    rows = (turned * columns[:, None]).sum(1) / turned.sum(1)
+    slopes = (rows[:, 12] - rows[:, 4]) / 8
+    assert slopes.abs().max() < 0.6 and slopes.max() > 0.4 and slopes.min() < -0.4  # tan 30° is 0.58
 
 
 def test_each_corruption_is_measured_for_each_network():

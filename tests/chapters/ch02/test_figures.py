@@ -1,5 +1,6 @@
 """The drawings of chapter 2 at the default and both ends of each control that its notebook offers."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -57,13 +58,15 @@ def test_the_scaling_marks_what_was_used(known):
     assert len(full.get_xdata()) + len(open_.get_xdata()) == 5
 
 
-def test_windows_begin_at_the_left_mark():
+def test_windows_lie_around_the_middle_and_the_largest_holds_both_marks():
     images, labels = experiments.draw_pairs(4, 6, seed=0)
     figure = drawn(figures.draw_windows, (7, 1.6), images=images, labels=labels, fields=(3, 7))
     for axes, image in zip(figure.axes, images, strict=True):
-        column = (image[0] != 0.5).nonzero()[0, 1].item()
-        assert [patch.get_x() for patch in axes.patches] == [column - 0.5] * 2
+        left, right = (image[0] != 0.5).nonzero()[:, 1].tolist()
+        small, large = axes.patches
         assert [patch.get_width() for patch in axes.patches] == [3, 7]
+        assert left < small.get_x() and small.get_x() + small.get_width() < right
+        assert large.get_x() < left and right < large.get_x() + large.get_width()
 
 
 def test_the_stairs_stand_where_the_field_is_large_enough():
@@ -88,18 +91,30 @@ def test_canvases_show_box_and_mask(with_answers):
 
 def test_gradients_tell_their_cosine():
     figure = drawn(figures.draw_gradients, (6.5, 1.9), pairs=[((3, 4), (4, 3)), ((3, 4), (-4, 3))])
-    assert [axes._left_title.get_text() for axes in figure.axes] == ["cosine +1.0", "cosine +0.0"]
+    assert [axes._left_title.get_text() for axes in figure.axes] == ["cosine +0.96", "cosine +0.00"]
 
 
-def test_transfer_is_the_difference_to_the_task_alone():
+def test_transfer_has_a_dot_for_each_seed_and_a_line_at_the_mean():
     found = {
-        ("a",): {"a": [0.5, 0.6]},
-        ("b",): {"b": [0.7, 0.7]},
-        ("a", "b"): {"a": [0.6, 0.8], "b": [0.6, 0.5]},
+        ("class", "box"): experiments.Transfer([0.5, 0.6], [0.7, 0.8], [0.1, 0.3]),
+        ("box", "class"): experiments.Transfer([0.7, 0.7], [0.6, 0.5], [0.2, 0.2]),
     }
     [axes] = drawn(figures.draw_transfer, (6, 2.2), found=found).axes
-    dots = [list(line.get_xdata()) for line in axes.lines if line.get_marker() == "o"]
-    assert dots[0] == pytest.approx([0.1, 0.2]) and dots[1] == pytest.approx([-0.1, -0.2])
+    dots, means = axes.lines[::2], axes.lines[1::2]
+    wanted = [values for transfer in found.values() for values in transfer]
+    assert [list(line.get_xdata()) for line in dots] == wanted
+    assert [line.get_xdata()[0] for line in means] == pytest.approx([sum(values) / 2 for values in wanted])
+
+
+def test_weights_have_a_curve_and_a_dashed_line_for_each_task():
+    found = {"class": {0.1: [0.8, 0.6], 1.0: [0.2, 0.2]}, "box": {0.1: [0.5, 0.5], 1.0: [0.7, 0.9]}}
+    [axes] = drawn(
+        figures.draw_weights, (6, 2.6), found=found, alone={"class": [0.9], "box": [0.6, 0.8]}
+    ).axes
+    curves = [list(container.lines[0].get_ydata()) for container in axes.containers]
+    assert np.allclose(curves, [[0.7, 0.2], [0.5, 0.8]])
+    dashed = [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == "--"]
+    assert dashed == pytest.approx([0.9, 0.7])
 
 
 def test_curves_have_the_means():

@@ -151,12 +151,12 @@ EXERCISES = {
         judge_moves,
         hints=(
             "One run: experiments.train(experiments.make_seeded(make_cnn, seed), x[:100], y[:100], "
-            "steps=200, seed=seed). With moved images add change=experiments.move_a_little.",
+            "steps=200, seed=seed). With augmentation add change=experiments.move_a_little.",
             "Measure with experiments.measure_accuracy(network, x_test, y_test), for seeds 0, 1 and 2.",
             "Compare the distance of the two means with the sum of the two standard deviations.",
         ),
-        solution={PLAIN: [0.881, 0.883, 0.889], MOVED: [0.861, 0.875, 0.867], "conclusion": "no difference"},
-        why="Moved copies make a network robust against movement. Whether they also help on digits that were "
-        "not moved has to be measured.",
+        solution={PLAIN: [0.9, 0.911, 0.897], MOVED: [0.703, 0.7, 0.722], "conclusion": PLAIN},
+        why="Augmentation makes the training images harder, and 200 steps are few. With 1,000 steps three "
+        "runs gave 0.91 to 0.92 without augmentation, and 0.86 to 0.88 with it: a smaller gap.",
     ),
 }

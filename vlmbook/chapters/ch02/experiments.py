@@ -454,7 +454,7 @@ def flip_signs(x: torch.Tensor, size: float) -> torch.Tensor:
 CORRUPTIONS = {  # name: (function, five severities)
     "shift, pixels": (shift, (0, 1, 2, 3, 4)),
     "rotation, degrees": (rotate, (0, 15, 30, 45, 60)),
-    "noise, standard deviation": (add_noise, (0, 0.1, 0.2, 0.3, 0.4)),
+    "noise": (add_noise, (0, 0.1, 0.2, 0.3, 0.4)),
     "random signs": (flip_signs, (0, 0.05, 0.1, 0.15, 0.2)),
     "FGSM": (None, (0, 0.05, 0.1, 0.15, 0.2)),
 }

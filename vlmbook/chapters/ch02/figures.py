@@ -2,6 +2,7 @@
 sizes of models, two modalities, diagrams as printed and corrected, and a map of the companion.
 """
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -149,21 +150,20 @@ def draw_scaling(
 
 
 def draw_windows(figure: Figure, images: torch.Tensor, labels: torch.Tensor, fields: Sequence[int]) -> None:
-    """(N, 1, H, W) images with two marks, (N,): a frame of each receptive field, its left end at the left
-    mark.
+    """(N, 1, H, W) images with two marks, (N,): a frame of each receptive field around the place in the
+    middle between the marks.
     """
     panels = figure.subplots(1, len(images), squeeze=False)[0]
     for axes, image, label in zip(panels, images, labels.tolist(), strict=True):
         plot.image(axes, image, "same" if label else "different")
-        row, column = (image[0] != 0.5).nonzero()[0].tolist()
+        marks = (image[0] != 0.5).nonzero().double()
+        row, column = marks.mean(0).tolist()
         for colour, field in zip(COLOURS[1:], fields, strict=False):
-            height = image.shape[1]
-            top = max(row - field / 2, -0.5)
-            low = min(row + field / 2, height - 0.5)
-            frame = Rectangle(
-                (column - 0.5, top), field, low - top, fill=False, edgecolor=colour, linewidth=2
-            )
-            axes.add_patch(frame)
+            corner = column - field / 2, row - field / 2
+            axes.add_patch(Rectangle(corner, field, field, fill=False, edgecolor=colour, linewidth=2))
+    for axes, colour, layers in zip(panels, COLOURS[1:], range(1, len(fields) + 1), strict=False):
+        name = f"{layers} layer{'s' * (layers > 1)}"
+        axes.text(0, -0.06, name, color=colour, transform=axes.transAxes, va="top", fontsize=8.5)
 
 
 def draw_fields(
@@ -224,7 +224,7 @@ def draw_gradients(figure: Figure, pairs: Sequence[tuple[Sequence[float], Sequen
             )
         cosine = np.dot(first, second) / np.linalg.norm(first) / np.linalg.norm(second)
         axes.plot(0, 0, "ko", markersize=4)
-        axes.set(xlim=(-5.5, 5.5), ylim=(-1, 5.5), aspect="equal", title=f"cosine {cosine:+.1f}")
+        axes.set(xlim=(-5.5, 5.5), ylim=(-1, 5.5), aspect="equal", title=f"cosine {cosine:+.2f}")
         axes.set(xticks=[], yticks=[])
 
 
@@ -290,7 +290,7 @@ def draw_curves(
         axes.set(xscale="log", xticks=numbers, xlabel=xlabel, ylim=(0, 1.02), title=title)
         axes.set_xticklabels([f"{number:,}" for number in numbers])
         axes.minorticks_off()
-        axes.legend(fontsize=7.5, loc="upper left")
+        axes.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False)
     figure.axes[0].set_ylabel("accuracy")
 
 
@@ -315,7 +315,8 @@ def draw_corruptions(
             axes.plot(severities[name], means, f"{marker}-", color=colour, markersize=4, label=method)
         axes.set(ylim=(0, 1.02), xticks=severities[name][::2])
     panels[1, 0].set_ylabel("accuracy")
-    panels[1, 0].legend(fontsize=7, loc="lower left")
+    handles, names = panels[1, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=8, frameon=False)
 
 
 def draw_answers(
@@ -347,6 +348,9 @@ def draw_answers(
 # --- large models -------------------------------------------------------------------------------------------
 
 
+LABELS_LEFT = ("DINOv2 ViT-g",)  # two labels would overlap
+
+
 def draw_sizes(
     figure: Figure, known: Sequence[tuple[str, str, float, float]], sets: Sequence[tuple[str, float, str]]
 ) -> None:
@@ -364,7 +368,7 @@ def draw_sizes(
         chosen = [row for row in known if row[1] == kind]
         right.plot([row[3] for row in chosen], [row[2] for row in chosen], marker, color=colour, label=kind)
     for name, _, parameters, images in known:
-        at_right = images > 5e8
+        at_right = images > 5e8 or name in LABELS_LEFT
         shift = (-6, 0) if at_right else (6, 0)
         right.annotate(
             name, (images, parameters), shift, textcoords="offset points", fontsize=7, va="center",
@@ -426,8 +430,8 @@ def draw_map(figure: Figure, parts: dict[str, list[dict[str, Any]]], here: str =
             )
             frame.set_alpha(0.25)
             axes.add_patch(frame)
-            number = row["chapter"].removeprefix("ch0").replace("appendix_", "")
-            label = row["title"].replace(" and ", "\nand ", 1)
-            axes.text(x + 0.47, y, f"{number} {label}", ha="center", va="center", fontsize=7)
+            number = row["chapter"].removeprefix("ch0").removeprefix("appendix_").removeprefix("errata")
+            label = textwrap.fill(f"{number} {row['title']}".strip(), 20)
+            axes.text(x + 0.47, y, label, ha="center", va="center", fontsize=7)
     axes.set(xlim=(-1.7, 4.05), ylim=(len(parts) - 0.5, -0.6))
     axes.axis("off")
