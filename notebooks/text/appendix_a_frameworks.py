@@ -586,15 +586,12 @@ for name, value in keras_outcome.items():
 # %%
 def keras_model(seed):
     import keras
+    from keras import layers
 
     keras.utils.set_random_seed(seed)
     return keras.Sequential([
-        keras.Input((28, 28, 1)),
-        keras.layers.Conv2D(32, 3, activation="relu"),
-        keras.layers.MaxPooling2D(2),
-        keras.layers.Flatten(),
-        keras.layers.Dense(128, activation="relu"),
-        keras.layers.Dense(10),
+        keras.Input((28, 28, 1)), layers.Conv2D(32, 3, activation="relu"), layers.MaxPooling2D(2),
+        layers.Flatten(), layers.Dense(128, activation="relu"), layers.Dense(10),
     ])
 
 
@@ -604,11 +601,9 @@ def keras_train(model, images, labels, order, epsilon=1e-7):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(1e-3, epsilon=epsilon), loss)
     means, x, y = [], images[order.ravel()], labels[order.ravel()]
-    note = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda n, logs: means.append(logs["loss"])
-    )
+    note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda n, logs: means.append(logs))
     model.fit(x, y, order.shape[1], shuffle=False, verbose=0, callbacks=[note])
-    return means
+    return [logs["loss"] for logs in means]
 
 
 def keras_predict(model, images):
