@@ -3,10 +3,10 @@
 #
 # *Book: §2.2.1 (1), 卷积神经网络（CNN）*
 #
-# **What can nine numbers see in a photograph, and how does a network find good numbers by itself?**
+# **What does a kernel of 3×3 numbers detect in a photograph, and how does training find good kernels?**
 #
-# The first cell prints what a whole run costs, and shows the chapter's first result: what four grids of nine numbers see in a photograph of a cat.
-# Where the result is an image again, it is grey. Where the result is a difference, red is positive and blue is negative.
+# The first cell prints the time and the memory of a whole run. The figure shows four kernels and their outputs for a photograph of a cat. Where the result
+# is an image again, it is grey. Where the result is a difference, red is positive and blue is negative.
 #
 # *You will be able to*
 #
@@ -16,7 +16,7 @@
 # - train a small network on handwritten digits, and compare it with two simple baselines by a paired test;
 # - measure, layer by layer, what training changed.
 #
-# *Words that this chapter needs*: none from another chapter, except batch normalisation (chapter 3b); section 8 says what you need of it. New words are
+# *Words that this chapter needs*: this chapter uses batch normalisation from chapter 3b. Section 8 explains the part that this chapter uses. New words are
 # explained where they come first.
 #
 # *Core path, 40 minutes*: sections 1 to 9 and 12. Sections 10 and 11 are headed *Going deeper*.
@@ -76,15 +76,16 @@ interact.live(drawings.draw_kernel, photo=data.photo_names(), kernel=editor, fli
 # %% [markdown]
 # Sobel's kernel subtracts the pixels on the left from the pixels on the right. Where the photograph gets brighter from left to right, the result is
 # positive (red). On the other border of a coin it gets darker, so the result is negative (blue). On a flat area the output is 0, because the nine numbers
-# add up to 0. The thin line at the border of the picture is no edge of the photograph: outside there are zeros.
+# add up to 0. The thin line at the border comes from the zeros around the image. The photograph has no edge there. (Other ways to fill the outside repeat
+# or mirror the border pixels; `F.pad` calls them `replicate` and `reflect`.)
 #
-# Darker: change the middle number, for example to 0.5. Moved: put 0 in the middle and 1 beside it.
+# A middle number of 0.5 makes the image darker. A 0 in the middle and a 1 beside it move the image by one pixel.
 #
 # ### And the kernels of a trained network?
 #
 # Nobody chose the next kernels by hand. They are the first kernels of EfficientNet-Lite0 [Tan & Le 2019], a network that learned from 1.2 million
-# photographs to name 1,000 classes. Each kernel has 3×3 numbers for each of the three colours, so we can draw it as a small colour image (grey means
-# 0). Below each kernel is what it sees in the cat. Which of them are similar to Sobel's? What do the others see?
+# photographs to name 1,000 classes. Each kernel has 3×3 numbers for each of the three colours, so we can draw it as a small colour image (grey means 0).
+# The row below shows the output of each kernel for the cat. Which kernels are similar to Sobel's? What do the others detect?
 
 # %%
 stem = experiments.read_stem()
@@ -92,8 +93,8 @@ if stem is not None:
     drawings.draw_stem(plt.figure(figsize=(7, 2.4)), stem[:8])
 
 # %% [markdown]
-# Several kernels find edges of some direction, as Sobel's kernel does. Number 6 gives a smooth picture: it sees colour and brightness, and no edges. So
-# some of the trained kernels are edge detectors, and others are kernels that nobody would have written down. Section 8 shows how such numbers are found.
+# Several kernels find edges of some direction, as Sobel's kernel does. The output of number 6 looks like a smooth copy of the photograph: this kernel
+# responds to areas more than to edges. So some of the trained kernels are edge detectors, and others are not. Section 8 shows how such numbers are found.
 #
 # ## 3 Why convolution at all?
 #
@@ -104,7 +105,7 @@ if stem is not None:
 # - **weight sharing** (权重共享): all output pixels use the *same* nine weights.
 #
 # What does sharing give, beside fewer weights? The cell compares nine shared weights with nine own weights for each output pixel. It moves the image by
-# one pixel: does the output move along?
+# one pixel. Does the output move by one pixel too? (Sharing saves no multiplications: both layers do nine for each output pixel.)
 
 # %%
 pixels = 1000 * 1000
@@ -122,8 +123,8 @@ for name, nine in weights.items():
     print(f"{name:>6}: {nine.numel():5,} weights, difference {difference:.1e}")
 
 # %% [markdown]
-# $10^{12}$ weights against 9. With shared weights the output moves along exactly, up to rounding and away from the border. A kernel that finds an edge in
-# one corner finds it everywhere.
+# $10^{12}$ weights against 9. With shared weights the output moves by exactly one pixel, away from the border. The remaining difference is rounding error.
+# A kernel that finds an edge in one corner finds it everywhere.
 #
 # ## 4 The idea, written here
 #
@@ -184,8 +185,9 @@ few, layer = torch.randn(3, 7, 9), nn.Conv2d(3, 4, 3, stride=2, padding=1)
 assert_close(convolve(few, layer.weight, layer.bias, 2, 1), layer(few[None])[0])
 
 # %% [markdown]
-# 864. The loops agree with PyTorch. The package has the same formula in loops (`conv2d_loops`) and as a fast function (`conv2d`), also with dilation and
-#      with groups (分组): with groups each output channel uses only the input channels of its own group. Do values *and gradients* agree with PyTorch?
+# The 3×3 layer has 864 weights. The loops agree with PyTorch. The package has the same formula in loops (`conv2d_loops`) and as a fast function
+# (`conv2d`), also with dilation and with groups (分组). With $g$ groups, an output channel uses only the $C/g$ input channels of its own group, so the layer
+# has $O\cdot(C/g)\cdot K\cdot K$ weights. Do values *and gradients* agree with PyTorch? (The cell stops with an error if they do not.)
 #
 # **Book check, I01.** Mathematics calls the sum with $x_{i-m,\,j-n}$ a convolution (卷积), and the sum with $x_{i+m,\,j+n}$ a cross-correlation (互相关).
 # Which one does PyTorch compute?
@@ -210,8 +212,8 @@ print("convolution of mathematics:", signal.convolve2d(x, w, mode="valid").tolis
 
 
 # %% [markdown]
-# PyTorch computes the cross-correlation, and everybody calls it convolution. It equals the convolution of mathematics with the kernel turned by 180°.
-# For Sobel's kernel this only changes the sign.
+# Values and gradients agree. PyTorch computes the cross-correlation, and everybody calls it convolution. It equals the convolution of mathematics with the
+# kernel turned by 180°. For Sobel's kernel this only changes the sign.
 #
 # ### How large is the output?
 #
@@ -221,8 +223,8 @@ print("convolution of mathematics:", signal.convolve2d(x, w, mode="valid").tolis
 # $$n_\text{out}=\Big\lfloor\frac{n+2p-d(k-1)-1}{s}\Big\rfloor+1$$
 #
 # By hand: $n=7$, $k=3$, $p=1$, $s=2$, $d=1$ gives $\lfloor(7+2-2-1)/2\rfloor+1=4$. The cell compares the formula with PyTorch for all combinations on a
-# grid [Dumoulin & Visin 2016]. Then find with the sliders: the smallest stride at which no window reaches the right column of the padded image, and the
-# dilation at which a 3×3 kernel spans as much as a 7×7 kernel.
+# grid [Dumoulin & Visin 2016]. Then find with the sliders (a) the smallest stride at which no window reaches the right column of the padded image, and (b)
+# the dilation at which a 3×3 kernel spans as much as a 7×7 kernel.
 
 # %%
 def real_size(n, k, s, p, d):
@@ -242,7 +244,7 @@ interact.live(drawings.draw_window, n=(1, 16), kernel=(1, 7), stride=(1, 5), pad
 assert right == len(fitting)
 
 # %% [markdown]
-# No window reaches the right column with stride 4 (the other sliders as they are). A 3×3 kernel with dilation 3 spans 7 pixels; this is the second case.
+# (a) With stride 4 no window reaches the right column. The other sliders keep their values. (b) A 3×3 kernel with dilation 3 spans 7 pixels.
 #
 # ## 5 Move the image: equivariance and pooling
 #
@@ -266,8 +268,8 @@ for (shift, stride), error in errors.items():
 assert max(errors[1, 1], errors[2, 1], errors[2, 2]) < 1e-5 < 0.1 < errors[1, 2]
 
 # %% [markdown]
-# With stride 1 the equivariance is exact (away from the border). With stride 2 it holds for even shifts only. After an odd shift the windows see pixels
-# that they skipped before.
+# With stride 1 the equivariance is exact (away from the border). With stride 2 it holds for the shift by 2 pixels, and not for the shift by 1. After an
+# odd shift the windows are at other positions of the photograph than before.
 #
 # ### Pooling
 #
@@ -280,11 +282,12 @@ assert max(errors[1, 1], errors[2, 1], errors[2, 2]) < 1e-5 < 0.1 < errors[1, 2]
 # pixels have a gradient after max pooling?
 
 # %%
-leaf = x[None, None].clone().requires_grad_()
+small = torch.tensor([[1.0, 0, 2, 3], [4, 2, 1, 0], [3, 5, 0, 2], [1, 2, 6, 4]])
+leaf = small[None, None].clone().requires_grad_()
 largest, mean = max_pool2d(leaf, 2), avg_pool2d_loops(leaf, 2)
 (gradient,) = torch.autograd.grad(largest.sum(), leaf)
 plot.gallery([leaf[0], largest[0], mean[0], gradient[0]],
-             ["x", "max pooling", "average pooling", "gradient of max"], draw=plot.numbers);
+             ["image", "max pooling", "average pooling", "gradient of max"], draw=plot.numbers);
 
 # %% tags=["claims"]
 assert_close([largest, mean], [F.max_pool2d(leaf, 2), F.avg_pool2d(leaf, 2)])
@@ -292,9 +295,10 @@ assert_close(mean, avg_pool2d(leaf, 2))
 
 
 # %% [markdown]
-# Only the largest pixel of each window has a gradient (if two are equal, the first one). Pooling is said to make a network invariant (不变) to small shifts:
-# move the image by a pixel, and the output stays. Does the output stay? The cell measures which share of the output changes by less than 0.05. *Every 8th*
-# is a control: it only drops pixels.
+# The maxima are 4, 3, 5 and 6, the means 1.75, 1.5, 2.75 and 3. Only the largest pixel of each window has a gradient (if two are equal, the first one).
+# With average pooling each pixel has the gradient 1/4. Pooling is said to make a network invariant (不变) to small shifts: if the image moves by one pixel,
+# the output should stay the same. Is this true? The cell measures which share of the output changes by less than 0.05. *Every 8th* is a control: it only
+# drops pixels.
 
 # %%
 def unchanged(pool, shift):                  # share of the output that a shift leaves alone
@@ -319,15 +323,15 @@ assert table["max 8×8"][0] < table["average 8×8"][0] < 1
 
 # %% [markdown]
 # Pooling is *partly* invariant. A larger window keeps more, a larger shift keeps less, and nothing reaches 100 %. Without pooling most of the image stays
-# already, because large areas are flat. Dropping pixels (*every 8th*) hardly adds to this. So the gain comes from the maximum or the mean over the window.
-# For a shift of one pixel average pooling keeps more than max pooling here. The numbers at the right of the picture are the 3×3 pixels that change most,
-# before and after the shift: there an edge moved from one window into the next.
+# already, because large areas are flat. *Every 8th* gives nearly the same share as no pooling. So a smaller output alone does not explain the gain of
+# pooling. For a shift of one pixel average pooling keeps more than max pooling here; for shifts of two and four pixels max pooling keeps more. The numbers
+# at the right of the picture are the 3×3 output pixels that change most, before the shift (above) and after it (below).
 #
 # ## 6 How far does a pixel see?
 #
 # After one 3×3 convolution an output pixel depends on 3×3 input pixels. After three of them? After three with stride 2? The part of the input that an
-# output pixel depends on is its receptive field (感受野). Layer $l$ widens the field by $(k_l-1)\,d_l$ pixels of its own input. One such pixel is
-# $\prod_{i<l}s_i$ pixels of the image wide [Araujo et al. 2019]. A pooling layer counts like a convolution with the same $k$ and $s$.
+# output pixel depends on is its receptive field (感受野). Layer $l$ widens the field by $(k_l-1)\,d_l$ pixels of its own input. Neighbouring pixels of this
+# input are $\prod_{i<l}s_i$ image pixels apart [Araujo et al. 2019]. A pooling layer counts like a convolution with the same $k$ and $s$.
 #
 # $$r=1+\sum_{l}(k_l-1)\,d_l\prod_{i<l}s_i$$
 #
@@ -375,7 +379,8 @@ assert_close(summed, gathered)
 #
 # $$n_\text{out}=s(n-1)+d(k-1)+1-2p .$$
 #
-# Here: $2\cdot2+2+1=7$. This is the size formula of the convolution, solved for $n$, when the division leaves no remainder.
+# Here: $2\cdot2+2+1=7$. Solve the size formula of the convolution for $n$: if its division has no remainder, the result is this formula. (If there is a
+# remainder, several sizes fit, and PyTorch's `output_padding` chooses one of them.)
 #
 # **The same as a convolution.** The cell computes the same seven numbers in another way: put $s-1$ zeros between the pixels and $k-1$ zeros around
 # them, and convolve with the kernel turned around, $(5,4,3)$. Exercise 4 needs this.
@@ -384,8 +389,8 @@ assert_close(summed, gathered)
 # columns. Every row of $A$ holds one window. So every column of $A^\top$ holds one stamp, and $A^\top u$ is the sum of the stamps.
 #
 # **Book check, W10.** The book calls it the inverse process of convolution (将卷积操作的逆过程). Two tests. A transpose satisfies $\langle Ax,u\rangle=\langle
-# x,A^{\top}u\rangle$, where $\langle\cdot,\cdot\rangle$ is the sum of the products. An inverse brings $x$ back. (Before we compare, we multiply the result
-# by the number that brings it closest to $x$.)
+# x,A^{\top}u\rangle$, where $\langle\cdot,\cdot\rangle$ is the sum of the products. An inverse brings $x$ back. (We first scale the result by the factor
+# with the smallest distance to $x$.)
 
 # %%
 big, low, kernel = (torch.randn(1, 1, n, n, dtype=torch.float64) for n in (8, 6, 3))
@@ -403,8 +408,8 @@ assert gap < 1e-10 and missed > 0.3 and torch.linalg.matrix_rank(A) == 36 < 64
 
 
 # %% [markdown]
-# The operation is the transpose, and not the inverse. $A$ has 36 rows for 64 unknown pixels. So different inputs give the same output, and no matrix can
-# tell them apart.
+# The operation is the transpose, and not the inverse. $A$ has 36 rows for 64 unknown pixels. So different inputs $x$ give the same output $Ax$, and no
+# matrix can recover $x$ from $Ax$.
 #
 # When do the stamps cover every pixel equally often? If they do not, a flat input gives a checkerboard (棋盘效应). Find the kernel sizes without a pattern
 # for the strides 2 and 3.
@@ -425,8 +430,9 @@ interact.live(drawings.draw_checkerboard, photo=data.photo_names(), kernel=(1, 8
 assert all(uneven(k, s) == (k % s > 0) for k, s in product(range(1, 9), range(1, 5)))
 
 # %% [markdown]
-# The stride has to divide the kernel size. Even then the weights inside a stamp can make a pattern. If the image is first enlarged by interpolation and
-# then convolved, there are no stamps [Odena et al. 2016].
+# The stride has to divide the kernel size. If the stride divides the kernel size, different weights inside a stamp can still make a pattern ([chapter
+# 3c](ch03c_unet.ipynb), section 7). Odena et al. [2016] propose to enlarge the image by interpolation first, and then to use a convolution: then there are
+# no stamps.
 #
 # ## 8 Kernels from examples
 #
@@ -460,8 +466,9 @@ assert (found - sobel).abs().max() < 0.01
 # ### A small network
 #
 # The network below has three convolutions. After each one come batch normalisation (BN, 批归一化, [chapter 3b](ch03b_resnet.ipynb)) and the activation
-# function (激活函数) ReLU, $\max(0,x)$. BN gives each channel mean 0 and variance 1 over the batch, and has two learned numbers for each channel. Before you
-# run the cell: what are the channels and the size after each layer? (*Linear* is a fully connected layer.)
+# function (激活函数) ReLU, $\max(0,x)$. Without ReLU two convolutions in a row would be one convolution (section 13 shows it). BN gives each channel mean 0
+# and variance 1 over the batch, and has two learned numbers for each channel. Before you run the cell: what are the channels and the size after each
+# layer? (*Linear* is a fully connected layer.)
 
 # %%
 def cnn():
@@ -481,9 +488,10 @@ print(f"{sum(p.numel() for p in cnn().parameters()):,} parameters")
 #   two classes: the logits $(2,0)$ give $7.39/(7.39+1)=0.88$ and $0.12$.
 # - **Cross-entropy** (交叉熵) is the loss: $-\log p$ of the right class, the mean over the batch. With the right class 0 it is $-\log0.88=0.13$, with the
 #   right class 1 it is $2.13$. The unit is the **nat** (奈特), since the logarithm is natural. Guessing one of ten classes gives $\log10=2.30$ nats.
-# - One **step** (步) uses one batch of 64 images. One **epoch** (轮次) uses every training image once: 23 steps.
-# - The **optimizer** (优化器) changes the weights. **Adam** [Kingma & Ba 2014] follows the gradient with a step size of its own for each weight. The
-#   **learning rate** (学习率) scales all steps. A **schedule** changes it during training: here it rises, and then falls to nearly 0.
+# - One **step** (步) uses one batch of 64 images. One **epoch** (轮次) uses every training image once: 23 steps, the last one with the 29 images that remain.
+# - The **optimizer** (优化器) changes the weights. The gradient says how the loss grows, so each step goes against the gradient. **Adam** [Kingma & Ba 2014]
+#   has a step size of its own for each weight. The **learning rate** (学习率) scales all steps. A **schedule** changes it during training: here it rises, and
+#   then falls to nearly 0.
 # - A **seed** (随机种子) fixes all random numbers. We train with three seeds, to see how much results vary.
 # - `.train()` and `.eval()` switch layers such as BN between training and evaluation. `frozen` is used in section 9: it is the number of convolutions,
 #   counted from the image, that keep their random weights.
@@ -520,7 +528,7 @@ axes.set(yscale="log", xlabel="epoch", ylabel="training loss, nats", title="one 
 #
 # Two simple baselines (基线) know nothing of neighbourhood: logistic regression (逻辑回归), which is one linear layer on the 64 pixels, and the three nearest
 # neighbours (最近邻). All methods learn from the same 1,437 images. They answer for 360 held-out digits, and for the same digits moved by one pixel right,
-# left, down and up. No method has seen a moved digit. (Moving also pushes some ink out of the image.)
+# left, down and up. No method has seen a digit that we moved. (Moving also pushes some ink out of the image.)
 
 # %%
 from sklearn import linear_model, neighbors
@@ -546,10 +554,10 @@ for trial, shares in results.items():
 
 # %% [markdown]
 # On digits in their usual place the CNN and the neighbours are close. Is the difference real? Both methods answer for the *same* 360 images, so the data
-# are **paired**. Comparing two separate intervals would waste this. McNemar's test counts only the images on which the two methods disagree: on $b$ of
-# them the CNN alone is right, on $c$ of them the neighbours alone. If both methods were equally good, each disagreement would be like the toss of a coin.
-# By hand: $b=4$, $c=1$. The probability of at least 4 heads or at least 4 tails in 5 tosses is $2\cdot(5+1)/32=0.38$. So 4 against 1 is no evidence. The
-# cell tests the network of the first seed.
+# are **paired**. Two separate confidence intervals do not use the pairing. McNemar's test counts only the images on which the two methods disagree: on $b$
+# of them the CNN alone is right, on $c$ of them the neighbours alone. If both methods were equally good, each disagreement would be like the toss of a
+# coin. By hand: $b=4$, $c=1$. The probability of at least 4 heads or at least 4 tails in 5 tosses is $2\cdot(5+1)/32=0.38$. So 4 against 1 is no evidence.
+# The cell tests the network of the first seed.
 
 # %%
 from scipy.stats import binomtest
@@ -609,10 +617,10 @@ assert of_frozen("the first") > of_frozen("none") - 0.01
 assert of_frozen("all three") < of_frozen("none") - 0.05
 
 # %% [markdown]
-# The directions of the later kernels changed most. (They also start from smaller numbers, so the same step turns them more.) Freezing the first layer
-# costs nothing measurable here. With *all* convolutions frozen the accuracy falls clearly. So on these digits it is enough that the later layers learn.
-# Section 2 shows only the trained kernels of EfficientNet, so it cannot say how far they moved. Compare pictures of "learned filters" with random ones
-# first.
+# The directions of the later kernels changed most. (The later kernels start with smaller weights. Therefore a step of the same size changes their
+# direction more.) Freezing the first layer costs nothing measurable here. With *all* convolutions frozen the accuracy falls clearly. So on these digits it
+# is enough that the later layers learn. Section 2 shows only the trained kernels of EfficientNet, so it cannot say how far they moved. Before you
+# interpret a picture of learned filters, compare the filters with their random initial values.
 #
 # The next picture shows eight of the first kernels: at random, after training, and what they see in one digit, their feature maps (特征图).
 
@@ -625,9 +633,9 @@ assert_close(conv2d(digit, first.weight, first.bias, padding=1), first(digit))
 # %% [markdown]
 # ## 10 Going deeper: break it
 #
-# Which part helps on moved digits? First twin: *no mean*. The mean over all positions at the end is replaced by a linear layer that knows each position.
-# (This layer has 10,250 parameters, the one with the mean 650.) Second twin: *shuffled*. The 64 pixels of all images are shuffled in the same way. No
-# information is lost, but pixels side by side have nothing to do with each other any more. How much worse will the CNN be?
+# Which part helps on moved digits? In the first variant, *no mean*, a linear layer over all 64·4·4 values replaces the mean over the positions. (This
+# layer has 10,250 parameters, the layer after the mean has 650.) The second variant is called *shuffled*. The 64 pixels of all images are shuffled in the
+# same way. No information is lost, but pixels side by side have nothing to do with each other any more. How much worse will the CNN be?
 
 # %%
 order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
@@ -649,15 +657,15 @@ assert twins["held out, shuffled"].mean() < twins["held out"].mean()
 
 # %% [markdown]
 # Without the mean the accuracy on moved digits falls clearly. The convolution moves its output along with the digit, and the mean does not depend on the
-# position. Shuffling makes the CNN worse, but it still reads nearly all digits. After the last convolution a position in the middle sees up to 10×10
-# pixels, so it can combine pixels that were moved far apart. (Positions at the border see only a part of the image.) So locality helps, and this network
-# does not depend on it.
+# position. Shuffling makes the CNN worse, but it still recognises nearly all digits. After the last convolution a position in the middle has a receptive
+# field of 10×10 pixels, larger than the digit, so it can combine pixels that were moved far apart. (Positions at the border see only a part of the image.)
+# On images that are much larger than the receptive field this may be different.
 #
 # ## 11 Going deeper: fast convolution
 #
-# Loops in Python take seconds for a photograph. Textbooks answer with *im2col*: copy each window into a column of a large matrix, then one matrix
-# product does everything. A 3×3 kernel makes nine copies of the image. The package turns the loops around: nine times it takes the whole image shifted
-# by $(m,n)$, multiplies its channels by the matrix $w_{:,:,m,n}$, and adds.
+# Loops in Python are slow. Textbooks answer with *im2col*: copy each window into a column of a large matrix, then one matrix product does everything. A
+# 3×3 kernel makes nine copies of the image. The package loops over the nine kernel positions $(m,n)$. For each position it shifts the image, multiplies
+# the channels by the matrix $w_{:,:,m,n}$, and adds the result.
 
 # %%
 def shifted_products(x, w):                  # (B, C, H, W), (O, C, K, K) -> (B, O, Ho, Wo)
@@ -674,7 +682,7 @@ for y in (shifted_products(many, filters), (filters.flatten(1) @ windows).view(4
 print(f"image {many.nbytes / 1e6:.1f} MB, im2col matrix {windows.nbytes / 1e6:.1f} MB")
 
 # %% [markdown]
-# The matrix of im2col is about nine times as large as the image. `benchmarks/convolution.py` compares the times.
+# The matrix of im2col is about nine times as large as the image. `python benchmarks/convolution.py` compares the times; this chapter does not.
 #
 # ## 12 Exercises
 #
@@ -689,7 +697,8 @@ check("ch03a.1", shape)
 
 
 # %% [markdown]
-# **2 · Derive.** Which padding makes a layer with stride 2 halve the size exactly, for every even `n` and every kernel size?
+# **2 · Derive.** Which padding makes a layer with stride 2 and dilation 1 halve the size exactly, for every even `n` and every kernel size? The result may
+# depend on `kernel`, and need not use `n`.
 
 # %%
 def halving_padding(n, kernel):              # -> the padding, a whole number
@@ -700,7 +709,8 @@ check("ch03a.2", halving_padding)
 
 
 # %% [markdown]
-# **3 · Recognise.** Average pooling with windows that do not overlap is a convolution. Write it with `conv2d`, for `x` of any number of channels.
+# **3 · Recognise.** Average pooling with windows that do not overlap is a convolution. Write it with `conv2d`, for `x` of any number of channels. Rows and
+# columns that are left over are dropped. (With `groups=C` the weight has the shape `(C, 1, K, K)`: output channel `c` uses input channel `c` alone.)
 
 # %%
 def pool_as_convolution(x, window):          # (B, C, H, W) -> (B, C, H // window, W // window)
@@ -726,7 +736,7 @@ check("ch03a.4", transpose_from_convolution)
 # place of `nn.MaxPool2d(2)`. Train both with `train(seed, make=…)[0]` for the seeds 0, 1 and 2. Measure `share(net, trials["moved by one pixel"])`. Put
 # the six numbers into a dict with the keys "max" and "average", each with a list of three numbers in the order of the seeds, and your conclusion under the
 # key "conclusion": "max" or "average" for the larger share, or "no difference". Two means differ if their distance is larger than the sum of both standard
-# deviations.
+# deviations (with $n-1$). The six trainings take about as long as the two training cells of section 9.
 
 # %%
 poolings = ...                               # {"max": …, "average": …, "conclusion": …}
@@ -735,10 +745,10 @@ check("ch03a.5", poolings)
 # %% [markdown]
 # ## 13 Book check
 #
-# - **W01 · convolution.** §2.2.1 prints $\text{output}_{ij}=\sum_k \text{filter}_{ikj}\cdot\text{input}_{ikj}$. The kernel has the output's position
-#   $i,j$ as an index. So it has as many weights as the image has pixels, nothing is shared, and nothing slides: the row *own* of section 3. Right is
-#   the formula of section 4.
-# - **I02 · its indices.** The text explains two of three indices (在位置$(i, k)$的值), and calls the summation index $k$ a position.
+# - **W01 · convolution.** §2.2.1 prints $\text{output}_{ij}=\sum_k \text{filter}_{ikj}\cdot\text{input}_{ikj}$. The kernel has the output's position $i,j$
+#   as an index. So the kernel has separate weights for each position, as in the row *own* of section 3, and nothing is shared. Right is the formula of
+#   section 4.
+# - **I02 · its indices.** The formula sums over $k$. The text explains $k$ as a position (在位置$(i, k)$的值), and does not explain the third index.
 # - **W09 · the formula of "deconvolution"** (反卷积) is letter by letter the formula of convolution. It cannot make an image larger. Right is the sum of
 #   stamps in section 7. **W10 · the inverse**: section 7.
 # - **W11 · average pooling.** Printed is a sum divided by $s$, "the size of the pooling window" (池化窗口的大小). The average of a white image must be white, so
@@ -750,8 +760,8 @@ check("ch03a.5", poolings)
 #   16)`. The number of channels stays.
 # - **I05 · "inspired by the convolution in biological vision"** (来源于生物视觉系统中的卷积操作). Hubel and Wiesel [1962] found local receptive fields in the cat's
 #   visual cortex. Neighbouring neurons do not share weights. Sharing is engineering, since Fukushima's Neocognitron [1980].
-# - **I04 · the diagram of a CNN** in §2.2 has no activation, and calls the class scores "features". What is it worth without a non-linearity? The cell
-#   shows that two convolutions become one, and that the whole diagram becomes one matrix.
+# - **I04 · the diagram of a CNN** in §2.2 has no activation, and calls the class scores "features". What can this diagram compute without a non-linear
+#   function? The cell shows that two convolutions become one, and that the whole diagram becomes one matrix.
 
 # %%
 sheet, one, two = (torch.randn(*shape) for shape in ((1, 3, 12, 12), (8, 3, 3, 3), (4, 8, 3, 3)))
@@ -767,7 +777,7 @@ print(f"one kernel {tuple(both.shape)} does the work of both; "
 # %% [markdown]
 # ## 14 At full size
 #
-# With `VLMBOOK_PROFILE=full` the same notebook trains six seeds, and each network for thirty epochs. What the published runs measured:
+# With `VLMBOOK_PROFILE=full` the same notebook trains six seeds, and each network for thirty epochs. The published runs gave these results:
 
 # %%
 by_freezing = {f"frozen: {name}": rows for name, rows in kept.items()}

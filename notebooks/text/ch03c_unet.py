@@ -3,10 +3,10 @@
 #
 # *Book: §2.2.1 (3), 反卷积网络（Unet）*
 #
-# **A network makes an image small in order to understand it. How can it still give a class to every single pixel?**
+# **Pooling makes the maps of a network small. How can the network still give a class to every single pixel?**
 #
-# The first cell prints what a whole run costs, and shows the chapter's result on test images: white and black where a method is right, red where it
-# marks too much, blue where it misses something.
+# The first cell prints what a whole run costs, and shows the chapter's result on test images. White and black pixels are right. Red pixels are wrongly
+# marked as object. Blue pixels are missed pixels of the object.
 #
 # *You will be able to*
 #
@@ -14,7 +14,7 @@
 # - draw a U-Net, build it, and predict the size of each of its maps;
 # - write its two losses from their formulas, and measure what the second loss adds;
 # - measure what the skip connections (跳跃连接) carry;
-# - say what "held out" means, and measure three different degrees of it;
+# - say what "held out" means, and test on new coins, on a new ground and on a new object;
 # - segment an image in tiles without a difference to the whole image.
 #
 # *Words that this chapter needs*: convolution (卷积), pooling (池化), transposed convolution (转置卷积), receptive field (感受野), cross-entropy (交叉熵): [chapter
@@ -58,8 +58,8 @@ if (published := records.RESULTS / "ch03c.quick.png").exists():
 # - **train**: twelve coins on the *left* halves of the photographs of brick and grass;
 # - **test**: the twelve other coins on the *right* halves. No coin and no pixel of a ground is shared;
 # - **new ground**: the coins of the test part on gravel, a texture that the training images do not have;
-# - **new object**: the silhouette of a horse, filled with cat's fur or stained tissue. It is one drawn silhouette. Training has no horse and no such
-#   filling.
+# - **new object**: the shape of a horse (马的轮廓), filled with the texture of fur or of stained tissue (组织切片). The training images contain neither this shape
+#   nor these textures.
 
 # %%
 count, held = runtime.pick(quick=(600, 60), full=(1200, 200))
@@ -75,8 +75,9 @@ for part, x in rows:
 
 
 # %% [markdown]
-# One can tell them apart by texture and by outline, but hardly by brightness. We therefore standardise each image: mean 0 in every channel, and variance 1
-# over all channels, by the image's own numbers. All methods below start from this step.
+# One can tell them apart by texture and by outline, but hardly by brightness (section 5 tries a threshold). We standardise each image: each channel gets
+# the mean 0, and the whole image is divided by its own standard deviation. So the colour of an image is kept, and its brightness and contrast are not. All
+# methods below start from this step.
 
 # %%
 def standardise(x):                          # (B, C, H, W) -> (B, C, H, W)
@@ -90,9 +91,9 @@ tests = {part: standardise(x) for part, (x, _) in trials.items()}
 # %% [markdown]
 # ## 2 How good is a mask?
 #
-# Most pixels are background. A method that answers *background* everywhere is right on most pixels, and useless. So for each class $k$ we count only
-# the pixels that are predicted as $k$ or are truly $k$. With $P_k$ the pixels that are predicted as $k$, and $G_k$ the pixels of the ground truth
-# (真实标注),
+# Most pixels are background. A method that answers *background* everywhere has a high pixel accuracy, but finds no object. So for each class $k$ we count
+# only the pixels that are predicted as $k$ or are truly $k$. $P_k$ is the set of pixels with prediction $k$. $G_k$ is the set of pixels with true class
+# $k$, the ground truth (真实标注). Then
 #
 # $$\mathrm{IoU}_k=\frac{|P_k\cap G_k|}{|P_k\cup G_k|}$$
 #
@@ -123,9 +124,9 @@ assert_close(lazy, iou(nothing, truth["test"], 2))
 # The IoU of the object is 0. So we report the IoU of the object.
 #
 # IoU counts areas. A mask can have a good IoU and a rough outline (轮廓). The **boundary F1** (边界 F1) looks at the outline only. A boundary pixel is a pixel
-# of the object that touches the background. *Precision* is the share of predicted boundary pixels that have a true boundary pixel within one pixel.
-# *Recall* is the share of true boundary pixels that have a predicted one within one pixel. F1 is $2PR/(P+R)$. What is the F1 for the moved square, and for
-# a square that is moved by two pixels?
+# of the object that touches the background. *Precision* is the share of predicted boundary pixels that have a true boundary pixel within one pixel, that
+# is, at most one row and one column away. *Recall* is the share of true boundary pixels that have a predicted one within one pixel. F1 is $2PR/(P+R)$.
+# What is the F1 for the moved square, and for a square that is moved by two pixels?
 
 # %%
 for shift in (1, 2):
@@ -135,18 +136,19 @@ for shift in (1, 2):
 
 # %% [markdown]
 # Moved by one pixel, every boundary pixel is within the tolerance, and the F1 is 1. Moved by two pixels, 8 of the 12 boundary pixels are within the
-# tolerance: three of the upper side, three of the lower side, and two of the left side, which lies one pixel from the true right side. So the F1 is 0.67.
+# tolerance: three of the upper side, three of the lower side, and the two others of the left side. (The predicted left side lies one column from the true
+# right side.) So the F1 is 0.67.
 #
 # ## 3 The idea
 #
-# To know what a pixel belongs to, a network has to look far around it. A network sees far by pooling ([chapter
-# 3a](ch03a_convolution_and_pooling.ipynb), section 5), and pooling makes the image small. The U-Net [Ronneberger et al. 2015] goes down and up again.
+# To find the object that a pixel belongs to, a network needs a large receptive field. Pooling enlarges the receptive field ([chapter
+# 3a](ch03a_convolution_and_pooling.ipynb), section 6), and pooling makes the maps small. The U-Net [Ronneberger et al. 2015] goes down and up again.
 #
 # - On the way down, the **encoder** (编码器): two 3×3 convolutions at each level, then pooling halves the size, and the number of channels doubles.
 # - On the way up, the **decoder** (解码器): a transposed convolution doubles the size and halves the number of channels. Then two 3×3 convolutions.
-# - The **skip connection** joins both: the decoder also gets $e_\ell$, the output of the encoder at level $\ell$. Both maps are concatenated (拼接): their
-#   channels stand one behind the other. Level 0 has the size of the image, and level $\ell+1$ lies below level $\ell$. In the formula, Conv means two 3×3
-#   convolutions, and Up the transposed convolution.
+# - The **skip connection** copies $e_\ell$, the output of the encoder at level $\ell$, to the decoder at level $\ell$. Both maps are concatenated (拼接):
+#   the result has the channels of both maps. Level 0 has the size of the image, and level $\ell+1$ lies below level $\ell$. In the formula, Conv means two
+#   3×3 convolutions, and Up the transposed convolution.
 #
 # $$d_\ell=\mathrm{Conv}\big([\,e_\ell;\ \mathrm{Up}(d_{\ell+1})\,]\big)$$
 #
@@ -159,17 +161,17 @@ interact.live(drawings.draw_u, height=(16, 256), width=(16, 256), first=[4, 8, 1
 
 # %% [markdown]
 # With height 100 the levels have 100, 50, 25, 13 and 7 rows. 25 and 13 are odd. Pooling rounds up, to 13 and to 7. On the way up 7 becomes 14 and 13
-# becomes 26, and one row is cut off each time. Without skips the decoder's convolutions get half of the channels.
+# becomes 26, and one row is cut off each time. Without skips the input of each decoder convolution has half as many channels.
 #
 # ### By hand
 #
-# Take an "image" of four pixels, $x=(0,0,1,0)$. Max pooling over pairs gives $(0,1)$. Going up by repeating gives $u=(0,0,1,1)$. The network knows that
-# *the right half contains something*, but no longer which of the two pixels it was. The skip connection brings $x$ back. One convolution of both
-# channels with the weights $(1,1)$ and the bias $-1$, and a ReLU, give
+# Take an "image" of four pixels, $x=(0,0,1,0)$. Max pooling over pairs gives $(0,1)$. Upsampling by repetition gives $u=(0,0,1,1)$. The network knows that
+# *the right half contains something*, but no longer which of the two pixels it was. The skip connection brings $x$ back. One convolution of both channels
+# with the weights $(1,1)$ and the bias $-1$, and a ReLU, give
 #
 # $$\sigma(x+u-1)=\sigma\big((0,0,1,0)+(0,0,1,1)-(1,1,1,1)\big)=(0,0,1,0).$$
 #
-# What comes from below says *what* is there. What comes over the skip says *where* it is. What would the same weights give without $x$?
+# The lower map shows that the right half contains something. The skip connection gives its position. What would the same weights give without $x$?
 
 # %%
 x = torch.tensor([0.0, 0.0, 1.0, 0.0])
@@ -236,8 +238,8 @@ print(tuple(odd.shape), "->", tuple(outputs[0].shape),
 # %% [markdown]
 # ### The network of the paper
 #
-# It has 64 channels at the top and four levels below, 31 million parameters. Its convolutions have **no padding**, so each 3×3 convolution takes one
-# pixel from each side. What is left of 572 pixels? Which sizes near 572 fit at all? (Each pooling needs an even size.)
+# It has 64 channels at the top and four levels below, 31 million parameters. Its convolutions have **no padding**, so each 3×3 convolution takes one pixel
+# from each side. What is the output size for 572 pixels? For which input sizes is every pooled size even?
 
 # %%
 def unpadded(n, depth=4):                    # -> size of the output, None where a size is odd
@@ -257,14 +259,15 @@ print(f"572 -> {unpadded(572)}; sizes that fit: {fits}")
 assert unpadded(572) == 388 and all(b - a == 16 for a, b in zip(fits, fits[1:]))
 
 # %% [markdown]
-# 388 pixels are left, and only every sixteenth size fits. The paper has to cut the encoder's maps before it concatenates them. With padding the output
-# is as large as the image, for any image. The price: near the border the convolutions see zeros.
+# 388 pixels are left, and only every sixteenth size fits. The paper has to cut the encoder's maps before it concatenates them. With padding the output is
+# as large as the image, for any image, but near the border the convolutions see zeros.
 #
 # ### What to minimise
 #
-# Let $p_{k,i}$ be the probability of class $k$ at pixel $i$ (softmax of the logits), and $g_i$ the true class, for the $N$ pixels of a batch and $K$
-# classes. $[g_i=k]$ is 1 where this is true, else 0. Cross-entropy (CE) asks each pixel for the probability of its true class. Dice's loss measures the
-# overlap for each class, and every class has the same weight, however small its area is [after Drozdzal et al. 2016]. $\epsilon$ prevents a division by 0.
+# Let $p_{k,i}$ be the probability of class $k$ at pixel $i$ (softmax of the logits), and $g_i$ the true class, for the $N$ pixels of a batch and the
+# classes $k=0,\dots,K-1$. $[g_i=k]$ is 1 where this is true, else 0. Cross-entropy (CE) uses the probability of the true class at each pixel. Dice's loss
+# measures the overlap for each class, and every class has the same weight, however small its area is [after Drozdzal et al. 2016]. $\epsilon$ prevents a
+# division by 0.
 #
 # $$\mathrm{CE}=-\frac1N\sum_{i=1}^{N}\log p_{g_i,\,i}\qquad\qquad
 # \mathrm{Dice}=1-\frac1K\sum_{k=1}^{K}\frac{2\sum_i p_{k,i}\,[g_i=k]+\epsilon}{\sum_i p_{k,i}+\sum_i[g_i=k]+\epsilon}$$
@@ -293,17 +296,18 @@ both = cross_entropy_loss(scores_3, classes_3), dice_loss(scores_3, classes_3)
 assert_close(losses_by_loops(scores_3, classes_3), both)
 
 # %% [markdown]
-# Why two losses? Take an object of 40 pixels in an image of 4,096 pixels, and all logits 0. Of the gradient of CE, 1 % comes from the pixels of the
-# object, because they are 1 % of the pixels. Of the gradient of Dice's loss it is about 4 %. This holds at this one point, and does not prove that Dice
-# helps. Section 7 trains a twin with CE alone.
+# Why two losses? Take an object of 40 pixels in an image of 4,096 pixels, and all logits 0. The object pixels are 1 % of all pixels. Therefore they
+# contribute 1 % of the gradient of CE. (By the gradient we mean the sum of the absolute derivatives with respect to the logits of class 1.) The derivative
+# of Dice's loss for class 1 is larger at an object pixel than at a background pixel, and the object pixels contribute about 4 %. This holds at this one
+# point, and does not prove that Dice helps. Section 7 trains a second network with CE alone.
 #
 # ## 5 Train
 #
 # Two simple baselines (基线) come first.
 #
-# - **Threshold** (阈值): one brightness value. The object is the side, above or below, that gives the larger IoU on 150 training images.
+# - **Threshold** (阈值): one brightness value. We choose the threshold and the side (brighter or darker) with the largest IoU on 150 training images.
 # - **Random forest** (随机森林): many decision trees that vote. 48 numbers describe the neighbourhood of each pixel: blur at several widths up to $\sigma=8$
-#   pixels, edge strength, and curvature [scikit-image]. The forest learns from 100 random pixels of each of 200 training images.
+#   pixels, edge strength, and curvature [scikit-image]. The forest learns from 20,000 random pixels of 200 training images.
 
 # %%
 from skimage.feature import multiscale_basic_features
@@ -372,7 +376,8 @@ figure = plt.figure(figsize=(7, 5.4))
 shown = {"test": (0, 1), "new ground": (2,), "new object": (1,)}
 pick = lambda by_part: torch.cat([by_part[part][list(which)] for part, which in shown.items()])
 drawings.draw_rows(figure, pick({part: x for part, (x, _) in trials.items()}), pick(truth),
-                   {name: pick(masks_found) for name, masks_found in guesses.items()})
+                   {name: pick(masks_found) for name, masks_found in guesses.items()},
+                   labels=[part.replace(" ", "\n") for part, which in shown.items() for _ in which])
 if runtime.profile() == "quick":
     records.picture("ch03c", figure)
 
@@ -382,12 +387,13 @@ assert of("threshold") < 0.35 < of("random forest") < of("U-Net") - 0.1
 assert of("U-Net") > 0.75 and of("U-Net", "new object") < of("U-Net") - 0.1
 
 # %% [markdown]
-# The U-Net is clearly better than both baselines. Not all of this comes from seeing far: the U-Net also learned from more images and from all of their
-# pixels.
+# The U-Net is clearly better than both baselines. Its larger receptive field is not the only possible reason: the U-Net also learned from more images and
+# from all of their pixels.
 #
-# Read its row from left to right. A new ground costs nothing here, for one network and one new texture. A new object costs much: in the horse shown here
-# the U-Net marks too much, for example between the legs. The horse has both a new shape and a new filling, so this test does not say which of them costs
-# more. So "tested on new images" says little, as long as nobody says *what* was new.
+# Read the row *U-Net* of the printed table. On the new ground the IoU is not smaller, for one network and one new texture. On the new object the IoU is
+# much smaller: in the horse shown here the U-Net marks too much, for example between the legs. The horse has both a new shape and a new filling, so this
+# test does not say which of them costs more. (A test for the shape alone would fill horses with coins' texture; a test for the filling alone would fill
+# coins with fur.) A report must state *what* is new in the test images.
 #
 # ### Where to cut the probability?
 #
@@ -405,14 +411,14 @@ interact.live(partial(drawings.draw_threshold, images=trials["test"][0],
 assert near.max() - near.min() > 0.25
 
 # %% [markdown]
-# The curve is flat: the printed line shows the wide range of thresholds that are nearly as good as the best one. Most probabilities are near 0 or 1, and
-# uncertain pixels lie along the outlines. Do not choose the threshold on test images, because the test then looks too good. Choose it on a third part, the
-# validation set (验证集), as section 9 does. Where a missed object costs more than a false alarm (误报), a lower threshold is better.
+# The curve is flat: the printed line shows the wide range of thresholds that are nearly as good as the best one. In the image shown most probabilities are
+# near 0 or 1, and uncertain pixels lie along the outlines. Do not choose the threshold on test images, because the test then looks too good. Choose it on
+# a third part, the validation set (验证集), as section 9 does. Where a missed object costs more than a false alarm (误报), a lower threshold is better.
 #
 # ## 6 See inside
 #
-# What does each level keep? Choose a level and a channel (the channel that varies most comes first). The picture on the right shows the prediction when
-# this one skip is set to zero, and all others work. Which level is missed most?
+# What does each level keep? Choose a level and a channel (the channel that varies most comes first). The right picture shows the prediction with this skip
+# set to zero and all others unchanged. At which level does this reduce the IoU most?
 
 # %%
 few = tests["test"][:20]
@@ -429,16 +435,15 @@ interact.live(partial(drawings.draw_level, images=trials["test"][0], maps=maps, 
               channel=(0, 7), figsize=(7, 2.7))
 
 # %% [markdown]
-# The printed line names the level for this one network; we did not repeat this with other seeds. Silencing is no fair test of skip connections, because
-# this network was trained with them. For a fair test, a twin has to be *trained* without them. Section 7 does it.
+# The printed line names the level for this one network; we did not repeat this with other seeds. Setting a skip to zero is not a fair test, because the
+# network was trained with this skip. For a fair test, a second network has to be *trained* without skips. Section 7 does this.
 #
 # ## 7 Going deeper: which part does what?
 #
-# The data of this section are drawn shapes of 24×24 pixels. Each shape is many pixels thick. Four variants are trained with three seeds each, in the
-# same few steps:
+# The data of this section are drawn shapes in images of 24×24 pixels. Four variants are trained with three seeds each, in the same few steps:
 #
 # - *U-Net*: the network above, with depth 3;
-# - *without skips*: its decoder gets only the map from below. It has a tenth fewer parameters;
+# - *without skips*: the decoder gets only the map from below. The network has about a tenth fewer parameters;
 # - *bilinear*: a 1×1 convolution and bilinear interpolation (双线性插值) in place of the transposed convolution;
 # - *CE alone*: the U-Net, trained without Dice's loss.
 #
@@ -481,7 +486,7 @@ for panel, score in zip(axes, columns):
     values = torch.tensor([row[score] for row in ablation.values()])
     middle, std = values.mean(1), values.std(1)
     plot.intervals(panel, list(ablation), middle, middle - std, middle + std, score)
-    panel.set_xlim(0, 1)
+    panel.set_xlim(0, 1.04)
     shown_scores = [f"{name} {m:.2f} ± {s:.2f}" for name, m, s in zip(ablation, middle, std)]
     print(score, *shown_scores, sep=", ")
 
@@ -496,8 +501,8 @@ assert lost["IoU"] > 0.1 and means["bilinear"]["IoU"] > means["without skips"]["
 # boundary within one pixel hardly falls. So the network without skips finds the shapes, and its outlines are wrong by about one pixel. The skips carry
 # the exact position. This was measured after few steps, on small images.
 #
-# Bilinear upsampling is far better than no skips, and about as good as transposed convolution. So the kind of upsampling matters less than the skip.
-# *CE alone* and *U-Net* differ by less than their bars here, where no class is small. So these data do not show that Dice's loss helps.
+# Replacing the transposed convolution by bilinear upsampling changes the IoU little. Removing the skips changes it much. *CE alone* and *U-Net* differ by
+# less than their bars here, where no class is small. So these data do not show that Dice's loss helps.
 #
 # Look at single images. The last two panels show the wrong pixels of both networks, if you switch *errors only* on.
 
@@ -511,8 +516,8 @@ interact.live(partial(drawings.draw_skip, images=shapes_shown, truth=drawn_truth
 # %% [markdown]
 # ### The checkerboard
 #
-# Chapter 3a shows that stamps of 2×2 with stride 2 cover every pixel once. Is the output free of a checkerboard (棋盘效应), then? We give a flat grey image
-# to a trained network of each kind. The image is so large that the middle knows nothing of the border.
+# Chapter 3a shows that stamps of 2×2 with stride 2 cover every pixel once. Is the output free of a checkerboard (棋盘效应), then? We give a flat grey image to
+# a trained network of each kind. The image is so large that the receptive field of the middle pixels does not reach the border.
 
 # %%
 with torch.no_grad():
@@ -528,17 +533,17 @@ assert smooth.std() < 1e-4 < 1e-3 < rough.std()
 
 
 # %% [markdown]
-# The output still has a pattern. The stamps are even, but the four weights inside a stamp differ. The pattern repeats after $2^3$ pixels, because there
-# are three upsamplings. Interpolation has no such weights, and the output stays flat [Odena et al. 2016]. The pattern is small: nobody will see it in a
-# mask.
+# The output still has a pattern. Each pixel gets exactly one stamp value, but the four weights of a stamp differ. The pattern repeats after $2^3$ pixels,
+# because there are three upsamplings. Interpolation has no such weights, and the output stays flat [Odena et al. 2016]. The pattern is small: about 0.04
+# in a logit, so it changes a mask only where both classes have nearly the same probability.
 #
 # ## 8 Going deeper: a large image in tiles
 #
 # A very large image does not fit into memory at once. We cut it into tiles (分块). For each tile a larger window goes through the network, and only the
 # middle of the output is used. The paper does this too (overlap-tile strategy, fig. 2). How far must a window reach beyond its tile?
 #
-# The cell compares four kinds of windows with the whole image. *overlap*: how many pixels the window reaches beyond the tile. *step*: windows start at
-# multiples of this number. The red pixels have another class than in the whole image.
+# The cell compares four kinds of windows with the whole image. *overlap*: how many pixels the window reaches beyond the tile. *step*: the start of each
+# window is a multiple of this number. The red pixels have another class than in the whole image (they are drawn five pixels wide).
 
 # %%
 def in_tiles(model, x, tile, overlap, step):           # (1, C, H, W) -> (1, K, H, W)
@@ -569,15 +574,16 @@ drawings.draw_tiles(plt.figure(figsize=(7, 2.9)), whole.softmax(1)[0, 1],
 assert radius == 107 and gaps[0] > 1 and gaps[1] > 1e-3 and gaps[2] > 0.1 and gaps[3] < 1e-2
 
 # %% [markdown]
-# Two conditions must hold. First, the window reaches as far as a pixel sees: the receptive radius (感受野半径), here 107 pixels. (Down: $2(1+2+4+8+16)=62$.
-# Pooling: $1+2+4+8=15$. Up: $2(8+4+2+1)=30$. The sum is 107.) Second, the window starts at a multiple of $2^4=16$, so that pooling pairs the same pixels
-# as in the whole image. With another start the result is not exact, however large the overlap is. If both hold, nothing changes. An overlap of 50 changes
-# few classes, which may be good enough.
+# Two conditions must hold. First, the window reaches beyond its tile by the receptive radius (感受野半径), here 107 pixels. (Down: $2(1+2+4+8+16)=62$. Pooling:
+# $1+2+4+8=15$. Up: $2(8+4+2+1)=30$. The sum is 107.) Second, the window starts at a multiple of $2^4=16$, so that pooling pairs the same pixels as in the
+# whole image. With another start the result is not exact, although the overlap is large enough. If both conditions hold, the output equals that of the
+# whole image. An overlap of 50 changes few classes, which may be good enough. (Standardise the whole image before you cut it: a tile has another mean and
+# another standard deviation.)
 #
 # On this small sheet the windows are nearly as large as the sheet, so no memory is saved. A window has at most $t+2\cdot107+15$ rows for a tile of $t$
 # rows, whatever the size of the image. So for large images the memory is bounded.
 #
-# Equal to the whole image does not mean right: this network has never seen several grounds in one image.
+# An output that equals that of the whole image can still be wrong: this network was never trained with several grounds in one image.
 #
 # `predict_tiled` of the package meets both conditions. With too small an overlap it warns.
 
@@ -595,8 +601,8 @@ print(said[0].message)
 #
 # The U-Net became known on thirty slices of the nerve cord of a fly, 512×512 pixels, made by an electron microscope: ISBI 2012 [Cardona et al. 2010;
 # Arganda-Carreras et al. 2015]. The task is to find the membranes (细胞膜), thin lines between the cells. We trained a U-Net of 12 channels on 21 slices.
-# Each batch is cropped, turned, mirrored and bent at random [as in Ronneberger et al. 2015]. Three slices chose the threshold. The last six slices are
-# the test. They are neighbours in the same stack, so they resemble the training slices.
+# Each batch is cropped, turned, mirrored and deformed at random (弹性变形) [as in Ronneberger et al. 2015]. We chose the threshold on three slices. The last
+# six slices are the test. They are neighbours in the same stack, so they resemble the training slices.
 #
 # The slices are not part of this package; the weights are. In the quick profile the cell applies them to a **drawn** tissue, whose truth is known
 # exactly, and which differs from a real slice.
@@ -620,13 +626,15 @@ print(f"drawn tissue: IoU of the membrane {iou((likely > 0.5).long(), lines, 2)[
       f"{experiments.rand_f1(1 - tissue[0], lines, 0.55):.3f}")
 
 # %% [markdown]
-# For a biologist the cells matter, not the lines. One gap in a line joins two cells, and the IoU hardly changes. The **Rand F1** measures the cells:
-# recall is, of all pairs of pixels in one true cell, the share that lies in one predicted cell. Precision is, of all pairs in one predicted cell, the
-# share that lies in one true cell. Membrane pixels do not count. The drawn tissue is easy: a threshold on the brightness finds its cells too. Our score is
-# not the challenge's own implementation, so the numbers stand beside no leaderboard.
+# For a biologist the cells matter, not the lines. One gap in a line joins two cells, and the IoU hardly changes. The **Rand F1** measures the cells: Take
+# all pairs of pixels that lie in the same true cell: recall is the share of these pairs that also lie in the same predicted cell. Take all pairs in the
+# same predicted cell: precision is the share that also lie in the same true cell. Membrane pixels do not count. By hand: six pixels, the true cells are
+# $\{1,2,3\}$ and $\{4,5,6\}$, and the prediction joins all six. Six pairs are true, and all six are kept, so the recall is 1. Of the 15 predicted pairs 6
+# are true, so the precision is 0.4 and F1 is 0.57. The drawn tissue is easy: a threshold on the brightness finds its cells too. Our score is not the
+# challenge's own implementation, so the numbers cannot be compared with the leaderboard of the challenge.
 #
-# What the full run measured on the six test slices, and its output on one of them (left: probability of *membrane*, right: cells, each in a random
-# colour):
+# The full run measured these numbers on the six test slices. The picture shows its output on one of them (left: probability of *membrane*, right: cells,
+# each in a random colour).
 
 # %%
 membranes = {}
@@ -654,8 +662,8 @@ if membranes:
 #
 # Answer in the cell, run it, and `check` says what is wrong. `hint("ch03c.1")` helps in steps, `solution("ch03c.1")` shows one answer.
 #
-# **1 · Predict.** `UNet(3, 2, width=16, depth=3)` gets an image `(1, 3, 100, 60)`. Which shape has the concatenated map of level 2, the input of the
-# decoder's convolutions? Level 0 has the size of the image. Answer without running a network.
+# **1 · Predict.** `UNet(3, 2, width=16, depth=3)` gets an image `(1, 3, 100, 60)`. What is the shape of the concatenated map of level 2? It is the input
+# of the decoder's convolutions, after the cut. Level 0 has the size of the image. Answer without running a network.
 
 # %%
 shape = ...                                  # (B, C, H, W)
@@ -663,8 +671,8 @@ check("ch03c.1", shape)
 
 
 # %% [markdown]
-# **2 · Derive.** A U-Net without padding (section 4) has to give an output of at least `m` pixels. What is the smallest input that fits? Depth 0 means
-# only the lowest level, with two convolutions.
+# **2 · Derive.** A U-Net without padding (section 4) has to give an output of *at least* `m` pixels. What is the smallest input size at which every pooled
+# size is even? (So 389 needs a larger input than 388.) Depth 0 means only the lowest level, with two convolutions.
 
 # %%
 def tile_for(m, depth=4):                    # 388 -> 572
@@ -686,8 +694,9 @@ check("ch03c.3", dice_from_iou)
 
 
 # %% [markdown]
-# **4 · Build, and measure.** A mirrored coin is a coin. Predict an image as it is, flipped left-right, upside down, and both. Return the mean of the four
-# probabilities; each must be flipped back before. (`check` tests only the function. Try it on `net` and `tests["test"]`, and see whether the IoU rises.)
+# **4 · Build, and measure.** A mirrored coin is a coin. Predict an image as it is, flipped left-right (the last axis), upside down (the axis before it),
+# and both. Flip each probability map back before you take the mean of the four. (`check` tests only the function. Try it on `net` and `tests["test"]`, and
+# see whether the IoU rises.)
 
 # %%
 def average_over_flips(model, x):            # -> probabilities (B, K, H, W); model gives logits
@@ -698,9 +707,11 @@ check("ch03c.4", average_over_flips)
 
 # %% [markdown]
 # **5 · Train, change, measure.** Does depth help? Train `UNet(3, 2, width=8, depth=1)` and `UNet(3, 2, width=8, depth=3)` on the shapes of section 7, for
-# three seeds each, with `ce_dice_loss` and the same `epochs`, `lr` and `warmup`. Call `runtime.seed_everything(seed)` before you build each network, and
-# measure on `drawn_test`. Put the IoU of the object into a dict with the keys "depth 1" and "depth 3", and your conclusion under the key "conclusion":
-# "depth 1" or "depth 3" for the larger IoU, or "no difference". Two means differ if their distance is larger than the sum of both standard deviations.
+# the seeds 0, 1 and 2, with `train(network, drawn, drawn_target, seed, ce_dice_loss, epochs=4, lr=1e-2, warmup=20)`. Call `runtime.seed_everything(seed)`
+# before you build each network. The IoU of the object is `iou(predict(network, drawn_test).argmax(1), drawn_truth, 2)[1].item()`. The six trainings take
+# about half as long as the cell of section 7. Put the six values into a dict with the keys "depth 1" and "depth 3", and your conclusion under the key
+# "conclusion": "depth 1" or "depth 3" for the larger IoU, or "no difference". Two means differ if their distance is larger than the sum of both standard
+# deviations. Is your conclusion what section 3 lets you expect? (These shapes are small, so a small receptive field may be enough.)
 
 # %%
 depths = ...                                 # {"depth 1": …, "depth 3": …, "conclusion": …}
@@ -733,8 +744,8 @@ for level, joined in arrived.items():
 # %% [markdown]
 # ## 12 At full size
 #
-# With `VLMBOOK_PROFILE=full` the same notebook learns from 1,200 images, trains the variants of section 7 four times as long, and trains on the
-# membranes. What the published runs measured:
+# With `VLMBOOK_PROFILE=full` the same notebook learns from 1,200 images, trains the variants of section 7 four times as long, and trains on the membranes.
+# The published runs gave these results:
 
 # %%
 plain = {name: {f"{part}, {score}": value for part, row in by_part.items()
@@ -749,11 +760,12 @@ records.show("ch03c", "full")
 # %% [markdown]
 # ## 13 What we learned
 #
-# 1. A U-Net goes down to see far, and up to answer for each pixel. At every level the encoder's map is concatenated with what comes from below.
+# 1. The encoder of a U-Net enlarges the receptive field, and the decoder returns to the size of the image. At every level the map of the encoder is
+#    concatenated with the map from below.
 # 2. IoU counts each class by itself, boundary F1 counts outlines. The share of right pixels rewards *background everywhere*.
 # 3. Trained without skips, the network still found the shapes, but their outlines were wrong by about one pixel. The kind of upsampling mattered less.
 # 4. The test on a new object was much worse than the test on new coins. Say what is new in a test.
-# 5. Tiles give the answer of the whole image if they reach as far as a pixel sees, and start on the grid of the pooling.
+# 5. Tiles give the output of the whole image if the windows overlap by the receptive radius, and start at multiples of $2^{\text{depth}}$.
 #
 # **References.** O. Ronneberger, P. Fischer, T. Brox, *U-Net: convolutional networks for biomedical image segmentation*, MICCAI, 2015, arXiv:1505.04597
 # · J. Long, E. Shelhamer, T. Darrell, *Fully convolutional networks for semantic segmentation*, CVPR, 2015, arXiv:1411.4038 · M. D. Zeiler, D.

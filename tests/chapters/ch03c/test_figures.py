@@ -64,7 +64,9 @@ def test_rows_of_predictions():
         images=images,
         truth=truth,
         predictions={"threshold": guess, "random forest": truth, "U-Net": guess},
+        labels=["test", "test", "new\nground", "new\nobject"],
     )
+    assert [axes.get_ylabel() for axes in figure.axes[::5]] == ["test", "test", "new\nground", "new\nobject"]
     shown = pictures(figure)
     assert len(shown) == 20
     right = figures.colour_errors(truth[0], truth[0])
@@ -98,7 +100,7 @@ def test_tiles_show_the_changed_pixels_in_red():
     figure = drawn(figures.draw_tiles, (7, 2.9), probability=probability, changed=changed)
     for shown in pictures(figure)[1:]:
         red = (shown[..., 0] > 0.5) & (shown[..., 1] == 0)
-        assert torch.equal(red, wrong.bool())
+        assert torch.equal(red[1:6, 2:11], torch.ones(5, 9).bool()) and red.sum() == 45  # two pixels wider
 
 
 def test_cells_and_the_recorded_output():
@@ -121,7 +123,7 @@ def test_threshold(values):
     )
     given = {"image": 0, "threshold": 0.5} | values
     score = iou((probability > given["threshold"]).long(), truth, 2)[1]
-    assert figure.axes[3].get_title(loc="left") == f"IoU {score:.3f}"
+    assert figure.axes[3].get_title(loc="left") == f"all images: {score:.3f}"
 
 
 def test_the_curve_is_the_iou_at_each_threshold():

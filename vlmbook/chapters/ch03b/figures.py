@@ -22,8 +22,11 @@ def draw_degradation(figure: Figure, losses: dict[str, list[list[float]]]) -> No
     line a seed.
     """
     plain, residual = figure.subplots(1, 2, sharey=True)
-    for name, runs in losses.items():
-        _draw_runs(residual if "resnet" in name else plain, name, np.asarray(runs))
+    for panel, kind in ((plain, "plain"), (residual, "resnet")):
+        runs_of_kind = {name: np.asarray(runs) for name, runs in losses.items() if kind in name}
+        ends = {name: runs[:, -1].mean() for name, runs in runs_of_kind.items()}
+        for name, runs in runs_of_kind.items():
+            _draw_runs(panel, name, runs, above=ends[name] == max(ends.values()))
     epochs = np.arange(1, 1 + len(next(iter(losses.values()))[0]))
     for panel in (plain, residual):
         panel.set(xlabel="epoch", xticks=epochs, xlim=(0.9, 1.17 * epochs[-1]), yscale="log")
@@ -31,8 +34,8 @@ def draw_degradation(figure: Figure, losses: dict[str, list[list[float]]]) -> No
     residual.set_title("residual: both learn")
 
 
-def _draw_runs(axes, name, runs):
-    """A thin line a seed, a thick one for their mean, with the depth at its end."""
+def _draw_runs(axes, name, runs, above):
+    """A thin line a seed, a thick one for their mean, with the depth above or below its end."""
     epochs = np.arange(1, runs.shape[1] + 1)
     mean = runs.mean(0)
     style = {"color": COLOURS[name], "linestyle": "-" if "56" in name else "--"}
@@ -41,9 +44,9 @@ def _draw_runs(axes, name, runs):
     axes.annotate(
         f"{name[-2:]} layers",
         (epochs[-1], mean[-1]),
-        (5, 0),
+        (5, 1 if above else -1),
         textcoords="offset points",
-        va="center",
+        va="bottom" if above else "top",
         annotation_clip=False,
         color=COLOURS[name],
     )
@@ -55,7 +58,8 @@ def draw_rates(figure: Figure, losses: dict[str, dict[str, list[float]]]) -> Non
     for panel, (rate, runs) in zip(panels, losses.items(), strict=True):
         for row, (name, values) in enumerate(reversed(runs.items())):
             panel.plot(values, [row] * len(values), "o", color=COLOURS[name], alpha=0.7)
-        panel.set(xscale="log", title=f"learning rate {rate}", yticks=range(len(runs)), ylim=(-0.6, 3.6))
+        panel.set(xscale="log", title=f"learning rate {rate}", yticks=range(len(runs)))
+        panel.set_ylim(-0.6, len(runs) - 0.4)
         panel.set_yticklabels(reversed(runs))
         panel.grid(axis="y", alpha=0.4)
     panels[len(panels) // 2].set_xlabel("final training loss, nats")
@@ -96,7 +100,8 @@ def draw_kinds(figure: Figure) -> None:
         if skip:
             _draw_bypass(axes, rows[0], rows[last])
             middle = (rows[1] + rows[last - 1]) / 2
-            axes.text(-1.75, middle, "F(x)", ha="center", va="center", color=plot.BLUE)
+            axes.plot([-1.35, -1.5, -1.5, -1.35], np.repeat([rows[1], rows[last - 1]], 2), color=plot.BLUE)
+            axes.text(-1.6, middle, "F(x)", ha="right", va="center", color=plot.BLUE)
         axes.set(xlim=(-2.1, 2.6), ylim=(rows[-1] + 0.5, -0.5))
         axes.set_title(title, loc="center")
         axes.axis("off")
@@ -173,7 +178,7 @@ def draw_signals(figure: Figure, depth: int = 56, seed: int = 0) -> None:
     titles = ("‖h‖, forward →", "‖∂L/∂h‖, ← backward", "‖∂L/∂W‖")
     for panel, title, xlabel in zip(panels, titles, ("block", "block", "convolution"), strict=True):
         panel.set(yscale="log", title=title, xlabel=xlabel)
-    panels[0].legend(fontsize=7)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(WAYS))
 
 
 # --- inside a trained network -------------------------------------------------------------------------------
@@ -201,6 +206,7 @@ def draw_block(figure: Figure, net: ResNet, images: Tensor, image: int = 0, bloc
     numbers = range(1, len(ratios) + 1)
     colours = [plot.ORANGE if number == block else plot.GREY for number in numbers]
     panels[5].bar(numbers, ratios, color=colours)
+    panels[5].axhline(1, color="black", linewidth=0.8)
     panels[5].set(title="‖F(x)‖ / ‖x‖ by block", xticks=numbers, ylim=(0, 1.05 * max(*ratios, 1)))
 
 
@@ -226,12 +232,12 @@ def draw_occlusion(
     panels = figure.subplots(1, 4, width_ratios=(1, 1.3, 1, 1))
     plot.image(panels[0], x[0], f"{names[label]}, p = {whole:.2f}")
     shown = panels[1].imshow(right.view(x.shape[2:]).numpy(), cmap="viridis", vmin=0, vmax=1)
-    panels[1].set(xticks=[], yticks=[], title="p by position of the square")
+    panels[1].set(xticks=[], yticks=[], title="p by square's position")
     figure.colorbar(shown, ax=panels[1], shrink=0.8)
-    extremes = {"worst": right.argmin(), "best": right.argmax()}
+    extremes = {"smallest p": right.argmin(), "largest p": right.argmax()}
     for panel, (name, position) in zip(panels[2:], extremes.items(), strict=True):
         predicted = p[position].argmax().item()
-        plot.image(panel, covered[position], f"{name}: {names[predicted]}, {p[position, predicted]:.2f}")
+        plot.image(panel, covered[position], f"{name}: {names[predicted]}")
 
 
 @torch.no_grad()
@@ -250,6 +256,10 @@ def draw_maps(figure: Figure, net: ResNet, image: Tensor, columns: int = 6) -> N
             plot.image(panel, stage[0, channel] / stage[0, channel].max())
     panels[0, 0].clear()
     plot.image(panels[0, 0], image[0], "the input")
+    rows, columns = maps["stem"].shape[2:]
+    panels[0, 0].text(
+        0.5, -0.05, f"stem {rows}×{columns}", transform=panels[0, 0].transAxes, ha="center", va="top"
+    )
 
 
 def draw_cuts(figure: Figure, cut: dict[str, list[dict[int, float]]], whole: dict[str, list[float]]) -> None:
@@ -260,7 +270,7 @@ def draw_cuts(figure: Figure, cut: dict[str, list[dict[int, float]]], whole: dic
     for shift, (name, seeds) in enumerate(cut.items()):
         values = np.array([list(each.values()) for each in seeds])
         axes.errorbar(
-            np.array(list(seeds[0])) + 0.12 * shift,
+            np.array(list(seeds[0])) + 0.12 * (shift - (len(cut) - 1) / 2),
             values.mean(0),
             values.std(0, ddof=1) if len(seeds) > 1 else None,
             fmt="o--" if "fresh" in name else "o-",
@@ -268,7 +278,8 @@ def draw_cuts(figure: Figure, cut: dict[str, list[dict[int, float]]], whole: dic
             mfc="white" if "fresh" in name else None,
             markersize=4,
             capsize=2,
-            label=f"{name}; whole {np.mean(whole[name.split(',')[0]]):.2f}",
+            label=f"{name}; intact {np.mean(whole[name.split(',')[0]]):.2f}",
         )
     axes.set(xlabel="block taken out", ylabel="accuracy, held out", ylim=(0, 1.02))
+    axes.set_xticks(list(next(iter(cut.values()))[0]))
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))

@@ -48,13 +48,17 @@ def draw_u(figure, height=64, width=64, first=8, depth=4, skip=True):
         color=plot.ORANGE if skip else "black",
     )
     axes.text(0, 0.75, "channels", ha="center", va="center")
+    key = "blue: pooling\ngreen: transposed convolution\n" + (
+        "a → b: channels after the concatenation\n→ after the convolutions" if skip else ""
+    )
+    axes.text(-0.9, -depth - 0.4, key, ha="left", va="bottom", fontsize=8, color="black")
     axes.set(xlim=(-0.9, 2 * depth + 4.2), ylim=(-depth - 0.5, 1.1))
     axes.axis("off")
 
 
-def draw_rows(figure, images, truth, predictions):
-    """(n, 3, H, W), (n, H, W), {name: (n, H, W)}: a row an image; false negatives are blue, false positives
-    red.
+def draw_rows(figure, images, truth, predictions, labels=()):
+    """(n, 3, H, W), (n, H, W), {name: (n, H, W)}, n labels or none: a row an image; false negatives are blue,
+    false positives red.
     """
     panels = figure.subplots(len(images), 2 + len(predictions), squeeze=False)
     for row, (line, image) in enumerate(zip(panels, images, strict=True)):
@@ -62,6 +66,9 @@ def draw_rows(figure, images, truth, predictions):
         plot.image(line[1], truth[row], "ground truth" if row == 0 else "")
         for panel, (name, prediction) in zip(line[2:], predictions.items(), strict=True):
             plot.image(panel, colour_errors(prediction[row], truth[row]), name if row == 0 else "")
+    for line, label in zip(panels, labels, strict=False):
+        line[0].set_ylabel(label)
+    figure.supxlabel("red: wrongly marked as object     blue: missed pixel of the object", fontsize=9)
 
 
 def colour_errors(prediction, truth):
@@ -101,7 +108,11 @@ def draw_threshold(figure, images, probability, truth, image=0, threshold=0.5):
     now = iou((probability > threshold).long(), truth, 2)[1].item()
     curve.plot([threshold], [now], "o", color=plot.ORANGE)
     curve.set(
-        xlabel="threshold", ylabel="IoU of the object", ylim=(0, 1), xlim=(0, 1), title=f"IoU {now:.3f}"
+        xlabel="threshold",
+        ylabel="IoU of the object",
+        ylim=(0, 1),
+        xlim=(0, 1),
+        title=f"all images: {now:.3f}",
     )
 
 
@@ -123,21 +134,22 @@ def draw_level(figure, images, maps, silenced, truth, image=0, level=0, channel=
     kept.set_xlabel(f"channel {channel % maps[level].shape[1] + 1} of {maps[level].shape[1]}")
     score = iou(silenced[level][image][None], truth[image][None], 2)[1]
     plot.image(
-        got, colour_errors(silenced[level][image], truth[image]), f"its skip silenced: IoU {score:.2f}"
+        got, colour_errors(silenced[level][image], truth[image]), f"this skip set to zero: IoU {score:.2f}"
     )
     got.set_xlabel("red: too much, blue: missed")
 
 
 def draw_tiles(figure: Figure, probability: torch.Tensor, changed: Mapping[str, torch.Tensor]) -> None:
     """(H, W), {name: (H, W) of 0 and 1} -> the probability of the whole image, and beside it, in red, the
-    pixels whose class each kind of tiles changed.
+    pixels whose class each kind of tiles changed, drawn five pixels wide.
     """
     grid = figure.add_gridspec(2, 4)
     plot.image(figure.add_subplot(grid[:, :2]), probability, "whole image: probability of an object")
     places = [figure.add_subplot(grid[row, column]) for row in (0, 1) for column in (2, 3)]
     for panel, (name, wrong) in zip(places, changed.items(), strict=True):
         pale = 0.6 + 0.35 * (probability > 0.5)
-        shown = torch.stack([pale, pale * (1 - wrong), pale * (1 - wrong)])
+        wide = torch.nn.functional.max_pool2d(wrong[None], 5, stride=1, padding=2)[0]
+        shown = torch.stack([pale + (1 - pale) * wide, pale * (1 - wide), pale * (1 - wide)])
         plot.image(panel, shown, name)
         panel.set_xlabel(f"{wrong.mean():.2%} changed")
 
@@ -148,7 +160,7 @@ def draw_cells(figure: Figure, image, membrane, cells, target) -> None:
     """
     panels = figure.subplots(1, 4)
     plot.image(panels[0], image, "drawn tissue")
-    plot.image(panels[1], membrane, "P(membrane)")
+    plot.image(panels[1], membrane, "probability")
     plot.image(panels[2], colour_errors((membrane > 0.5).long(), target), "errors")
     panels[2].set_xlabel("red: too much\nblue: missed")
     _draw_labels(panels[3], cells, f"{len(np.unique(cells))} cells")
@@ -169,10 +181,11 @@ def _draw_labels(axes, cells, title):
 
 
 def draw_pattern(figure, maps):
-    """{name: (H, W)}: the logits of networks for a flat grey image, on one scale."""
+    """{name: (H, W)}: the logits of networks for a flat grey image, less their mean, on one scale."""
     limit = max((x - x.mean()).abs().max().item() for x in maps.values())
     for panel, (name, x) in zip(figure.subplots(1, len(maps)), maps.items(), strict=True):
-        plot.signed(panel, x - x.mean(), name, limit=limit)
+        apart = x - x.mean()
+        plot.signed(panel, apart, f"{name}: {apart.min():+.2f} to {apart.max():+.2f}", limit=limit)
 
 
 BOX = dict(boxstyle="round", facecolor="#cfe3f1", edgecolor=plot.BLUE)

@@ -250,7 +250,7 @@ def measure_statistics_again(network: nn.Module, x: torch.Tensor) -> nn.Module:
 # --- pruned networks ----------------------------------------------------------------------------------------
 
 PRUNINGS = {"magnitude": prune_magnitude, "channels": prune_channels}
-STEPS = ("pruned", "statistics again", "one epoch more")
+STEPS = ("pruned", "statistics measured again", "one epoch more")
 
 
 def sweep_pruning(

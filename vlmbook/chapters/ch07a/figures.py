@@ -29,7 +29,7 @@ BUDGET = 33.0  # milliseconds: 30 frames a second
 def draw_window(figure: Figure) -> None:
     """One output of a convolution: 9·C multiplications and additions; the output has D·H·W of them."""
     axes = figure.subplots()
-    _draw_block(axes, 0.0, 6, 7, 3, plot.BLUE, "input\nC = 2 channels")
+    _draw_block(axes, 0.0, 6, 7, 2, plot.BLUE, "input\nC = 2 channels")
     _draw_block(axes, 16.0, 4, 5, 4, plot.GREEN, "output\nD = 4 channels, 4×5")
     for row in range(3):
         for column in range(3):
@@ -41,7 +41,7 @@ def draw_window(figure: Figure) -> None:
     axes.annotate(
         "3·3·2 = 18 multiply-adds\nfor one output", (11.9, 4.3), ha="center", va="bottom", fontsize=9
     )
-    axes.annotate("× 4·4·5 outputs\n= 1,440", (11.9, 1.6), ha="center", va="top", fontsize=9)
+    axes.annotate("4·4·5 = 80 outputs\nso 18 × 80 = 1,440", (11.9, 1.6), ha="center", va="top", fontsize=9)
     axes.set(xlim=(-0.5, 22.5), ylim=(-2.4, 7.5), aspect="equal")
     axes.axis("off")
 
@@ -152,7 +152,7 @@ def draw_batch(
     right.plot(sizes, 1000 * seconds / sizes, "o-", color=plot.BLUE, label="time for each image")
     right.plot(sizes, 1000 * seconds, "s--", color=plot.ORANGE, label="until the batch is done")
     right.axvline(sizes[nearest], color=plot.GREY, linewidth=6, alpha=0.35, zorder=0)
-    right.set(xscale="log", yscale="log", xlabel="batch size", ylabel="ms, ResNet-20")
+    right.set(xscale="log", yscale="log", xlabel="batch size", ylabel="ms", title="ResNet-20, inference")
     right.set_xticks(sizes, [str(size) for size in sizes])
     right.minorticks_off()
     right.legend(fontsize=8)
@@ -216,14 +216,20 @@ def draw_bits(
     steps = 2**bits - 1
     plot.image(panels[0], (steps * photograph).round() / steps, f"pixels of {bits} bits")
     rounded = dequantise(quantise(weights, bits))
-    panels[1].hist(weights.numpy(), 60, color=plot.GREY, alpha=0.6)
+    panels[1].hist(weights.numpy(), 60, color=plot.GREY, alpha=0.6, label="float32")
     edges = rounded.unique()
     counts = [(rounded == edge).sum().item() for edge in edges] if len(edges) < 40 else []
     if counts:
         height = panels[1].get_ylim()[1]
         panels[1].bar(
-            edges.numpy(), np.array(counts) / max(counts) * height, width=0.012, color=plot.ORANGE, alpha=0.9
+            edges.numpy(),
+            np.array(counts) / max(counts) * height,
+            width=0.012,
+            color=plot.ORANGE,
+            alpha=0.9,
+            label="rounded",
         )
+        panels[1].legend(fontsize=7, loc="upper left")
     panels[1].set(title=f"weights: {len(edges)} values", yticks=[], xlabel="weight")
     for name, style in (("per tensor", "s--"), ("per channel", "o-")):
         values = accuracy[name]
@@ -285,9 +291,9 @@ def draw_percentiles(figure: Figure, times: dict[str, tuple[float, float]]) -> N
     for row, (p50, p95) in zip(rows, times.values(), strict=True):
         axes.barh(row, p50, color=plot.BLUE, height=0.55)
         axes.plot([p50, p95], [row, row], color=plot.ORANGE, linewidth=3)
-        axes.annotate(f" {p50:.3g}", (max(p50, p95), row), va="center", fontsize=8)
+        axes.annotate(f" p50 {p50:.3g}, p95 {p95:.3g}", (max(p50, p95), row), va="center", fontsize=8)
     axes.set(yticks=rows, yticklabels=list(times), xlabel="ms (bar: p50, orange line: to p95)")
-    axes.set_xlim(0, 1.15 * max(p95 for _, p95 in times.values()))
+    axes.set_xlim(0, 1.35 * max(p95 for _, p95 in times.values()))
 
 
 def draw_frames(figure: Figure, totals: dict[str, list[float]], pictures: Sequence[torch.Tensor]) -> None:
@@ -317,11 +323,12 @@ def draw_budgets(
     """
     left, right = figure.subplots(1, 2)
     markers = ("o-", "s--", "^:")
-    for (name, by_shots), style in zip(accuracy.items(), markers, strict=False):
+    apart = (0.94, 1.0, 1.06)  # so that no error bar hides another
+    for (name, by_shots), style, shift in zip(accuracy.items(), markers, apart, strict=False):
         shots = list(by_shots)
         values = [np.array(each) for each in by_shots.values()]
         left.errorbar(
-            shots,
+            [shift * each for each in shots],
             [100 * each.mean() for each in values],
             yerr=[100 * each.std(ddof=1) for each in values],
             fmt=style,
@@ -334,7 +341,7 @@ def draw_budgets(
         axes.set_xticks(shots, [str(each) for each in shots])
         axes.minorticks_off()
     left.set(ylabel="accuracy, %", title="label budget")
-    right.set(ylabel="kB of the network", title="compute budget", ylim=(0, 1.25 * max(kilobytes.values())))
+    right.set(ylabel="kB of the network", title="memory budget", ylim=(0, 1.25 * max(kilobytes.values())))
     left.legend(fontsize=8, loc="lower right")
 
 
@@ -346,6 +353,10 @@ def draw_result(
     colours = (plot.BLUE, plot.ORANGE, plot.GREEN, plot.GREY, "#CC79A7")
     for (name, (size, time, share)), colour in zip(points.items(), colours, strict=False):
         axes.plot(size, time, "o", color=colour, markersize=11, label=f"{name}: {share:.1%}")
-    axes.set(xlabel="kB", ylabel="ms, median", ylim=(0, 1.3 * max(time for _, time, _ in points.values())))
+    axes.set(
+        xlabel="size of the file, kB",
+        ylabel="ms for 360 images, median",
+        ylim=(0, 1.3 * max(time for _, time, _ in points.values())),
+    )
     axes.set_xlim(0, 1.1 * max(size for size, _, _ in points.values()))
     axes.legend(title=label, fontsize=8, title_fontsize=8, loc="lower right")
