@@ -11,7 +11,7 @@
 # - attack a trained network to find out who was in its training set, and give the result with an interval,
 # - train with differential privacy, compute ε, and say what ε promises,
 # - explain one decision by occlusion, saliency, integrated gradients and Grad-CAM, and test the explanation itself,
-# - compute three criteria of fairness, and show by numbers that they exclude each other,
+# - compute three criteria of fairness, and show by numbers that all three cannot hold at once if the base rates differ,
 # - find wrong labels in a data set.
 #
 # You need these terms: cross-entropy and softmax ([chapter 3a](ch03a_convolution_and_pooling.ipynb)), ROC curve and threshold
@@ -60,9 +60,11 @@ plot.gallery([data.photo(name) for name in ("cat", "coffee", "astronaut", "rocke
 # %% [markdown]
 # ## 2 Privacy: who was in the training set?
 #
-# A hospital publishes a network, not its images. Is that enough? **Membership inference** (成员推断) asks for one sample: was it in the training set?
-# The simplest attack [Yeom et al. 2018] uses the loss: a network that has learned its training images by heart (overfitting, 过拟合) has a small loss on them. The
-# attack is measured by the **AUC** (ROC 曲线下面积): the probability that a member has a smaller loss than another sample. 0.5 is guessing.
+# A hospital publishes a network, not its images. Is that enough? **Membership inference** (成员推断) asks whether one sample was in the training set. The
+# simplest attack [Yeom et al. 2018] uses the loss: a network that has learned its training images by heart (overfitting, 过拟合) has a small loss on them.
+# The attack is measured by the **AUC** (ROC 曲线下面积): the probability that a member has a smaller loss than another sample (a tie counts one half). 0.5 is
+# guessing. The 95 % interval is that of DeLong et al. [1988]: it follows from how much the share of won pairs differs from member to member, and from
+# non-member to non-member.
 #
 # Members have the losses 0.1, 0.2 and 1.0, others have 0.3, 0.5 and 2.0. Count the pairs in which the member has the smaller loss.
 
@@ -75,8 +77,8 @@ by_hand = privacy.attack_auc(-member_losses, -other_losses)
 print("AUC, with its 95 % interval: {:.3f} [{:.3f}, {:.3f}]".format(*by_hand))
 
 # %% [markdown]
-# Seven of nine pairs, so the AUC is 0.778. With three samples the interval is so wide that the number says little. Now the attack on a real network. It has one hidden
-# layer and is trained on 100 digits until it makes no error on them. 100 other digits are the others.
+# Seven of nine pairs, so the AUC is 0.778. With three samples the interval is so wide that the number says little. Now the attack on a real network. It
+# has one hidden layer and is trained on 100 digits for 300 steps. 100 other digits are the others.
 
 # %%
 members = experiments.draw_members(*known, 100, seed=0)
@@ -101,8 +103,8 @@ drawings.draw_attack(plt.figure(figsize=(5.5, 2.8)), by_size)
 
 # %% [markdown]
 # Fewer training images make the attack stronger. With right labels and 500 images the mean attack is near to guessing. All networks are trained for 200
-# steps. If 20 % of the labels are wrong, the attack is stronger, and works with 500 images too. A mean hides single samples. Section 3 measures those with
-# wrong labels alone.
+# steps. If 20 % of the labels are wrong (of the members and of the others), the attack is stronger, and works with 500 images too. The mean AUC does not
+# show which samples are found easily. Section 3 measures the samples with wrong labels alone.
 
 # %% tags=["claims"]
 assert abs(by_hand[0] - 7 / 9) < 1e-9 and by_hand[2] - by_hand[1] > 0.4
@@ -117,9 +119,10 @@ assert min(by_size["20% wrong labels"][500]) > max(by_size["0% wrong labels"][50
 # %% [markdown]
 # ## 3 Training with differential privacy
 #
-# **Differential privacy** (差分隐私) limits what *any* attack can find. A training is $(\varepsilon,\delta)$-private if one sample more or less changes the probability of every
-# result by a factor of at most $e^\varepsilon$, up to a small $\delta$ [Dwork et al. 2006]. **DP-SGD** [Abadi et al. 2016] reaches this in three steps. Each sample's gradient (梯度)
-# is **clipped** (裁剪) to a norm of at most $C$. The clipped gradients are added. Noise is added to the sum.
+# **Differential privacy** (差分隐私) limits what *any* attack can find. Add or remove one sample. A training is $(\varepsilon,\delta)$-private if, for every
+# set of results, the new probability is at most $e^\varepsilon$ times the old one, plus a small $\delta$ [Dwork et al. 2006]. **DP-SGD** [Abadi et al.
+# 2016] reaches this in three steps. Each sample's gradient (梯度) is **clipped** (裁剪) to a norm of at most $C$. The clipped gradients are added. Noise is
+# added to the sum.
 
 # %%
 some_gradients = torch.tensor([[3.0, 1.2], [0.5, 0.8], [1.2, -1.5]])
@@ -127,8 +130,8 @@ some_noise = torch.tensor([0.6, -0.9])
 drawings.draw_clipping(plt.figure(figsize=(6.5, 2.6)), some_gradients, 1.0, some_noise)
 
 # %% [markdown]
-# After the clipping no single sample can move the sum by more than $C$ (dashed circle). The noise hides a movement of this size. With the noise multiplier (噪声乘数) $\sigma$ and
-# a batch in which each of $n$ samples is drawn with probability $q$:
+# After the clipping no single sample can move the sum by more than $C$ (dashed circle). The noise has the size $\sigma C$, so it hides a change of the
+# size $C$ if $\sigma$ is large enough. With the noise multiplier (噪声乘数) $\sigma$ and a batch in which each of $n$ samples is drawn with probability $q$:
 #
 # $$\bar g_i=g_i\cdot\min\!\Big(1,\frac{C}{\|g_i\|}\Big),\qquad g=\frac1{qn}\Big(\sum_i\bar g_i+\sigma C\,z\Big),\quad z\sim\mathcal N(0,I)$$
 #
@@ -162,9 +165,11 @@ print(f"accuracy {experiments.measure_accuracy(private_net, *test):.1%}")
 # %% [markdown]
 # $(3,4)$ has the norm 5 and becomes $(0.6,0.8)$. $(0.3,0.4)$ has the norm 0.5 and stays. The sum is $(0.9,1.2)$.
 #
-# The **accountant** (隐私会计) computes ε. One step costs a Rényi divergence (Rényi 散度) of order $\alpha$. The costs of the steps add up, and the best order gives ε. Without sampling
-# ($q=1$) a step costs $\alpha/2\sigma^2$. Sampling makes a step cheaper, because a sample is usually not in the batch. For $\sigma=2$, $\alpha=8$, what
-# does a step cost with $q=1$?
+# The **accountant** (隐私会计) computes ε. The accountant measures the cost of a step by the Rényi divergence (Rényi 散度) of order $\alpha$. This is a distance
+# between the distribution of results with one sample and without it, in nats. The costs of the steps add up to $R_\alpha$. Each order gives a bound
+# $\varepsilon\le R_\alpha+\log\frac{\alpha-1}{\alpha}-\frac{\log\delta+\log\alpha}{\alpha-1}$ [Canonne et al. 2020], and the accountant takes the smallest
+# one over many orders: a large $\alpha$ costs more, and makes the last term smaller. Without sampling ($q=1$) a step costs $\alpha/2\sigma^2$. Sampling
+# makes a step cheaper, because a sample is usually not in the batch. For $\sigma=2$, $\alpha=8$, what does a step cost with $q=1$?
 
 # %%
 for rate in (1.0, 0.2, 0.01):
@@ -175,9 +180,9 @@ for each, budget in zip(multipliers, spent):
     print(f"σ = {each:3}: ε = {budget:5.2f} after {steps} steps")
 
 # %% [markdown]
-# $8/(2\cdot4)=1$ nat. The tests of this book compare the accountant with the one of Opacus: both agree to 1 %. What does the noise cost, and what does it buy? All trainings below
-# have the same 500 members, of which 20 % have wrong labels. "Clipped, no noise" is the control: the same steps, batches and clipping, without the noise. "Stopped early"
-# is the simple baseline: 20 steps of Adam in place of 300.
+# $8/(2\cdot4)=1$ nat. The tests of this book (`tests/library/test_privacy.py`) compare the accountant with the one of Opacus: both agree to 1 %. What does
+# the noise cost, and what does it buy? All trainings below have the same 500 members, of which 20 % have wrong labels. "Clipped, no noise" is the control:
+# the same steps, batches and clipping, without the noise. "Stopped early" is the simple baseline: 20 steps of Adam in place of 300.
 
 # %%
 by_training = experiments.measure_privacy(
@@ -186,13 +191,13 @@ by_training = experiments.measure_privacy(
 drawings.draw_privacy(plt.figure(figsize=(7, 2.6)), by_training)
 
 # %% [markdown]
-# The network that was trained to the end betrays its members. But look at the controls: to stop early brings the attack down to nearly 0.5 already, and so
-# do the 60 clipped steps *without any noise*. (No run has these 60 steps without clipping, so the table does not say whether the clipping or the short
-# training does it.) The noise does not make this attack measurably weaker, and with ε = 1 it costs much accuracy. (The 60 clipped steps are also more
-# accurate than the training to the end.) So what is the noise for? It gives a **guarantee** (保证). Without noise a better attack might succeed tomorrow.
-# With ε every attack, also one that nobody knows yet, stays below the border in the next figure: for each false positive rate, the true positive rate is
-# at most $e^{\varepsilon}\,\mathrm{FPR}+\delta$, and at most $1-e^{-\varepsilon}(1-\delta-\mathrm{FPR})$ [Kairouz et al. 2015]. The smaller of the two is
-# the border. Move ε. From which ε on does the guarantee say little?
+# The attack works best on the network that was trained to the end. But look at the controls: to stop early brings the attack down to nearly 0.5 already,
+# and so do the 60 clipped steps *without any noise*. (No run has these 60 steps without clipping, so the table does not say whether the clipping or the
+# short training does it.) The noise does not make this attack measurably weaker, and with ε = 1 it costs much accuracy. (The 60 clipped steps are also
+# more accurate than the training to the end.) So what is the noise for? It gives a **guarantee** (保证). Without noise another attack may succeed. An
+# $(\varepsilon,\delta)$-private training keeps every attack, also an unknown one, below the border in the next figure: for each false positive rate, the
+# true positive rate is at most $e^{\varepsilon}\,\mathrm{FPR}+\delta$, and at most $1-e^{-\varepsilon}(1-\delta-\mathrm{FPR})$ [Kairouz et al. 2015]. The
+# smaller of the two is the border. Move ε. From which ε on does the guarantee say little?
 
 # %%
 victims = experiments.draw_members(*known, 500, share_wrong=0.2, seed=0)
@@ -212,10 +217,12 @@ def show_bound(figure, epsilon=0.5):
 interact.live(show_bound, epsilon=[0.1, 0.5, 1.0, 2.0, 4.0, 8.0], figsize=(4.5, 3.2))
 
 # %% [markdown]
-# The samples with wrong labels are found far more easily than the others: a mean over all is no promise to one of them.
+# The samples with wrong labels are found far more easily than the others. So a mean AUC near 0.5 does not protect each sample.
 #
-# This attack on the network *without* privacy enters the grey region for ε = 0.5, by more than the error of a curve of 500 samples: so its training is not 0.5-private. At ε = 8 nearly nothing is excluded. The guarantee holds for one sample.
-# It says nothing about what can be learned from all samples together.
+# The curve of this attack on the network *without* privacy lies above the border for ε = 0.5. The distance is larger than the sampling error of 500
+# samples. So its training is not 0.5-private. At ε = 2 the border allows a true positive rate of 0.74 at a false positive rate of 0.1, and at ε = 8 nearly
+# everything: from about ε = 2 on the guarantee says little about such an attack. The guarantee holds for one sample. It says nothing about what can be
+# learned from all samples together.
 
 # %% tags=["claims"]
 auc_of = {name: np.array(rows["auc"]) for name, rows in by_training.items()}
@@ -244,13 +251,13 @@ by_way = experiments.measure_federated(*known, test, rounds=6, local_steps=20, s
 drawings.draw_federated(plt.figure(figsize=(5.5, 3.2)), by_way)
 
 # %% [markdown]
-# The mean is $(200\cdot1+100\cdot4)/300=2$. The ways use nearly the same images (one client alone has half of them) and take the same number of steps in
-# all. Two equal clients are as good as all data in one place. With skewed clients the weights drift apart during the 20 local steps, and the mean is
-# worse. With *one* local step a round there is no drift: the mean of the steps is the step on all data. It needs 20 times as many messages. One client
-# alone never learns the digits that it has not seen.
+# The mean is $(200\cdot1+100\cdot4)/300=2$. The five trainings use nearly the same images (one client alone has half of them) and take the same number of
+# steps in all. Two equal clients are as good as all data in one place. With skewed clients and 20 local steps the mean is worse. With *one* local step a
+# round it is not: the mean of the steps is the step on all data. So the local steps are the cause: the clients' weights can drift apart. One local step a
+# round needs 20 times as many messages. One client alone never learns the digits that it has not seen.
 #
-# Are images that stay with the client private? The server sees an update. For a single image, the gradient of the first layer is $\partial L/\partial W_i=\delta_i x$ and $\partial L/\partial b_i=\delta_i$: divide, and the
-# image is there.
+# Are images that stay with the client private? The server sees an update. For a single image, the gradient of the first layer is $\partial L/\partial
+# W_i=\delta_i x$ and $\partial L/\partial b_i=\delta_i$. Divide the gradient of the weights by the gradient of the bias: the result is $x$.
 
 # %%
 attacked = experiments.make_mlp(1)
@@ -272,8 +279,8 @@ titles = ("the client's image", "from its gradient", "from the mean of 8", "with
 plot.gallery([secret[0], from_one, from_eight, with_noise], titles, width=6);
 
 # %% [markdown]
-# The gradient of one image *is* the image. A mean over eight images is a mixture. Noise destroys the image. So "the images stay with the client" is no
-# guarantee: an update of few images can show them. Differential privacy gives a guarantee.
+# The image can be computed from the gradient of one image. From the mean over eight images a mixture is computed. In this draw, noise with σ = 0.5
+# destroys the image. So "the images stay with the client" is no guarantee: an update of few images can show them. Differential privacy gives a guarantee.
 
 # %% tags=["claims"]
 last = {name: np.array([curve[-1] for curve in curves]) for name, curves in by_way.items()}
@@ -295,7 +302,7 @@ assert (with_noise - secret[0]).abs().max() > 0.3
 # | **occlusion** (遮挡分析) | cover a window, see how far the logit falls | Zeiler & Fergus 2014 |
 # | **saliency** (显著图) | the gradient $\lvert\partial s/\partial x\rvert$ | Simonyan et al. 2014 |
 # | **integrated gradients** (积分梯度) | the mean gradient on the path from a grey image | Sundararajan et al. 2017 |
-# | **Grad-CAM** (梯度加权类激活图) | the last feature maps, weighted by their mean gradient | Selvaraju et al. 2017 |
+# | **Grad-CAM** (梯度加权类激活图) | the last feature maps $A_k$: $\mathrm{ReLU}\big(\sum_k g_kA_k\big)$, $g_k$ is the mean gradient of $s$ in map $k$ | Selvaraju et al. 2017 |
 #
 # Why is the gradient alone not enough? Take $s(x)=\min(x,1)$ at $x=2$, starting from $x_0=0$. The logit rose from 0 to 1. What is the gradient at 2? Integrated gradients take
 # the mean of the gradient on the way from $x_0$ to $x$, times $x-x_0$:
@@ -318,8 +325,9 @@ for name, values in (("saliency", slope), ("integrated gradients", path), ("occl
     print(f"{name:21} {[round(value, 3) for value in values.tolist()]}")
 
 # %% [markdown]
-# The gradient of the first pixel is 0, though this pixel gives most of the logit: it is **saturated** (饱和). On half of the way the gradient is 1, so integrated gradients give $2\cdot0.5=1$. For the second pixel the
-# gradient is 1 on the whole way: $0.5\cdot1=0.5$. The parts add up to the logit, $1+0.5=1.5$. Occlusion agrees here.
+# The gradient of the first pixel is 0, though this pixel gives most of the logit: it is **saturated** (饱和). On half of the way the gradient is 1, so
+# integrated gradients give $2\cdot0.5=1$. For the second pixel the gradient is 1 on the whole way: $0.5\cdot1=0.5$. The parts add up to $s(x)-s(x_0)$,
+# $1+0.5=1.5$. Occlusion agrees here.
 #
 # Now four photographs and EfficientNet-Lite0 (extra `pretrained`; without it the chapter goes on with section 6's small network).
 
@@ -353,8 +361,8 @@ if large:
 #
 # ## 6 Is the explanation right?
 #
-# A heat map always looks meaningful. Two tests and one experiment with known truth follow. **Test 1:** put two photographs side by side, and explain the class of the left, then the class of the right. Does the heat move
-# [after Zhang et al. 2016]? A map of edges knows nothing of the network. It is the control.
+# A heat map always looks meaningful. Two tests and one experiment with known truth follow. **Test 1:** put two photographs side by side, and explain the
+# class of the left, then the class of the right. Does the heat move [after Zhang et al. 2016]? A map of edges does not use the network. It is the control.
 
 # %%
 if large:
@@ -369,8 +377,9 @@ if large:
     drawings.draw_halves(plt.figure(figsize=(7, 2.6)), pair, moved, shares)
 
 # %% [markdown]
-# Three pairs with two classes each give six dots. Grad-CAM moves with the class. Saliency and integrated gradients move less: in each pair their two shares add up to only a little more than 1. The control adds up to exactly 1, because
-# its map is the same for both classes.
+# Three pairs with two classes each give six dots. Grad-CAM moves with the class. Add the two shares of a pair: a map that follows the class perfectly has
+# the sum 2, and a map that ignores the class has the sum 1. The control has the sum 1. The sums of saliency are below 1.5, so saliency moves less than
+# Grad-CAM.
 #
 # **Test 2** [Adebayo et al. 2018]: replace trained weights by random ones. An explanation of the *network* has to change. A map that stays the same explains the image alone.
 
@@ -398,9 +407,10 @@ if large:
     assert np.mean(randomised["last layer"]["Grad-CAM"]) < 0.35
 
 # %% [markdown]
-# **The experiment: a planted shortcut.** A network may learn a mark instead of the object: a copyright notice instead of horses, a hospital's tag instead
-# of a disease. This is called **shortcut learning** (捷径学习) [Geirhos et al. 2020]. Here each *training* face gets a bright square in the corner. Two
-# controls are trained in the same way: without marks, and with marks on random patches. Does the explanation find the mark?
+# **The experiment: a planted shortcut.** A network may learn a mark instead of the object. For example it recognises a copyright notice in place of a
+# horse, or a hospital's tag in place of a disease. This is called **shortcut learning** (捷径学习) [Geirhos et al. 2020]. Here each *training* face gets a
+# bright square in the corner. Two controls are trained in the same way: without marks, and with marks on random patches. Does the explanation find the
+# mark?
 
 # %%
 by_shortcut, mark_heats = experiments.measure_shortcut(seeds=max(5, seeds))
@@ -410,10 +420,10 @@ drawings.draw_shortcut(figure, example, mark_heats, by_shortcut)
 records.picture("ch07b", figure);
 
 # %% [markdown]
-# Upper row: integrated gradients, mean over the test. With a mark on every training face more of the heat lies in the corner than in the controls, for
-# each seed. (The square is 4 % of the pixels. It is bright, so it gets more than 4 % of the heat in the controls too.) Lower row: this network is worse on
-# patches without marks (faces and others), and worse still if the *other* patches wear the mark. The controls do not care. The dots are seeds: they differ
-# much, so one run would prove little.
+# Upper row: integrated gradients, mean over the test images, all of them with a mark. With a mark on every training face more of the heat lies in the
+# corner than without marks, for each seed. (The square is 4 % of the pixels. In the controls it gets more than 4 % of the heat too, so compare with them,
+# and not with 4 %.) Lower row: this network is worse on patches without marks (faces and others), and worse still if the *other* patches wear the mark.
+# The accuracy of the controls does not change. The dots are seeds: they differ much, so one run would prove little.
 
 # %% tags=["claims"]
 marked, unmarked = by_shortcut["mark on every face"], by_shortcut["no mark"]
@@ -431,10 +441,12 @@ assert np.mean(marked["clean"]) < np.mean(unmarked["clean"]) - 0.03
 # | criterion | equal in all groups |
 # | --- | --- |
 # | **demographic parity** (人口统计均等) | $P(D=1\mid A)$, the selection rate |
-# | **equalised odds** (机会均等化) | $P(D=1\mid Y=1,A)$ and $P(D=1\mid Y=0,A)$, true and false positive rate |
+# | **equalised odds** (均等几率) | $P(D=1\mid Y=1,A)$ and $P(D=1\mid Y=0,A)$, true and false positive rate |
 # | **predictive parity** (预测均等) | $P(Y=1\mid D=1,A)$, the precision |
 #
-# Group 0 has 10 people, of whom 5 are positive; group 1 has 10, of whom 2 are positive. The accuracy is 0.8 in both groups. Which criteria hold?
+# Group 0 has 10 people, of whom 5 are positive; group 1 has 10, of whom 2 are positive. Of group 0, five people are selected: four positives and one
+# negative. Of group 1, four people are selected: two positives and two negatives. The accuracy is 0.8 in both groups. Which criteria hold? (The gap of a
+# criterion is the largest difference between groups; equalised odds has two rates, and takes the larger of the two differences.)
 
 # %%
 of_group = torch.arange(2).repeat_interleave(10)
@@ -449,11 +461,15 @@ for group, rates in small_rates.items():
 print({name: round(gap, 2) for name, gap in fairness.criteria_gaps(small_rates).items()})
 
 # %% [markdown]
-# None of them holds, though the accuracy is the same. Can a better model satisfy all three? With the base rate (基础比率) $p$, precision $v$ and true positive rate $t$, count people:
+# None of them holds, though the accuracy is the same. Can a better model satisfy all three? With the base rate (基础比率) $p$, precision $v$ and true positive
+# rate $t$, take $n$ people: $pn$ are positive, so $\mathrm{TP}=p\,t\,n$. The precision is $v=\mathrm{TP}/(\mathrm{TP}+\mathrm{FP})$, so
+# $\mathrm{FP}=\mathrm{TP}\,(1-v)/v$. There are $(1-p)n$ negatives, so
 #
 # $$\mathrm{FPR}=\frac{p}{1-p}\cdot\frac{1-v}{v}\cdot t$$
 #
-# [Chouldechova 2017]. If two groups have the same $v<1$ and the same $t>0$, but another $p$, then their FPR *must* differ. So with different base rates predictive parity and equalised odds exclude each other, unless the model makes no error.
+# [Chouldechova 2017]. If two groups have the same $v<1$ and the same $t>0$, but another $p$, then their FPR *must* differ. So with different base rates
+# predictive parity and equalised odds exclude each other, unless $v=1$ (no false positive) or $t=0$. (Demographic parity and predictive parity can hold
+# together. All three cannot hold at once, but in these cases.)
 
 # %%
 for base in (0.5, 0.3, 0.1):
@@ -465,8 +481,8 @@ for group, rows in fairness.calibration_by_group(scores, labels, groups, bins=4)
 
 
 # %% [markdown]
-# The second part draws people with a score that is **calibrated** (校准) in both groups: of those with a score near 0.6, 60 % are positive (mean score → share of positives). No score could be more honest. The base rates are 0.5 and 0.3. Move both
-# thresholds: can you bring all three gaps to 0?
+# The second part draws people with a score that is **calibrated** (校准) in both groups: of those with a score near 0.6, 60 % are positive (mean score →
+# share of positives). The base rates are 0.5 and 0.3. Move both thresholds: can you bring all three gaps to 0?
 
 # %%
 def show_criteria(figure, threshold_0=0.5, threshold_1=0.5):
@@ -479,16 +495,17 @@ interact.live(
 
 # %% [markdown]
 # With the same threshold the precisions differ by about 0.1, and the other two gaps are larger than 0.3. A lower threshold for group 1 makes these gaps
-# smaller, and the third one larger. No pair of thresholds closes all. What does it cost to close one? Thresholds are chosen on one draw of people, as
-# accurate as the criterion allows, and measured on another draw.
+# smaller, and the third one larger. By the formula above no pair of thresholds with $v<1$ and $t>0$ closes all three. What does it cost to close one?
+# Thresholds are chosen on one draw of people, as accurate as the criterion allows, and measured on another draw.
 
 # %%
 by_criterion = experiments.measure_thresholds(n=runtime.pick(quick=2000, full=20000))
 drawings.draw_costs(plt.figure(figsize=(8.5, 2.2)), by_criterion)
 
 # %% [markdown]
-# "None" chooses each group's most accurate threshold. For calibrated scores this is 0.5 in both groups, so one threshold is as good. Equal selection rates or equal true positive rates cost one to two points of accuracy here, and the precisions then differ. Which criterion is right is no question of mathematics: it depends on what a
-# wrong decision does to a person. A threshold for each group also needs to know the group, which a law may forbid.
+# "None" chooses each group's most accurate threshold. For calibrated scores this is 0.5 in both groups, so one common threshold has the same accuracy.
+# Equal selection rates or equal true positive rates cost one to two points of accuracy here, and the precisions then differ. Mathematics does not choose
+# the criterion. The choice depends on the harm of each error. A threshold for each group also needs to know the group, which a law may forbid.
 
 # %% tags=["claims"]
 cost = {name: np.mean(rows["accuracy"]) for name, rows in by_criterion.items()}
@@ -503,8 +520,9 @@ for rows in by_criterion.values():  # each choice leaves one gap open
 # %% [markdown]
 # ## 8 Going deeper: a group that is rare in the training set
 #
-# Where do different errors come from? One cause can be isolated. A network decides whether a digit is at least 5. Camera B is turned by a quarter. The network has no convolution, so it does not know what is up, and both cameras are equally difficult. The number of
-# training images is always 600. Only the share of camera B changes.
+# Where do different errors come from? One cause can be isolated. A network decides whether a digit is at least 5. Camera B is turned by a quarter. The
+# network has no convolution and uses no neighbourhood of pixels, so both cameras are equally difficult. The number of training images is always 600. Only
+# the share of camera B changes.
 
 # %%
 camera_shares = (0.0, 0.02, 0.1, 0.25, 0.5)
@@ -514,10 +532,13 @@ camera_scores = experiments.score_two_cameras(one_net, *test)
 drawings.draw_cameras(plt.figure(figsize=(7, 2.8)), by_camera, *camera_scores)
 
 # %% [markdown]
-# With a share of one half both cameras have the same accuracy. With 2 % of camera B the network is far worse for it. Here the cause is the data, since all else is equal. The ROC curve of camera B (right, for 10 %) lies below: no threshold on it reaches camera A. A threshold moves along a curve, data
-# raise the curve. The dots mark the threshold 0.5.
+# With a share of one half both cameras have the same accuracy. With 2 % of camera B the network is far worse for it. The number of images and the training
+# are the same. Only the shares change (so camera A has fewer images when camera B has more). The ROC curve of camera B (right, for 10 %) lies below: no
+# threshold on it reaches camera A. Another threshold is another point of the same curve; more images of camera B give another curve. The dots mark the
+# threshold 0.5.
 #
-# A **model card** (模型卡) [Mitchell et al. 2019] publishes such numbers with the model: what it is for, which data it saw, how good it is for each group. Code writes it, so that the numbers are those of the run.
+# A **model card** (模型卡) [Mitchell et al. 2019] publishes such numbers with the model: what it is for, which data it saw, how good it is for each group.
+# Code writes the numbers, so that they are those of the run. The sentences are written by a person.
 
 # %%
 from IPython.display import Markdown
@@ -563,11 +584,14 @@ by_noise = {
 drawings.draw_noise(plt.figure(figsize=(7, 2.8)), by_noise)
 
 # %% [markdown]
-# The same share of wrong labels harms very differently. One nearest neighbour repeats each wrong label. Logistic regression and the vote of 15 neighbours average, and errors in all directions cancel. If all errors point to the same class they do not cancel: from one half on, the wrong
-# class is the majority.
+# The same share of wrong labels harms very differently. One nearest neighbour repeats each wrong label. Logistic regression and the vote of 15 neighbours
+# average over many images. Wrong labels of the first kind are spread over nine classes, so the right class keeps the majority. Wrong labels of the second
+# kind all fall on one class: with a share above one half this class is the majority. (With 40 % it is close: an image with few right neighbours is already
+# lost.)
 #
-# **Confident learning** (置信学习) [Northcutt et al. 2021] finds wrong labels. Each image is classified by a model that has not seen it (cross-validation, 交叉验证). The threshold of a class is the mean probability that its own images get. An image that
-# reaches the threshold of another class, and gets that class as the most probable one, is suspected. By hand: two classes, six images.
+# **Confident learning** (置信学习) [Northcutt et al. 2021] finds wrong labels. Each image is classified by a model that has not seen it (cross-validation,
+# 交叉验证). The threshold of a class is the mean probability that its own images get. An image is suspected if two things hold: its most probable class is not
+# its label, and the probability reaches the threshold of that class. By hand: two classes, six images.
 
 # %%
 first_class = torch.tensor([0.9, 0.8, 0.1, 0.2, 0.3, 0.7])  # probability of class 0
@@ -581,9 +605,9 @@ drawings.draw_cleaning(plt.figure(figsize=(7.5, 2.8)), by_finder, after_cleaning
 # %% [markdown]
 # The thresholds are $(0.9+0.8+0.1)/3=0.6$ and $(0.8+0.7+0.3)/3=0.6$. Image 2 has 0.9 for class 1, image 5 has 0.7 for class 0: both are suspected. On the
 # digits 10 % of the labels were made wrong. Confident learning finds about two thirds of them, and most suspects are wrong indeed. The simple baseline
-# "lowest probability of the label" is a little better in each run, if it is told how many to take: confident learning *finds* this number. "Most probable
-# class differs" finds nearly all errors, and suspects many right labels. Right panel: the accuracy of one nearest neighbour rises when the suspects are
-# left out, though not to that of right labels. To leave out as many images at random changes it by one or two points only.
+# "lowest probability of the label" takes the number of suspects from confident learning. It is then about as good. Confident learning finds this number
+# itself. "Most probable class differs" finds nearly all errors, and suspects many right labels. Right panel: the accuracy of one nearest neighbour rises
+# when the suspects are left out, though not to that of right labels. To leave out as many images at random changes it by one or two points only.
 #
 # Is there anything wrong in the data as they are? These are the eight real, unchanged labels with the lowest probability.
 
@@ -597,10 +621,10 @@ print(f"confident learning suspects {int(suspects.sum())} of {len(suspects)} ima
 plot.gallery(known[0][worst], suspect_titles, columns=8, width=8);
 
 # %% [markdown]
-# A suspect is a question to a person, not an answer. The title gives the label, and what the model believes. Confident learning suspects only the number
-# of images printed above the pictures: it asks for a *confident* other class. Which labels would you change?
+# A person has to check each suspect. The title gives the label, and what the model believes. Confident learning suspects only the number of images printed
+# above the pictures: it asks for a *confident* other class. Which labels would you change?
 #
-# **Rare classes.** Six of 600 training images show an 8. The question is "is this an 8?", and the test has the same share of 1 %.
+# **Rare classes.** Six of 600 training images show an 8. The question is "is this an 8?". The test images are weighted so that the 8s count 1 %.
 
 # %%
 by_method = experiments.measure_imbalance(known, test, seeds=runtime.pick(quick=5, full=20))
@@ -659,7 +683,8 @@ check("ch07b.1", auc_answer)
 
 
 # %% [markdown]
-# **2 · Build.** Write the clipping of DP-SGD: gradients `(B, D)` and a norm -> the sum `(D,)` of the clipped gradients.
+# **2 · Build.** Write the clipping of DP-SGD: gradients `(B, D)` and a norm -> the sum `(D,)` of the clipped gradients. A gradient with norm 0 must not
+# give NaN.
 
 # %%
 def clip_and_add(gradients, max_norm):  # -> (D,)
@@ -670,7 +695,8 @@ check("ch07b.2", clip_and_add)
 
 
 # %% [markdown]
-# **3 · Build.** Write integrated gradients. `slope_at(x)` returns the gradient `(D,)` at a point `(D,)`. Use the middles of `steps` equal parts of the path.
+# **3 · Build.** Write integrated gradients. `slope_at(x)` returns the gradient `(D,)` at a point `(D,)`; `start` is $x_0$. Use the middles of `steps`
+# equal parts of the path.
 
 # %%
 def attribute(slope_at, x, start, steps):  # -> (D,)
@@ -687,9 +713,10 @@ both_rates = ...  # (group 0, group 1)
 check("ch07b.4", both_rates)
 
 # %% [markdown]
-# **5 · Train, change, measure.** Is it the *share* or the *number* of camera B's images that counts? Train with 600 images of which 20 % come from camera B, and with 1,200 of which 10 % do: both have 120 of camera B. Use
-# `experiments.measure_cameras(known, test, (share,), n=n, seeds=3)["camera B"][share]`, which gives three accuracies of camera B. The conclusion is one of the two names, or `"no difference"`: two means differ if
-# their distance is larger than the sum of both standard deviations.
+# **5 · Train, change, measure.** Is it the *share* or the *number* of camera B's images that counts? Train with 600 images of which 20 % come from camera
+# B, and with 1,200 of which 10 % do: both have 120 of camera B. (Camera A has 480 and 1,080 images, so this also changes.) Use
+# `experiments.measure_cameras(known, test, (share,), n=n, seeds=3)["camera B"][share]`, which gives three accuracies of camera B. The conclusion is the
+# key with the larger accuracy, or `"no difference"`: two means differ if their distance is larger than the sum of both standard deviations.
 
 # %%
 camera_answer = ...  # {"600 images, 20 %": [...], "1200 images, 10 %": [...], "conclusion": ...}
@@ -706,21 +733,24 @@ records.show("ch07b", "full")
 # %% [markdown]
 # ## 12 Book check
 #
-# - **M18 · "Whether the model performs consistently for different groups"** (§7.1). Consistent in which sense? Section 7 shows three criteria, and that they exclude each other if the base rates differ: the same precision forces different false positive rates. State the
-#   criterion first.
-# - **I28 · Transparency as "users understand the decision"** (§7.1). This is explainability (可解释性). Transparency (透明性) is wider: it also discloses the data, the training and the limits of a model. Sections 5 and 6 explain decisions. The model card of section 8 discloses the rest.
+# - **M18 · "Whether the model performs consistently for different groups"** (§7.1). Consistent in which sense? Section 7 shows three criteria, and that
+#   they cannot hold at once if the base rates differ: the same precision forces different false positive rates. State the criterion first.
+# - **I28 · Transparency as "users understand the decision"** (§7.1). This is explainability (可解释性). Transparency (透明性) is wider: it also discloses the
+#   data, the training and the limits of a model. Sections 5 and 6 explain decisions. The model card of section 8 discloses the rest.
 #
 # ## 13 What we learned
 #
 # - The loss alone tells members from others if a network was trained to the end on few images or on wrong labels. A short training weakens this attack,
-#   with clipping or without noise. Only noise gives a guarantee: ε = 8 costs no measurable accuracy here, and ε = 1 costs much.
-# - Federated averaging keeps images with the clients. Skewed clients drift apart, and a gradient of one image shows the image.
-# - A heat map has to be tested: it has to change with the class and with the weights. In the planted experiment, the heat found the mark.
-# - Three criteria of fairness exclude each other if the base rates differ. A threshold for each group closes one gap, at a price.
-# - Models that average bear wrong labels in all directions, and fail if all errors point the same way. One nearest neighbour suffers equally from both.
-#   Accuracy says little about a rare class.
+#   also without noise. Only noise gives a guarantee: ε = 8 costs no measurable accuracy here, and ε = 1 costs much.
+# - Federated averaging keeps images with the clients. With skewed clients and many local steps the mean is worse, and the gradient of one image gives the
+#   image away.
+# - A heat map has to be tested: it has to change with the class and with the weights. In the planted experiment, the share of the heat in the mark was
+#   about twice that of the control.
+# - Three criteria of fairness cannot hold at once if the base rates differ. A threshold for each group closes one gap, at a price.
+# - Models that average stay accurate if the wrong labels are spread over all classes, and fail if more than half of a class get the same wrong label. One
+#   nearest neighbour suffers equally from both. Accuracy says little about a rare class.
 #
-# **References.** S. Yeom et al., *Privacy risk in machine learning*, CSF 2018, arXiv:1709.01604 · C. Dwork, F. McSherry, K. Nissim, A. Smith, *Calibrating noise to sensitivity in private data analysis*, TCC 2006 · M. Abadi et al., *Deep learning with
+# **References.** E. R. DeLong, D. M. DeLong, D. L. Clarke-Pearson, *Comparing the areas under two or more correlated receiver operating characteristic curves: a nonparametric approach*, Biometrics 44(3), 1988 · C. Canonne, G. Kamath, T. Steinke, *The discrete Gaussian for differential privacy*, NeurIPS 2020, arXiv:2004.00010 · S. Yeom et al., *Privacy risk in machine learning*, CSF 2018, arXiv:1709.01604 · C. Dwork, F. McSherry, K. Nissim, A. Smith, *Calibrating noise to sensitivity in private data analysis*, TCC 2006 · M. Abadi et al., *Deep learning with
 # differential privacy*, CCS 2016, arXiv:1607.00133 · I. Mironov, K. Talwar, L. Zhang, *Rényi differential privacy of the sampled Gaussian mechanism*, 2019, arXiv:1908.10530 · P. Kairouz, S. Oh, P. Viswanath, *The composition theorem for differential privacy*, ICML 2015, arXiv:1311.0776 ·
 # B. McMahan et al., *Communication-efficient learning of deep networks from decentralized data*, AISTATS 2017, arXiv:1602.05629 · M. Zeiler, R. Fergus, *Visualizing and understanding convolutional networks*, ECCV 2014, arXiv:1311.2901 · K. Simonyan, A. Vedaldi, A. Zisserman, *Deep inside
 # convolutional networks*, 2014, arXiv:1312.6034 · M. Sundararajan, A. Taly, Q. Yan, *Axiomatic attribution for deep networks*, ICML 2017, arXiv:1703.01365 · R. Selvaraju et al., *Grad-CAM*, ICCV 2017, arXiv:1610.02391 · J. Zhang et al., *Top-down neural attention by excitation backprop*, ECCV
