@@ -100,8 +100,10 @@ def describe(values):  # mean ± standard deviation
 pool = experiments.read_pool()
 seeds = range(runtime.pick(quick=4, full=10))
 steps = runtime.pick(quick=200, full=1000)
-scaling = experiments.measure_scaling(make_cnn, pool, (40, 80, 160, 320), seeds=seeds, steps=steps)
-for name, rows in scaling.items():
+first_runs = experiments.measure_scaling(
+    make_cnn, pool, (40, 80, 160, 320), seeds=seeds, steps=steps
+)
+for name, rows in first_runs.items():
     print(f"{name:8} error:", " · ".join(f"{n} images {describe(e)}" for n, e in rows.items()))
 
 # %% [markdown]
@@ -125,7 +127,7 @@ def predict(found, known, target):
     return predicted
 
 
-predictions = predict(scaling, 320, at)
+predictions = predict(first_runs, 320, at)
 for name, (law_of_method, ends) in predictions.items():
     ranges = {what: f"[{low:.3f}, {high:.3f}]" for what, (low, high) in ends.items()}
     print(f"{name:8} exponent b {law_of_method.exponent:.3f} {ranges['exponent']}  ",
@@ -136,7 +138,7 @@ for name, (law_of_method, ends) in predictions.items():
 
 # %%
 largest = experiments.measure_scaling(make_cnn, pool, [at], seeds=seeds, steps=steps)
-scaling = {name: rows | largest[name] for name, rows in scaling.items()}
+scaling = {name: rows | largest[name] for name, rows in first_runs.items()}
 picture = plt.figure(figsize=(7, 3))
 bars = {name: (line, ends["error"]) for name, (line, ends) in predictions.items()}
 drawings.draw_scaling(picture, scaling, bars, 320, at)
@@ -167,8 +169,10 @@ interact.live(use_images, images=[80, 160, 320], figsize=(7, 3))
 # %% tags=["claims"]
 assert abs(law.exponent - 0.5) < 1e-9 and abs(law.predict(1600) - 0.05) < 1e-9
 measured = {name: sum(rows[at]) / len(rows[at]) for name, rows in scaling.items()}
-widths = {known: {name: ends["error"][1] - ends["error"][0]
-                  for name, (_, ends) in predict(scaling, known, at).items()} for known in (80, 320)}
+widths = {
+    known: {name: ends["error"][1] - ends["error"][0] for name, (_, ends) in fitted.items()}
+    for known, fitted in ((known, predict(scaling, known, at)) for known in (80, 320))
+}
 for name, (line_of_method, ends) in predictions.items():
     assert ends["exponent"][0] > 0.1  # more images help
     assert 0.5 < measured[name] / line_of_method.predict(at) < 2
@@ -223,10 +227,11 @@ controls = {  # name: (layers, kernel, width)
     "2 layers 3×3, wide": (2, 3, 11),
     "1 layer 7×7": (1, 7, 8),
 }
-by_control = {}
+by_control = {"3 layers 3×3": reached[2, 2]}  # measured already
 for name, (depth, kernel, width) in controls.items():
     options = {"kernel": kernel, "width": width}
-    by_control[name] = experiments.measure_fields([depth], [6], **field_plan, **options).flatten()
+    if name not in by_control:
+        by_control[name] = experiments.measure_fields([depth], [6], **field_plan, **options)[0, 0]
     net = experiments.LocalNet(depth, **options)
     numbers = sum(p.numel() for p in net.parameters())
     print(f"{name:20} receptive field {convolution.receptive_field(net.convs)}",
@@ -309,15 +314,18 @@ mark_pixels = nn.Sequential(nn.Conv2d(32, 16, 3, padding=1), nn.PixelShuffle(4))
 packaged = multitask.MultiTaskNet(classes=10, in_channels=1)
 trunk.load_state_dict(packaged.trunk.state_dict())
 name_class[2].load_state_dict(packaged.heads["class"].linear.state_dict())
-maps, packaged_outputs = trunk(canvases.images[:5]), packaged(canvases.images[:5])
-torch.testing.assert_close(name_class(maps), packaged_outputs["class"])
-print("box head:", tuple(find_box(maps).shape), " mask head:", tuple(mark_pixels(maps).shape))
+find_box[2].load_state_dict(packaged.heads["box"].linear.state_dict())
+mark_pixels[0].load_state_dict(packaged.heads["mask"].conv.state_dict())
+maps = trunk(canvases.images[:5])
+ours = {"class": name_class(maps), "box": find_box(maps), "mask": mark_pixels(maps)[:, 0]}
+torch.testing.assert_close(packaged(canvases.images[:5]), ours)
+print({task: tuple(output.shape) for task, output in ours.items()})
 drawings.draw_heads(plt.figure(figsize=(6.5, 2.2)), packaged, canvases.images)
 
 # %% [markdown]
 # (Stride 2 moves the kernel by two pixels, so it halves the height and the width. **Batch normalisation**, 批归一化, scales each channel to mean 0 and
-# variance 1; chapter 3b explains it. A pixel shuffle, 像素重排, arranges 16 channels as 4×4 pixels.) The package has the same network: the assert compares the
-# class outputs.
+# variance 1; chapter 3b explains it. A pixel shuffle, 像素重排, arranges 16 channels as 4×4 pixels.) The package has the same network: the cell compares the
+# outputs of all three heads.
 #
 # The loss is a sum over the tasks $t$. Each loss is divided by the loss of the best constant answer, so that each task starts at about 1:
 #
@@ -339,7 +347,8 @@ drawings.draw_gradients(plt.figure(figsize=(6.5, 1.9)), vector_pairs)
 theta = nn.Parameter(torch.zeros(2))
 for one_vector, other_vector in vector_pairs:  # two losses that have these gradients
     one, two = (theta @ torch.tensor(vector) for vector in (one_vector, other_vector))
-    print(f"{one_vector} and {other_vector}: cosine {multitask.gradient_cosine(one, two, [theta]):+.2f}")
+    found_cosine = multitask.gradient_cosine(one, two, [theta])
+    print(f"{one_vector} and {other_vector}: cosine {found_cosine:+.2f}")
 opposed = [(theta.sum() - target) ** 2 for target in (1.0, -1.0)]  # one wants +1, the other −1
 opposed_cosine = multitask.gradient_cosine(*opposed, [theta])
 print(f"two opposed targets: cosine {opposed_cosine:+.2f}")
@@ -525,7 +534,8 @@ probes = {
 drawings.draw_curves(plt.figure(figsize=(7, 3.8)), probes, "labels of each digit")
 for title, found in probes.items():
     for name, rows in found.items():
-        print(f"{title:18} {name:21}", " · ".join(f"{k} labels {describe(v)}" for k, v in rows.items()))
+        accuracies = " · ".join(f"K={k} {describe(values)}" for k, values in rows.items())
+        print(f"{title:18} {name:21}", accuracies)
 
 # %% [markdown]
 # Left: the linear probe on the rotation network is better than the linear probe on the same network *without* training. So the pre-training made better
@@ -537,7 +547,8 @@ for title, found in probes.items():
 # 7c](ch07c_learning_from_little.ipynb) adapts the same EfficientNet to textures in photographs, which are nearer to ImageNet.
 
 # %% tags=["claims"]
-on_digits = {name: {k: torch.tensor(v) for k, v in rows.items()} for name, rows in probes["digits"].items()}
+on_digits = {name: {k: torch.tensor(v) for k, v in rows.items()}
+             for name, rows in probes["digits"].items()}
 for k in (5, 20):
     gain = on_digits["rotations, linear"][k] - on_digits["untrained, linear"][k]  # same labels
     assert gain.mean() > 0.02 and gain.mean() > 2 * gain.std() / len(gain) ** 0.5
