@@ -419,7 +419,7 @@ assert min(digit_means["LeNet"], digit_means["AlexNet, scaled"]) > 0.88
 assert digit_means["HOG, linear SVM"] > 0.93 and digit_means["pixels, 3 nearest"] > 0.96
 assert all(sum(row["accuracy"]) / len(row["accuracy"]) > 0.75 for row in tables["faces"].values())
 by_shift = broken["shift, pixels"]
-assert all(values[-1] < values[0] - 0.3 for values in by_shift.values())
+assert all(values[-1] < values[0] - 0.2 for values in by_shift.values())
 assert by_shift["AlexNet, scaled"][-1] > by_shift["LeNet"][-1] + 0.15
 assert by_shift["HOG, linear SVM"][1] > by_shift["pixels, linear SVM"][1] + 0.2
 in_noise = broken["noise, standard deviation"]

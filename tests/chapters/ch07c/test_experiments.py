@@ -78,7 +78,7 @@ def test_the_adapted_statistics_are_those_of_the_test_images_and_leave_the_netwo
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
     assert not network.training
     low = found["low contrast"]
-    assert low["adapted statistics"][0] > low["trained statistics"][0] + 0.3
+    assert low["adapted statistics"][0] > low["stored statistics"][0] + 0.3
 
 
 def test_a_scratch_is_a_thin_line_and_good_bricks_have_none():

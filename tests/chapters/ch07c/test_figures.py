@@ -35,7 +35,7 @@ def test_adaptation_bends_the_curve_towards_the_points(steps):
     function, x = fewshot.sine_task(10, generator=torch.Generator().manual_seed(5))
     networks = {"first": experiments.make_regressor(0), "second": experiments.make_regressor(1)}
     figure = drawn(figures.draw_adaptation, (7, 2.5), networks=networks, x=x, function=function, steps=steps)
-    assert len(figure.axes) == 2 and len(figure.axes[0].lines) == 3
+    assert len(figure.axes) == 2 and len(figure.axes[0].lines) == 4
 
 
 def test_errors_start_at_no_step():
@@ -69,7 +69,7 @@ def test_similarity_and_answers():
 
 
 def test_domains_defects_fusion_and_map_draw_their_data():
-    found = {name: {"trained statistics": [0.2, 0.4], "adapted statistics": [0.8, 0.8]} for name in "ab"}
+    found = {name: {"stored statistics": [0.2, 0.4], "adapted statistics": [0.8, 0.8]} for name in "ab"}
     figure = drawn(
         figures.draw_domains, (6, 3), examples=dict.fromkeys("ab", torch.rand(1, 8, 8)), found=found
     )

@@ -60,16 +60,19 @@ def draw_clipping(figure: Figure, gradients: torch.Tensor, max_norm: float, nois
     """(B, 2) gradients, C, (2,) noise: the gradients, the clipped ones in their circle, the noisy sum."""
     clipped = gradients * (max_norm / gradients.norm(dim=1, keepdim=True)).clamp(max=1)
     total = clipped.sum(0)
-    titles = ("1: a gradient a sample", "2: clipped to norm C", "3: sum, and noise")
+    titles = ("1: gradient of each sample", "2: clipped to norm C", "3: sum, plus noise")
     panels = figure.subplots(1, 3, sharex=True, sharey=True)
-    for axes, title, arrows in zip(panels, titles, (gradients, clipped, total[None]), strict=True):
-        for arrow, colour in zip(arrows.tolist(), COLOURS, strict=False):
+    for axes, title, arrows in zip(panels, titles, (gradients, clipped, ()), strict=True):
+        for arrow, colour in zip(torch.as_tensor(arrows).tolist(), COLOURS, strict=False):
             axes.annotate("", arrow, (0, 0), arrowprops={"arrowstyle": "->", "color": colour, "lw": 2})
         axes.add_patch(Circle((0, 0), max_norm, fill=False, color=plot.GREY, linestyle="--"))
         axes.set(xlim=(-1.5, 4.5), ylim=(-2.2, 3.2), title=title, aspect="equal")
     noisy = (total + noise).tolist()
-    style = {"arrowstyle": "->", "color": plot.ORANGE, "lw": 2}
-    panels[2].annotate("", noisy, total.tolist(), arrowprops=style)
+    steps = {"sum": ((0, 0), total.tolist(), "black"), "noise": (total.tolist(), noisy, "0.55")}
+    for name, (start, end, colour) in steps.items():
+        panels[2].annotate("", end, start, arrowprops={"arrowstyle": "->", "color": colour, "lw": 2})
+        middle = [(a + b) / 2 + 0.15 for a, b in zip(start, end, strict=True)]
+        panels[2].annotate(name, middle, color=colour, fontsize=8)
 
 
 def draw_privacy(figure: Figure, found: dict[str, dict[str, list[float]]]) -> None:
@@ -105,7 +108,7 @@ def draw_federated(figure: Figure, found: dict[str, list[list[float]]]) -> None:
         means, errors = np.mean(curves, axis=0), np.std(curves, axis=0, ddof=1)
         rounds = np.arange(1, len(means) + 1)
         axes.errorbar(rounds, means, yerr=errors, fmt="o", linestyle=style, color=colour, label=name)
-    axes.set(xlabel="round", ylabel="accuracy on all ten digits", ylim=(0, 1))
+    axes.set(xlabel="local steps of each client / 20", ylabel="accuracy on all ten digits", ylim=(0, 1))
     axes.legend(fontsize=8, loc="lower right")
 
 
@@ -173,13 +176,13 @@ def draw_shortcut(
         axes.set(xticks=[], yticks=[], title=name)
     left, middle, right = lower.subplots(1, 3)
     for axes, measure, title in (
-        (left, "clean", "accuracy without marks"),
-        (middle, "mark on the others", "accuracy, marks on non-faces"),
-        (right, "share in the mark", "share of heat in the mark"),
+        (left, "clean", "accuracy, no marks"),
+        (middle, "mark on the others", "accuracy, non-faces marked"),
+        (right, "share in the mark", "heat in the mark, share"),
     ):
         values = {name: rows[measure] for name, rows in found.items()}
         _draw_rows(axes, values, title, named=axes is left)
-        axes.set_xlim(0, 1.05)
+        axes.set(xlim=(0, 1.05), xticks=(0, 0.5, 1))
 
 
 # --- fairness -----------------------------------------------------------------------------------------------

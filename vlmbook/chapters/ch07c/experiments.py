@@ -452,15 +452,15 @@ def train_classifier(images: torch.Tensor, labels: torch.Tensor, *, epochs: int,
 
 
 def measure_domains(networks: Sequence[nn.Module]) -> dict[str, dict[str, list[float]]]:
-    """Classifiers -> {domain: {"trained statistics", "adapted statistics": an accuracy a network}}: the
+    """Classifiers -> {domain: {"stored statistics", "adapted statistics": an accuracy a network}}: the
     second takes mean and variance of each batch normalisation from the test images, without their labels.
     """
     images, labels = data.digits("test")
     found = {}
     for name, change in DOMAINS.items():
-        found[name] = {"trained statistics": [], "adapted statistics": []}
+        found[name] = {"stored statistics": [], "adapted statistics": []}
         for network in networks:
-            for mode, statistics in (("trained statistics", False), ("adapted statistics", True)):
+            for mode, statistics in (("stored statistics", False), ("adapted statistics", True)):
                 answers = _answer(network, change(images), statistics)
                 found[name][mode].append((answers == labels).float().mean().item())
     return found

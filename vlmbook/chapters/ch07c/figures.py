@@ -77,11 +77,13 @@ def draw_adaptation(
         axes.plot(grid[:, 0], function(grid)[:, 0], color=plot.GREY, label="task")
         weights = adapt(network, x, function(x), steps=steps, order=1)
         with torch.no_grad():
-            fitted = functional_call(network, weights, (grid,))
-        axes.plot(grid[:, 0], fitted[:, 0], color=plot.BLUE, label=f"after {steps} steps")
+            fitted, before = functional_call(network, weights, (grid,)), network(grid)
+        axes.plot(grid[:, 0], before[:, 0], color=plot.BLUE, linestyle=":", label="before")
+        unit = "step" if steps == 1 else "steps"
+        axes.plot(grid[:, 0], fitted[:, 0], color=plot.BLUE, label=f"after {steps} {unit}")
         axes.plot(x[:, 0], function(x)[:, 0], "o", color=plot.ORANGE, label="ten points")
-        axes.set(title=name, ylim=(-6, 6))
-    axes.legend(loc="lower right", fontsize=7)
+        axes.set(title=name, ylim=(-6, 6), xlabel="x")
+    axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8)
 
 
 def draw_errors(figure: Figure, found: dict[str, list[list[float]]]) -> None:
@@ -109,9 +111,11 @@ def draw_similarity(
     for axes, cosines, title in zip(
         panels[1:], (before, after), ("before the training", "after it"), strict=True
     ):
-        axes.imshow(cosines.numpy(), vmin=-1, vmax=1, cmap="RdBu")
+        shown = axes.imshow(cosines.numpy(), vmin=-1, vmax=1, cmap="RdBu")
         axes.set(xticks=range(len(captions)), yticks=[], title=f"cosines {title}")
         axes.set_xticklabels(captions, rotation=60, ha="right", fontsize=7)
+    panels[1].set_ylabel("image of the row")
+    figure.colorbar(shown, ax=panels[2], shrink=0.8, label="cosine")
 
 
 def draw_answers(
@@ -141,7 +145,7 @@ def draw_domains(
         means = [np.mean(values) for values in rows.values()]
         errors = [np.std(values, ddof=1) for values in rows.values()]
         column[1].bar([0, 1], means, yerr=errors, color=[plot.ORANGE, plot.BLUE], capsize=3)
-        column[1].set(xticks=[0, 1], xticklabels=["trained", "adapted"], ylim=(0, 1.05))
+        column[1].set(xticks=[0, 1], xticklabels=["stored", "adapted"], ylim=(0, 1.05))
     panels[1, 0].set_ylabel("accuracy")
 
 
@@ -152,10 +156,11 @@ def draw_defects(
     grid = figure.add_gridspec(2, 5, width_ratios=(1, 1, 1, 1, 2.2))
     limit = float(maps.max())
     for column in range(4):
-        plot.image(figure.add_subplot(grid[0, column]), images[column])
+        plot.image(figure.add_subplot(grid[0, column]), images[column], "" if column else "with a scratch")
         axes = figure.add_subplot(grid[1, column])
         axes.imshow(maps[column].numpy(), vmin=float(maps.min()), vmax=limit, cmap="magma")
         axes.axis("off")
+        axes.set_title("" if column else "distance")
     middles, lows, highs = zip(*scores.values(), strict=True)
     axes = plot.intervals(figure.add_subplot(grid[:, 4]), list(scores), middles, lows, highs, "AUROC")
     axes.axvline(0.5, color=plot.GREY, linestyle="--")
@@ -167,8 +172,9 @@ def draw_fusion(
     """(4, 1, 8, 8), (4, 1, 16, 16), {"image", "sound", "both": an accuracy a seed}."""
     grid = figure.add_gridspec(2, 5, width_ratios=(1, 1, 1, 1, 2.2))
     for column in range(4):
-        plot.image(figure.add_subplot(grid[0, column]), examples[0][column].clamp(0, 1))
-        plot.image(figure.add_subplot(grid[1, column]), _stretch(examples[1][column]))
+        seen, heard = (figure.add_subplot(grid[row, column]) for row in (0, 1))
+        plot.image(seen, examples[0][column].clamp(0, 1), "" if column else "image")
+        plot.image(heard, _stretch(examples[1][column]), "" if column else "sound")
     axes = figure.add_subplot(grid[:, 4])
     for row, values in enumerate(accuracies.values()):
         axes.plot(values, [row] * len(values), "o", color=COLOURS[row])
