@@ -534,8 +534,8 @@ assert smooth.std() < 1e-4 < 1e-3 < rough.std()
 
 # %% [markdown]
 # The output still has a pattern. Each pixel gets exactly one stamp value, but the four weights of a stamp differ. The pattern repeats after $2^3$ pixels,
-# because there are three upsamplings. Interpolation has no such weights, and the output stays flat [Odena et al. 2016]. The pattern is small: about 0.04
-# in a logit, so it changes a mask only where both classes have nearly the same probability.
+# because there are three upsamplings. Interpolation has no such weights, and the output stays flat [Odena et al. 2016]. The pattern is small (the numbers
+# above the pictures are logits), so it changes a mask only where both classes have nearly the same probability.
 #
 # ## 8 Going deeper: a large image in tiles
 #
