@@ -79,8 +79,11 @@ def draw_by_hand(figure: Figure, x: torch.Tensor, kernel: torch.Tensor, window: 
     row, column = divmod(window, y.shape[1])
     size = len(kernel)
     products = kernel * x[row : row + size, column : column + size] + 0  # so that -0 is 0
+    figure.get_layout_engine().set(wspace=0.14)  # room for the signs
     panels = figure.subplots(1, 4, width_ratios=(4, 3, 3, 2.4))
-    plot.numbers(panels[0], x, "x")
+    for panel, sign in zip(panels[1:], ("×", "=", "→"), strict=True):
+        panel.text(-0.14, 0.5, sign, transform=panel.transAxes, ha="center", va="center", fontsize=12)
+    plot.numbers(panels[0], x, "x, window framed")
     plot.numbers(panels[1], kernel, "w")
     plot.numbers(panels[2], products, f"products, sum {products.sum():g}")
     plot.numbers(panels[3], y, "y")
