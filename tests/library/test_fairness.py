@@ -174,3 +174,27 @@ def test_scores_of_any_floating_dtype(dtype):
     scores, labels, groups = make_people(100, 3)
     wanted = fairness.choose_thresholds(scores.to(dtype).float(), labels, groups, criterion="none")
     assert fairness.choose_thresholds(scores.to(dtype), labels, groups, criterion="none") == wanted
+
+
+# --- the ends of the ranges ---------------------------------------------------------------------------------
+
+
+def test_a_score_of_one_lies_in_the_last_bin():
+    scores, labels, groups = torch.tensor([1.0, 0.9]), torch.tensor([1, 0]), torch.zeros(2).long()
+    assert fairness.calibration_by_group(scores, labels, groups, bins=4) == {
+        0: [(pytest.approx(0.95), 0.5, 2)]
+    }
+
+
+@pytest.mark.parametrize(
+    "given", [(0.0, 0.8, 0.6), (1.0, 0.8, 0.6), (0.5, 0.0, 0.6), (0.5, 1.1, 0.6), (0.5, 0.8, 1.1)]
+)
+def test_rates_outside_their_range_are_refused(given):
+    with pytest.raises(ValueError, match="got"):
+        fairness.forced_false_positive_rate(*given)
+
+
+@pytest.mark.parametrize("decisions", [torch.tensor([0, 2]), torch.tensor([-1, 1])])
+def test_a_decision_is_zero_or_one(decisions):
+    with pytest.raises(ValueError, match="decisions"):
+        fairness.rates_by_group(decisions, torch.tensor([0, 1]), torch.tensor([0, 1]))
