@@ -173,7 +173,7 @@ EXERCISES = {
             "Train with experiments.train_network(make_lenet, x_more, y.repeat(3), epochs=3) and measure on "
             "experiments.shift(x_test, 4).",
         ),
-        solution={PLAIN: 0.039, SHIFTED: 0.886},  # measured with seed 0, 3 epochs
+        solution={PLAIN: 0.136, SHIFTED: 0.886},  # measured with seed 0, 3 epochs, three copies in both
         why="The network learns what it sees. Changed copies of the images are called data augmentation.",
     ),
 }
