@@ -239,7 +239,8 @@ for name, (depth, kernel, width) in controls.items():
 
 # %% [markdown]
 # The network with 1×1 kernels is as deep as the first one, and fails. The wide network has about as many parameters as the first one, and fails. One layer
-# with a 7×7 kernel is not deep at all, and succeeds. So for this task **the receptive field decides**. Depth is one way to a large receptive field.
+# with a 7×7 kernel is not deep at all, and succeeds. So for this task **the receptive field decides**. Depth is one way to a large receptive field. (An
+# experiment that removes or changes one part of a method is called an **ablation**, 消融实验. Later chapters have many.)
 #
 # Depth has other effects that this task does not test: later layers combine the features of earlier layers. And deeper is not always better. [Chapter
 # 3b](ch03b_resnet.ipynb) shows that plain networks become *worse* with depth, and how the residual block (残差块) repairs this.
@@ -282,8 +283,9 @@ for name, rows in pipelines.items():
 # But end to end is not the best method. The rule with a linear classifier is better at both sizes in the quick run, and by far with 100 images. The same
 # linear classifier on the pixels of the *whole* canvas fails. The two differ only in the rule, which removes the movement of the digit and most of the
 # photograph. The rule works since we know something about the data: ink is brighter than the photographs here. **End-to-end training needs no such
-# knowledge, but more images.** It helps most where nobody knows a good rule. [Chapter 1](ch01_from_features_to_networks.ipynb) measured centred digits:
-# simple classifiers were as good as networks there.
+# knowledge, but more images.** It helps most where nobody knows a good rule. A longer training does not replace the images: with 1,000 steps in place of
+# 150 (two seeds) end to end reached 0.92 with 1,000 images, about as good as the rule, and still 0.30 with 100 images. [Chapter
+# 1](ch01_from_features_to_networks.ipynb) measured centred digits: simple classifiers were as good as networks there.
 
 # %% tags=["claims"]
 final = {name: torch.tensor(rows[1000]) for name, rows in pipelines.items()}
@@ -360,7 +362,7 @@ print(f"two opposed targets: cosine {opposed_cosine:+.2f}")
 # Now the canvases. We train the class alone, the box alone, and both together. All networks of a seed begin with the same trunk, and see the same images
 # in the same order. The measure of a box is the **IoU** (交并比): the area that the box and the ground truth share, divided by the area that they cover
 # together; 1 is perfect. The control has both losses too, but the *labels* of the second task are **shuffled** (打乱): they belong to other images, so that
-# nothing can be learned from them. Does the second task help?
+# they say nothing about the image. Does the second task help?
 
 # %%
 task_plan = {"steps": runtime.pick(quick=200, full=1500), "seeds": (0, 1, 2)}
@@ -389,8 +391,9 @@ drawings.draw_weights(plt.figure(figsize=(6.5, 2.6)), by_weight, alone)
 
 # %% [markdown]
 # The weight decides. With a weight of 0.03 the class is as good as alone, and the box is worse than alone. With a weight of 1 the box is about as good as
-# alone, and the class is worse. So two tasks that share a trunk **compete** here, although their gradients do not oppose each other. If you train several
-# tasks, choose the weights with care, and measure each task alone too.
+# alone, and the class is worse. So two tasks that share a trunk **compete** here, although their gradients do not oppose each other. The training here is
+# short. One longer run (1,500 steps, 4,000 canvases) gave an accuracy of 0.98 alone and 0.97 with the box, with a weight of 1. There the harm is nearly
+# gone: the box loss had mainly slowed the class down. If you train several tasks, choose the weights with care, and measure each task alone too.
 #
 # When does a second task help? Perhaps if one task has **few labels**. Now only *five* canvases have a mask. All canvases have a box.
 
@@ -417,7 +420,9 @@ print("the rule of section 4, no training:", {k: round(v, 3) for k, v in by_rule
 # %% tags=["claims"]
 assert abs(opposed_cosine + 1) < 1e-6
 with_box, with_class = together["class", "box"], together["box", "class"]
-assert max(with_box.together) < min(with_box.alone)  # negative transfer
+assert sum(with_box.together) < sum(with_box.alone)  # negative transfer
+if runtime.profile() == "quick":  # a longer training removes most of it
+    assert max(with_box.together) < min(with_box.alone) - 0.3
 assert abs(torch.tensor(cosines["box and class"]).mean()) < 0.1
 assert abs(sum(with_class.together) - sum(with_class.alone)) / 3 < 0.06
 class_by_weight = {w: torch.tensor(v).mean() for w, v in by_weight["class"].items()}
@@ -462,12 +467,13 @@ for name in levels:
 
 # %% [markdown]
 # On the test images as they are (severity 0) the network is better than the linear classifier. A shift by two pixels breaks both. The example above the
-# curves shows such a digit: you read it at once. Noise does little harm at first. The random signs do little harm too, and FGSM with the *same* size of
+# curves shows such a digit: you can still read it. Noise does little harm at first. The random signs do little harm too, and FGSM with the *same* size of
 # change breaks the network. So the direction of the change matters, and not its size alone.
 #
-# The augmented network keeps most of its accuracy when the digits are shifted or rotated. It was trained for these changes. It is *worse* than the plain
-# network on the digits as they are, in noise, and under FGSM, with the same number of steps. So do not say only that a model generalises. Say on **which**
-# images.
+# The augmented network keeps most of its accuracy for shifts up to 2 pixels and rotations up to 30°. It was trained for these changes. A shift of 4 pixels
+# breaks it too. It is *worse* than the plain network in noise and under FGSM. On the digits as they are it is worse too, but only after so few steps:
+# after 3,000 steps both networks reached 0.98 (one seed), and the order in noise and under FGSM was the same. So do not say only that a model generalises.
+# Say on **which** images.
 #
 # Choose a corruption and a severity level (0 to 4). The title of an image is *label → answer of the network*; orange answers are wrong.
 
@@ -497,7 +503,8 @@ assert mean_of("FGSM", plain, 2) < mean_of("random signs", plain, 2) - 0.2
 assert max(mean_of("shift, pixels", name, 2) for name in ("linear", plain)) < 0.3
 for change in ("shift, pixels", "rotation, degrees"):
     assert mean_of(change, moved, 2) > mean_of(change, plain, 2) + 0.1
-assert mean_of("FGSM", moved, 0) < mean_of("FGSM", plain, 0)
+if runtime.profile() == "quick":  # after more steps both are equal here
+    assert mean_of("FGSM", moved, 0) < mean_of("FGSM", plain, 0)
 assert mean_of("FGSM", moved, 2) < mean_of("FGSM", plain, 2)
 assert mean_of("noise", moved, 4) < mean_of("noise", plain, 4)
 
@@ -513,8 +520,8 @@ assert mean_of("noise", moved, 4) < mean_of("noise", plain, 4)
 #
 # *Left:* a network learns by which of four angles a digit was turned [Gidaris et al. 2018]. This needs no label of a digit ([chapter
 # 7c](ch07c_learning_from_little.ipynb)). Then it is adapted with $K$ labels of each digit, in both ways. The controls are the same network without
-# pre-training. *Right:* EfficientNet-Lite0 was pretrained on 1.3 million photographs (ImageNet). We adapt it by a linear probe to the canvases, which look
-# like no photograph. (Without the extra `pretrained` this curve is missing.) The rule of section 4 stands beside it. Does the pre-training help?
+# pre-training. *Right:* EfficientNet-Lite0 was pretrained on 1.3 million photographs (ImageNet). We adapt it by a linear probe to the canvases, which are
+# unlike its photographs. (Without the extra `pretrained` this curve is missing.) The rule of section 4 stands beside it. Does the pre-training help?
 
 # %%
 from vlmbook.pretrained import WeightsMissing, efficientnet_lite0
@@ -543,8 +550,9 @@ for title, found in probes.items():
 # saw only 1,437 of them.
 #
 # Right: with five labels the features of ImageNet are better than training from nothing. With 20 labels both are equal within ±. And the rule is far above
-# both. **So pre-training helps most where labels are few, and where nobody has a rule.** A comparison needs both controls. [Chapter
-# 7c](ch07c_learning_from_little.ipynb) adapts the same EfficientNet to textures in photographs, which are nearer to ImageNet.
+# both. **So the pre-training on photographs helped with five labels, and not with 20; a rule that fits the data was better than both.** (We did not
+# fine-tune EfficientNet here.) [Chapter 7c](ch07c_learning_from_little.ipynb) adapts the same EfficientNet to textures in photographs, which are nearer to
+# ImageNet.
 
 # %% tags=["claims"]
 on_digits = {name: {k: torch.tensor(v) for k, v in rows.items()}
@@ -592,9 +600,10 @@ for name, seconds in times.items():
           f"({speed:.0f} GFLOPs a second), {costs[name]['weights'] / 1e6:.0f} MB of weights")
 
 # %% [markdown]
-# The **latency** (延迟) is the time from the image to the answer. ViT-H/14 needs about 40 times the multiply-adds of ResNet-50. Better hardware does more
-# operations *a second*. It does not change the number of operations *an image*. So the speed of a device and the cost of a model are two statements.
-# AlexNet has more parameters than ResNet-50, and needs fewer operations. So no single number is *the* efficiency [Dehghani et al. 2022].
+# The **latency** (延迟) is the time from the image to the answer. The use of a trained network is called **inference** (推理), in contrast to training.
+# ViT-H/14 needs about 40 times the multiply-adds of ResNet-50. Better hardware does more operations *a second*. It does not change the number of
+# operations *an image*. So the speed of a device and the cost of a model are two statements. AlexNet has more parameters than ResNet-50, and needs fewer
+# operations. So no single number is *the* efficiency [Dehghani et al. 2022].
 
 # %% tags=["claims"]
 assert costs["ResNet-50"]["parameters"] == 25_557_032 and costs["ViT-H/14"]["parameters"] > 6e8
@@ -776,8 +785,8 @@ records.show("ch02", "full")
 # - **M29 · "特别是卷积神经网络"** (§2.1). *Large* has to be measured, in parameters, data or compute. Since 2020 most of the large models are Transformers that
 #   were pretrained and then adapted: sections 7 and 8.
 # - **M30 · Optimised in speed and resources** (§2.1). §7.1 calls the same two points open problems. Fast hardware is no property of a model: section 8.
-# - **M31 · Tasks learn from each other** (§2.1). Not in general. In section 5 the box disturbs the class, and helps a mask with five labels. A negative
-#   cosine of the gradients shows a conflict; a cosine near 0 does not exclude that tasks compete.
+# - **M31 · Tasks learn from each other** (§2.1). Not in general. In section 5 the box disturbs the class in a short training, and helps a mask with five
+#   labels. A negative cosine of the gradients shows a conflict; a cosine near 0 does not exclude that tasks compete.
 # - **M32 · "较强的泛化能力"** (§2.1). Name the test images: from the same source, changed, or attacked. Section 6.
 # - **I40 · "Visual Large Model"** (§2.1). The usual names are *large vision model* (LVM, 视觉大模型) and *vision foundation model* (视觉基础模型).
 # - **I41 · Recognition is for classes and labels** (§2.2). Localisation, detection, segmentation, retrieval and verification belong to recognition too.
@@ -797,9 +806,9 @@ records.show("ch02", "full")
 #   interval.
 # - For the pairs task the receptive field decided, and not the depth or the number of parameters.
 # - End-to-end training needed no rule, but more images. A rule with a linear classifier was far better with 100 images.
-# - Two tasks on one trunk competed; the weights of the losses decided which task won. With five labels the second task helped.
-# - Augmentation helped against the changes that it contains, and not against others. Pre-training helped a linear probe; a rule that fits the data was
-#   better than ImageNet's features.
+# - In a short training two tasks on one trunk competed, and the weights of the losses decided which task won. With five labels the second task helped.
+# - Augmentation helped against the changes that it contains, and not against others. Pre-training helped a linear probe with few labels. No single number
+#   says how efficient a model is. A second modality helped, and a wrong one harmed.
 #
 # **References.** R. Caruana, *Multitask learning*, Machine Learning 28, 1997 · J. Hestness et al., *Deep learning scaling is predictable, empirically*,
 # 2017, arXiv:1712.00409 · B. Efron, R. Tibshirani, *An introduction to the bootstrap*, Chapman & Hall 1993 · T. Standley et al., *Which tasks should be
