@@ -397,7 +397,7 @@ for name, (more, spread) in over_labels.items():
 if digits:
     assert over_labels["distilled"][0] > 0.01
     assert over_labels["equal rest"][0] > 0.25 * over_labels["distilled"][0]
-    assert gain(scores["distilled"], scores["equal rest"])[0] > 0
+    assert abs(gain(scores["distilled"], scores["equal rest"])[0]) < 0.03
     assert over_labels["distilled, all images"][0] > over_labels["distilled"][0]
     softer = gain(scores["distilled, all images"], scores["pseudo-labels, all images"])[0]
     assert abs(softer) < 0.015
@@ -405,9 +405,10 @@ assert over_labels["pseudo-labels, all images"][0] > 0
 assert sum(scores["distilled, all images"]) / 5 < teachers_share + 0.01
 
 # %% [markdown]
-# On the digits, with the same few images, distillation gains several points. A large part of this gain needs no knowledge of similar classes: the control *equal rest* has
-# no such knowledge and keeps much of the gain. The rest of the gain, the step from *equal rest* to *distilled*, is the knowledge of similar classes. So the
-# explanation "the student learns which classes are similar" is partly right. The ± are large for five seeds; the order of the controls among themselves is not settled.
+# On the digits, with the same few images, distillation gains several points. The control *equal rest* has no knowledge of similar classes, and gains about
+# as much: five seeds cannot tell *equal rest* and *distilled* apart. (On two processors with different rounding the order of the two was different.) So
+# the accuracy does not show that "the student learns which classes are similar". Section 5 measures this in another way: by the second choices of the
+# student.
 #
 # The larger step is another one: the teacher also labels images that have no label. On the digits, its pseudo-labels do there nearly as well as its soft labels.
 #
@@ -770,7 +771,8 @@ records.show("ch05c", "full")
 # - The student learns the teacher's probabilities of all classes, softened by a temperature; the teacher gets no gradient, and the student gets one from the label too.
 # - $T^2$ keeps the gradient of the soft term from vanishing as the temperature grows.
 # - Distillation helps where labels are few and the teacher knows more, most of all on images that nobody labelled.
-# - Only a part of the gain on few images is knowledge of similar classes; controls with matched softness tell how much.
+# - On few images a control without knowledge of similar classes gains about as much accuracy as distillation. The knowledge is seen in the student's
+#   second choices.
 # - With enough labels it adds nothing, and a worse teacher does harm. It leaves the network as it is, and operations saved are not time saved.
 #
 # **References.** G. Hinton, O. Vinyals, J. Dean, *Distilling the knowledge in a neural network*, arXiv:1503.02531, 2015 · A. Romero, N. Ballas, S. E. Kahou,
