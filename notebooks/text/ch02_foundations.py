@@ -80,9 +80,9 @@ drawings.draw_law(plt.figure(figsize=(5, 2.4)), [100, 400], [0.20, 0.10], 1600)
 # again, you need four times as many images again.
 #
 # With more than two points the line is fitted by least squares (最小二乘) of the logarithms. Now we measure. The network below learns from 40, 80, 160 and 320
-# digits. We repeat each run with several seeds, and each seed has its own test images. All runs take the **same number of steps** (步). (One step is one
-# change of the weights by one batch.) So only the number of images changes. The baseline is a linear classifier: logistic regression (逻辑回归), another name
-# of the softmax regression of chapter 1.
+# digits. We repeat each run with several seeds, and each seed has its own test images. All runs of the network take the **same number of steps** (步). (One
+# step is one change of the weights by one batch.) So with more images the network sees each image less often. The baseline is a linear classifier:
+# logistic regression (逻辑回归), another name of the softmax regression of chapter 1. It is trained by scikit-learn until it is done, and not by these steps.
 
 # %%
 def make_cnn(side=8):
@@ -110,9 +110,9 @@ for name, rows in first_runs.items():
 # The number behind ± is the **standard deviation** (标准差) over the seeds, here and in the whole chapter: it says how much one run differs from another run.
 #
 # We now **predict** the error with 1,400 images, before any network has learned from so many. The interval comes from the **bootstrap** (自助法) [Efron &
-# Tibshirani 1993]: draw as many runs as there are, with replacement (有放回), from the measured runs; fit the line again; repeat this 500 times. (Each
-# prediction also gets a random deviation, since new runs differ too.) 95 % of the 500 predictions lie in the interval. The interval assumes that the power
-# law goes on.
+# Tibshirani 1993]. Draw as many runs as there are from the measured runs; one run may be drawn twice (有放回). Fit the line again. Do this 500 times. (Each
+# prediction also gets a random deviation, since new runs differ too.) 95 % of the 500 predictions lie in the interval. It is an interval for the mean of
+# the new runs, and not for one run. The interval assumes that the power law goes on.
 
 # %%
 at = 1400
@@ -153,7 +153,8 @@ for name, rows in largest.items():
 # lowest error, for example if some labels are wrong.
 #
 # The two exponents differ. With 40 images the network has the smaller mean error. With 1,400 images the linear classifier has the smaller mean error,
-# after these few steps, but the two ± overlap. So more data help each method by its own exponent. The simple baseline belongs beside each large model.
+# after these few steps, but the two ± overlap. So the line of each method has its own slope $b$. (The smaller slope of the network may also come from its
+# short training.) Always measure a simple baseline too.
 #
 # **How many sizes do you need for a good prediction?** Move the slider. Only the sizes up to this number are used for the line.
 
@@ -182,7 +183,7 @@ few_images = {name: sum(rows[40]) / len(rows[40]) for name, rows in scaling.item
 assert few_images["network"] < few_images["linear"]
 
 # %% [markdown]
-# With two sizes (80) the intervals are much wider than with four sizes (320): two points tell the slope badly.
+# With two sizes (80) the intervals are much wider than with four sizes (320): with two points the slope is uncertain.
 #
 # The book names ImageNet, COCO and Open Images, and says "成千上万" (thousands) of images. Section 8 shows their real sizes.
 #
@@ -203,11 +204,10 @@ plain_net = experiments.LocalNet(3)
 print("receptive field of three layers:", convolution.receptive_field(plain_net.convs))
 
 # %% [markdown]
-# To compare two marks, *one* place must see both marks. So $2L+1>d$, and $d=6$ needs three layers. If no place sees both, the network adds an effect of
-# the left mark and an effect of the right mark. A sum of two effects is right in three of the four cases (white-white, white-black, black-white,
-# black-black) at best. So its accuracy cannot be above 75 %. (The loss is smallest if both classes get the probability 1/2. Then tiny differences decide,
-# and the accuracy can be as low as 25 %.) We train a network for each depth and distance, with three seeds. The orange line is the prediction: left of it
-# the receptive field is large enough.
+# To compare two marks, *one* place must see both marks. So $2L+1>d$, and $d=6$ needs three layers. Suppose no place sees both marks. Then the network
+# computes one number for the left mark and one number for the right mark, and adds them. There are four cases: white-white, white-black, black-white and
+# black-black. No such sum is right in all four cases. Three are possible, so the accuracy is at most 75 %. We train a network for each depth and distance,
+# with three seeds. The orange line is the prediction: left of it the receptive field is large enough.
 
 # %%
 depths, distances = (1, 2, 3), (2, 4, 6)
@@ -277,14 +277,15 @@ for name, rows in pipelines.items():
     print(f"{name:15}", " · ".join(f"{n:,} images {describe(v)}" for n, v in rows.items()))
 
 # %% [markdown]
-# End to end is far better than the same network with a fixed trunk. The two networks differ in one point: whether the convolutions learn. So the learning
-# of the convolutions is the cause of this difference. (In the quick run all seeds get the same 1,000 images, so the linear classifiers have no ± there.)
+# End to end is far better than the same network with fixed convolutions. The two networks differ in one point: whether the convolutions learn. So the
+# learning of the convolutions is the cause of this difference. (In the quick run all seeds get the same 1,000 images. The linear classifiers give the same
+# result each time, so their ± is 0 there.)
 #
 # But end to end is not the best method. The rule with a linear classifier is better at both sizes in the quick run, and by far with 100 images. The same
 # linear classifier on the pixels of the *whole* canvas fails. The two differ only in the rule, which removes the movement of the digit and most of the
-# photograph. The rule works since we know something about the data: ink is brighter than the photographs here. **End-to-end training needs no such
-# knowledge, but more images.** It helps most where nobody knows a good rule. A longer training does not replace the images: with 1,000 steps in place of
-# 150 (two seeds) end to end reached 0.92 with 1,000 images, about as good as the rule, and still 0.30 with 100 images. [Chapter
+# photograph (we did not separate these two). The rule works since we know something about the data: we made the photographs darker than the ink.
+# **End-to-end training needs no such knowledge.** With more images it comes nearer to the rule. A longer training does not replace the images: with 1,000
+# steps in place of 150 (two seeds) end to end reached 0.92 with 1,000 images, about as good as the rule, and still 0.30 with 100 images. [Chapter
 # 1](ch01_from_features_to_networks.ipynb) measured centred digits: simple classifiers were as good as networks there.
 
 # %% tags=["claims"]
@@ -329,7 +330,8 @@ drawings.draw_heads(plt.figure(figsize=(6.5, 2.2)), packaged, canvases.images)
 # variance 1; chapter 3b explains it. A pixel shuffle, 像素重排, arranges 16 channels as 4×4 pixels.) The package has the same network: the cell compares the
 # outputs of all three heads.
 #
-# The loss is a sum over the tasks $t$. Each loss is divided by the loss of the best constant answer, so that each task starts at about 1:
+# The loss is a sum over the tasks $t$. We divide each loss by the loss of a program that gives every image the same (best) answer, so that each task
+# starts at about 1:
 #
 # $$L(\theta)=\sum_t\lambda_t\,\frac{L_t(\theta)}{L_t^{\text{constant}}}$$
 #
@@ -340,8 +342,8 @@ drawings.draw_heads(plt.figure(figsize=(6.5, 2.2)), packaged, canvases.images)
 #
 # $$\cos(\nabla L_1,\nabla L_2)=\frac{\nabla L_1\cdot\nabla L_2}{\|\nabla L_1\|\,\|\nabla L_2\|}$$
 #
-# is below 0 if a small step against the gradient of one task raises the loss of the other task [Yu et al. 2020]. Compute it for $(3,4)$ and $(4,3)$, for
-# $(3,4)$ and $(-4,3)$, and for $(3,4)$ and $(-4.8,1.4)$.
+# is below 0 if a small step for one task makes the other task worse [Yu et al. 2020]. Compute it for $(3,4)$ and $(4,3)$, for $(3,4)$ and $(-4,3)$, and
+# for $(3,4)$ and $(-4.8,1.4)$.
 
 # %%
 vector_pairs = [((3.0, 4.0), (4.0, 3.0)), ((3.0, 4.0), (-4.0, 3.0)), ((3.0, 4.0), (-4.8, 1.4))]
@@ -356,8 +358,8 @@ opposed_cosine = multitask.gradient_cosine(*opposed, [theta])
 print(f"two opposed targets: cosine {opposed_cosine:+.2f}")
 
 # %% [markdown]
-# $(12+12)/25=0.96$, then $(-12+12)/25=0$, and $(-14.4+5.6)/25=-0.35$. The gradients of two opposed targets have the cosine −1: no $\theta$ can satisfy
-# both.
+# $(12+12)/25=0.96$, then $(-12+12)/25=0$, and $(-14.4+5.6)/25=-0.35$. In the example of the cell with two opposed targets the cosine is −1: there each
+# step for one target is a step away from the other.
 #
 # Now the canvases. We train the class alone, the box alone, and both together. All networks of a seed begin with the same trunk, and see the same images
 # in the same order. The measure of a box is the **IoU** (交并比): the area that the box and the ground truth share, divided by the area that they cover
@@ -378,7 +380,7 @@ print("cosine of the two gradients, mean over the training:", describe(cosines["
 # %% [markdown]
 # Training both together brings no gain. The box is about as good as alone. The class is much worse: in the quick run it is hardly better than guessing
 # (0.1). This is called **negative transfer** (负迁移) [Standley et al. 2020]. The cosine does not warn us: it is near 0. The shuffled boxes harm the class as
-# much as the true boxes. So the *content* of the boxes is not the cause. The second *loss* is the cause.
+# much as the true boxes. So the *content* of the boxes is not the cause. The second *loss* is the cause of the worse class after these 200 steps.
 #
 # Perhaps each step follows mostly the box loss. Then a smaller weight $\lambda_{\text{box}}$ must help the class. We change only this weight.
 
@@ -391,8 +393,8 @@ drawings.draw_weights(plt.figure(figsize=(6.5, 2.6)), by_weight, alone)
 
 # %% [markdown]
 # The weight decides. With a weight of 0.03 the class is as good as alone, and the box is worse than alone. With a weight of 1 the box is about as good as
-# alone, and the class is worse. So two tasks that share a trunk **compete** here, although their gradients do not oppose each other. The training here is
-# short. One longer run (1,500 steps, 4,000 canvases) gave an accuracy of 0.98 alone and 0.97 with the box, with a weight of 1. There the harm is nearly
+# alone, and the class is worse. So two tasks that share a trunk **compete** here, although the mean cosine of their gradients is near 0. The training here
+# is short. One longer run (1,500 steps, 4,000 canvases) gave an accuracy of 0.98 alone and 0.97 with the box, with a weight of 1. There the harm is nearly
 # gone: the box loss had mainly slowed the class down. If you train several tasks, choose the weights with care, and measure each task alone too.
 #
 # When does a second task help? Perhaps if one task has **few labels**. Now only *five* canvases have a mask. All canvases have a box.
@@ -410,7 +412,7 @@ print("the rule of section 4, no training:", {k: round(v, 3) for k, v in by_rule
 
 # %% [markdown]
 # Here the second task helps: for each seed the mask is better with the boxes than alone. This is **positive transfer** (正迁移). With shuffled boxes the mean
-# gain is smaller. So a part of the gain comes from the content of the boxes, and a part does not.
+# gain is smaller. So a part of the gain probably comes from the content of the boxes, and a part does not (three seeds).
 #
 # And the baseline? The rule of section 4 finds boxes and masks better than each of these networks, without any training. It needs ink that is brighter
 # than the photograph.
@@ -440,7 +442,8 @@ assert by_rule["mask"] > max(few_masks.together) and by_rule["box"] > max(with_c
 # *A large model generalises well.* **Generalisation** (泛化) means: the model is right about images that it has not seen. But *which* images? Test images
 # may come from the same source as the training images. They may also be shifted, rotated or noisy. Such a change is called a **corruption** (图像损坏)
 # [Hendrycks & Dietterich 2019], and its size a **severity** (严重程度). And somebody may attack the network. **FGSM** (快速梯度符号法) [Goodfellow et al. 2015]
-# changes each pixel by at most $\varepsilon$, in the direction in which the loss grows:
+# changes each pixel by at most $\varepsilon$. For each pixel we ask: does the loss grow if the pixel grows? If yes, we add $\varepsilon$, else we subtract
+# it. (The attacker knows the weights, and each program gets its own attack.)
 #
 # $$x'=x+\varepsilon\cdot\text{sign}\left(\frac{\partial L}{\partial x}\right)$$
 #
@@ -546,13 +549,13 @@ for title, found in probes.items():
 
 # %% [markdown]
 # Left: the linear probe on the rotation network is better than the linear probe on the same network *without* training. So the pre-training made better
-# features. But fine-tuning is no better than training from nothing, except perhaps with one label: the ± overlap. Digits are easy, and the pre-training
-# saw only 1,437 of them.
+# features. But fine-tuning and training from nothing are equal within ±, for each $K$. (Digits may be too easy, and the pre-training saw only 1,437 of
+# them; we did not test this.)
 #
 # Right: with five labels the features of ImageNet are better than training from nothing. With 20 labels both are equal within ±. And the rule is far above
-# both. **So the pre-training on photographs helped with five labels, and not with 20; a rule that fits the data was better than both.** (We did not
-# fine-tune EfficientNet here.) [Chapter 7c](ch07c_learning_from_little.ipynb) adapts the same EfficientNet to textures in photographs, which are nearer to
-# ImageNet.
+# both. **So the pretrained features were better with five labels, and not with 20; a rule that fits the data was better than both.** (The two networks
+# also differ in their layers and in the size of the images, so this does not isolate the pre-training.) (We did not fine-tune EfficientNet here.) [Chapter
+# 7c](ch07c_learning_from_little.ipynb) adapts the same EfficientNet to textures in photographs, which are nearer to ImageNet.
 
 # %% tags=["claims"]
 on_digits = {name: {k: torch.tensor(v) for k, v in rows.items()}
@@ -602,8 +605,8 @@ for name, seconds in times.items():
 # %% [markdown]
 # The **latency** (延迟) is the time from the image to the answer. The use of a trained network is called **inference** (推理), in contrast to training.
 # ViT-H/14 needs about 40 times the multiply-adds of ResNet-50. Better hardware does more operations *a second*. It does not change the number of
-# operations *an image*. So the speed of a device and the cost of a model are two statements. AlexNet has more parameters than ResNet-50, and needs fewer
-# operations. So no single number is *the* efficiency [Dehghani et al. 2022].
+# operations *an image*. So a fast device does not make a model smaller. (G means $10^9$; FLOPs is a number of operations, and not a speed.) AlexNet has
+# more parameters than ResNet-50, and needs fewer operations. So no single number is *the* efficiency [Dehghani et al. 2022].
 
 # %% tags=["claims"]
 assert costs["ResNet-50"]["parameters"] == 25_557_032 and costs["ViT-H/14"]["parameters"] > 6e8
@@ -629,8 +632,9 @@ drawings.draw_modalities(plt.figure(figsize=(6.5, 2.6)), noises, fused)
 
 # %% [markdown]
 # Both together are better than the image alone and better than the sound alone, at each noise. The gain over the image is largest where the image is
-# worst. But a *wrong* sound pulls the accuracy far below that of the image alone. The sum always trusts both classifiers. So integration helps if both
-# modalities belong to the same thing, and you have to check that.
+# worst. But a *wrong* sound pulls the accuracy far below that of the image alone. The sum gives both classifiers the same weight, also when the sound is
+# wrong. (The sound itself is equally good at each noise of the image, so its help has to be largest where the image is worst.) So integration helps if
+# both modalities belong to the same thing, and you have to check that.
 
 # %% tags=["claims"]
 fused_means = {name: torch.tensor(rows).mean(0) for name, rows in fused.items()}
@@ -643,8 +647,9 @@ assert (fused_means["both, wrong sound"] < fused_means["image"] - 0.1).all()
 # ## 10 The thirteen diagrams
 #
 # §2.2 draws the main techniques as thirteen diagrams. Nearly all of them are chains: each box has one arrow in and one arrow out. The new ideas of these
-# networks are the *other* arrows: shortcuts, second inputs, and loops. In each figure the left side is what the book prints, and the right side is the
-# corrected drawing. New parts are orange.
+# networks are the *other* arrows: shortcuts, second inputs, and loops. In each figure the columns on the left are what the book prints, and the right
+# column is the corrected drawing. New parts are orange. You need not know all the words in the boxes yet: look at the orange arrows, and come back after
+# the chapter that is linked.
 #
 # **Feature extraction.** *CNN:* a non-linear function belongs between two convolutions; the last layer gives logits, and the features are the input of
 # that layer ([chapter 3a](ch03a_convolution_and_pooling.ipynb)). *ResNet:* the shortcut and the addition are missing ([3b](ch03b_resnet.ipynb)). *U-Net:*
@@ -672,8 +677,9 @@ drawings.draw_diagram(plt.figure(figsize=(5, 3.4)), diagrams.DIAGRAMS["Faster R-
 
 # %% [markdown]
 # §2.2 says that recognition is for classes and labels. But the **output** defines a task, and the network of section 5 has several outputs. The last row
-# is an **embedding** (嵌入): one vector of features for each image. Retrieval (检索) looks for images with a similar vector. Verification (验证) asks whether
-# two images show the same person ([chapter 6a](ch06a_face_recognition.ipynb)). Which shape has the output of each task?
+# is an **embedding** (嵌入): one vector of features for each image. Retrieval (检索) looks for images with a similar vector: two vectors are similar if their
+# cosine (section 5) is near 1. Verification (验证) asks whether two images show the same person ([chapter 6a](ch06a_face_recognition.ipynb)). Which shape
+# has the output of each task?
 
 # %%
 two = canvases.images[:2]
@@ -688,9 +694,9 @@ for task, (kind, output) in taxonomy.items():
     print(f"{task:26}{kind:24}{tuple(output.shape[1:])}")
 
 # %% [markdown]
-# ## 11 A map of the companion
-#
 # All four shapes differ: ten logits, four corners, one logit for each pixel, and 32 features. So one trunk serves all four tasks.
+#
+# ## 11 A map of the companion
 #
 # The map below is made from the table of chapters. A row is a part of the book. §1.3 announces chapters 3 to 5; the book has their subjects in §2.2.1 to
 # §2.2.3.
@@ -717,7 +723,8 @@ check("ch02.1", prediction)
 
 
 # %% [markdown]
-# **2 · Build.** Write the cosine of two gradients. Each gradient is a list of tensors, one for each parameter, with equal shapes in both lists.
+# **2 · Build.** Write the cosine of two gradients. Each gradient is a list of tensors, one for each parameter, with equal shapes in both lists. (Join all
+# tensors of a list to one long vector first.)
 
 # %%
 def cosine_of(first_gradients, second_gradients):  # -> float
@@ -728,8 +735,8 @@ check("ch02.2", cosine_of)
 
 
 # %% [markdown]
-# **3 · Build.** *Gradient surgery* [Yu et al. 2020]: two gradients `a` and `b` have the shape `(N,)`. If their product is negative, take away from `a` its
-# part along `b`. Otherwise keep `a`.
+# **3 · Build.** *Gradient surgery* [Yu et al. 2020]: two gradients `a` and `b` have the shape `(N,)`. If their dot product (点积) $a\cdot b$ is negative,
+# take away from `a` its part along `b`, which is $\frac{a\cdot b}{b\cdot b}\,b$. Otherwise keep `a`.
 
 # %%
 def remove_conflict(a, b):  # -> (N,)
@@ -805,7 +812,7 @@ records.show("ch02", "full")
 # - The error fell with the number of images as a power law. A fit of four sizes predicted the error of about four times as many images, within its
 #   interval.
 # - For the pairs task the receptive field decided, and not the depth or the number of parameters.
-# - End-to-end training needed no rule, but more images. A rule with a linear classifier was far better with 100 images.
+# - End-to-end training needed no rule. A rule with a linear classifier was far better with 100 images.
 # - In a short training two tasks on one trunk competed, and the weights of the losses decided which task won. With five labels the second task helped.
 # - Augmentation helped against the changes that it contains, and not against others. Pre-training helped a linear probe with few labels. No single number
 #   says how efficient a model is. A second modality helped, and a wrong one harmed.
