@@ -881,11 +881,11 @@ records.show("appendix_a", "full")
 # | program of the book | as printed | why |
 # | --- | --- | --- |
 # | TensorFlow, network | runs, 693,962 parameters | |
-# | TensorFlow, training | runs | an axis is added silently (I44), the test set validates (M07) |
-# | PyTorch, network | is built, stops at the first batch | 5,408 against 1,568 (W20); a ReLU is missing (W22) |
-# | PyTorch, training | stops | as before; no evaluation (M08), workers without a guard (I46) |
-# | Keras, network | import fails without a backend, then TypeError | W24, W23; a warning (I47) |
-# | Keras, training | runs with the mended network | I44, M07 |
+# | TensorFlow, training | runs | an axis is added silently, the test set validates |
+# | PyTorch, network | is built, stops at the first batch | 5,408 numbers for 1,568 inputs; a ReLU is missing |
+# | PyTorch, training | stops | as before; no evaluation, workers without a guard |
+# | Keras, network | import fails without a backend, then TypeError | `p` is no argument; a warning for `input_shape` |
+# | Keras, training | runs with the mended network | as in TensorFlow |
 #
 # - **W20 · `nn.Linear(32 * 7 * 7, 128)`.** The program stops at its first batch: section 2.
 # - **W22 · `fc2(fc1(x))` without ReLU.** Two linear layers are one: section 2.
