@@ -7,7 +7,9 @@ import atexit
 import os
 import runpy
 import shutil
+import signal
 import tempfile
+import threading
 from pathlib import Path
 
 import psutil
@@ -45,7 +47,14 @@ def use_own_kernel():
     os.environ.pop("MPLBACKEND", None)
 
 
+def hear_interrupts():
+    """A shell starts what runs in the background deaf to Ctrl-C, and everything started from there is."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 go_offline()
+hear_interrupts()
 share_threads()
 leave_no_trace()
 use_own_kernel()
