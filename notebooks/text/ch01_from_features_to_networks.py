@@ -574,18 +574,23 @@ check("ch01.4", shifts)
 # %% [markdown]
 # ## 10 At full size
 #
-# With `VLMBOOK_PROFILE=full` the networks are trained longer, and the experiment is repeated with Fashion-MNIST (60,000 training images of clothes), if it is in the folder of `VLMBOOK_DATA`.
+# With `VLMBOOK_PROFILE=full` the networks are trained longer, and the experiment is repeated with Fashion-MNIST (60,000 training images of clothes), if it
+# is in the folder of `VLMBOOK_DATA`. In the published full run the order changes. On the digits, after 30 epochs, the scaled AlexNet has 98.7 % and the
+# nearest neighbours 98.9 %. On Fashion-MNIST, after four epochs, HOG with a linear SVM and the scaled AlexNet both have 88.5 %, LeNet 88.3 %, the nearest
+# neighbours 85.4 %, the linear SVM on pixels 83.4 % and the tree 79.0 %. (Longer training helps a network further: chapter 3b reaches 93.7 %.)
 
-# %% tags=["record"]
+# %%
 fashion = experiments.read_fashion() if runtime.profile() == "full" else None
 if fashion is not None:
     fashion_networks = {name: lambda make=make: make(28, 10) for name, make in networks.items()}
     tables["Fashion-MNIST"] = experiments.summarise(
-        experiments.train_all(fashion_networks, fashion, epochs=10, seeds=(0, 1, 2)), fashion
+        experiments.train_all(fashion_networks, fashion, epochs=4, seeds=(0, 1, 2)), fashion
     )
 records.record("ch01", seed=[0, 1, 2], programs=tables, broken=broken, parameters=counted,
                rules={f"{a} or {b}": share for (a, b), share in rule_accuracy.items()},
-               softmax_regression=softmax_accuracy, tree=tree_accuracy, seam=seam)
+               softmax_regression=softmax_accuracy, tree=tree_accuracy, seam=seam);
+
+# %% tags=["record"]
 records.show("ch01", "full")
 
 # %% [markdown]
