@@ -92,8 +92,8 @@ print("pixel in row 10, column 12 of image 3:", round(x[3, 0, 10, 12].item(), 2)
 
 # %% [markdown]
 # Now a rule. In these images the ink is white (1) and the paper is black (0). A 0 has no ink in its centre, a 1 has. So: *if the centre is dark, answer 0,
-# else 1.* The second rule is for 3 and 8: *an 8 has ink on its left side.* (We chose the places and the limits 0.4 and 0.35 by looking at training
-# images.) How good are these rules?
+# else 1.* The second rule is for 3 and 8: *an 8 has ink on its left side.* (The places and the limits 0.4 and 0.35 were chosen by hand.) How good are
+# these rules?
 
 # %%
 def answer_rule(images, rows, columns, threshold, if_dark, if_bright):

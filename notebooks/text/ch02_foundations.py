@@ -206,8 +206,9 @@ print("receptive field of three layers:", convolution.receptive_field(plain_net.
 # %% [markdown]
 # To compare two marks, *one* place must see both marks. So $2L+1>d$, and $d=6$ needs three layers. Suppose no place sees both marks. Then the network
 # computes one number for the left mark and one number for the right mark, and adds them. There are four cases: white-white, white-black, black-white and
-# black-black. No such sum is right in all four cases. Three are possible, so the accuracy is at most 75 %. We train a network for each depth and distance,
-# with three seeds. The orange line is the prediction: left of it the receptive field is large enough.
+# black-black. No such sum is right in all four cases. Three are possible, so the accuracy is at most 75 %. (It can also be below 50 %: the loss is
+# smallest if both classes get the probability 1/2, and then tiny differences decide.) We train a network for each depth and distance, with three seeds.
+# The orange line is the prediction: left of it the receptive field is large enough.
 
 # %%
 depths, distances = (1, 2, 3), (2, 4, 6)
@@ -277,9 +278,9 @@ for name, rows in pipelines.items():
     print(f"{name:15}", " · ".join(f"{n:,} images {describe(v)}" for n, v in rows.items()))
 
 # %% [markdown]
-# End to end is far better than the same network with fixed convolutions. The two networks differ in one point: whether the convolutions learn. So the
-# learning of the convolutions is the cause of this difference. (In the quick run all seeds get the same 1,000 images. The linear classifiers give the same
-# result each time, so their ± is 0 there.)
+# End to end is far better than the same network with fixed convolutions (*fixed trunk* in the figure). The two networks differ in one point: whether the
+# convolutions learn. So the learning of the convolutions is the cause of this difference. (In the quick run all seeds get the same 1,000 images. The
+# linear classifiers give the same result each time, so their ± is 0 there.)
 #
 # But end to end is not the best method. The rule with a linear classifier is better at both sizes in the quick run, and by far with 100 images. The same
 # linear classifier on the pixels of the *whole* canvas fails. The two differ only in the rule, which removes the movement of the digit and most of the

@@ -324,8 +324,8 @@ assert table["max 8×8"][0] < table["average 8×8"][0] < 1
 # %% [markdown]
 # Pooling is *partly* invariant. A larger window keeps more, a larger shift keeps less, and nothing reaches 100 %. Without pooling most of the image stays
 # already, because large areas are flat. *Every 8th* gives nearly the same share as no pooling. So a smaller output alone does not explain the gain of
-# pooling. For a shift of one pixel average pooling keeps more than max pooling here; for shifts of two and four pixels max pooling keeps more. The numbers
-# at the right of the picture are the 3×3 output pixels that change most, before the shift (above) and after it (below).
+# pooling. For a shift of one pixel average pooling keeps more than max pooling here; for a shift of two pixels max pooling keeps more. The numbers at the
+# right of the picture are the 3×3 output pixels that change most, before the shift (above) and after it (below).
 #
 # ## 6 How far does a pixel see?
 #

@@ -592,8 +592,8 @@ assert ratios["plain + BN"]["dh"] > 1000 and ratios["residual + BN"]["dh"] < 100
 # - **Plain, without BN**: the signal fades about 1,000 times on its way forward, and the gradient fades about 80 times on its way back. So the gradient
 #   *does* vanish here. The norm of the weight gradient is nearly constant over the layers, because the signal is large where the gradient is small. A
 #   figure of weight gradients alone hides the problem.
-# - Much of this fading is caused by zero padding: with circular padding, and everything else equal, the gradient fades only about 3 times. (Zeros at the
-#   border take part in the sums of the outer pixels, so these sums are smaller, in each layer again.)
+# - Much of this fading is caused by zero padding: with circular padding, and everything else equal, the gradient fades only about 3 times. (With zero
+#   padding the sums of the outer pixels have fewer terms that are not zero, in each layer again.)
 # - **Residual, without BN**: signal and gradient both grow about 1,000 times. They explode.
 # - **Plain, with BN**: the gradient does not vanish. It *grows* several thousand times towards the first block [Yang et al. 2019].
 # - **Residual, with BN**: the gradient grows about 20 times on its way back, and the signal changes by less than a factor of 2. Of the four networks this

@@ -529,9 +529,9 @@ drawings.draw_defects(plt.figure(figsize=(7.5, 2.8)), bad[:4], distances[1][:4],
 # %% [markdown]
 # The **AUROC** (ROC 曲线下面积) is the probability that a defective image has a higher score than a good one; 0.5 is guessing. The intervals of the pixels, the
 # darkest pixel and the flattest place contain 0.5, so these three do not help here. The features of EfficientNet are better. But with an AUROC below 0.9 a
-# factory would reject many good parts or miss many scratches. (We chose block 5 by looking at such squares, so its AUROC may be too high.) The bars are 95
-# % intervals that count the squares as independent. The squares overlap, so the true intervals are wider. No image of a defect was used to build the
-# model.
+# factory would reject many good parts or miss many scratches. (Other blocks are not shown here. If a block is chosen on such squares, its AUROC is too
+# high.) The bars are 95 % intervals that count the squares as independent. The squares overlap, so the true intervals are wider. No image of a defect was
+# used to build the model.
 
 # %% tags=["claims"]
 if large:
