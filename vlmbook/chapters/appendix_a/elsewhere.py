@@ -31,7 +31,7 @@ DRIVER = Path(__file__).with_name("alone.py")
 INSTALL = 'pip install "vlmbook[frameworks]"'
 NAMES = {"torch": "PyTorch", "tensorflow": "TensorFlow", "keras": "Keras"}
 DISTRIBUTIONS = {"tensorflow": ("tensorflow-cpu", "tensorflow"), "keras": ("keras",), "torch": ("torch",)}
-TIME_LIMITS = {"quick": 110, "full": 3000}  # seconds; in the tests a cell of a notebook has 120
+TIME_LIMITS = {"quick": 280, "full": 3000}  # seconds; in the tests a cell of a notebook has 300
 ONE_THREAD = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
