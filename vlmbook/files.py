@@ -156,9 +156,19 @@ def _link_new(partial, target):
             raise
         except OSError:  # a file system without links: the name is taken first, then the content moves in
             open(target, "xb").close()
-            os.replace(partial, target)
+            _move_in(partial, target)
     except FileExistsError:
         raise FileExistsError(f"{target} exists already and is not overwritten") from None
+
+
+def _move_in(partial, target):
+    """Where the content does not reach the name that was taken for it, the name is given back."""
+    try:
+        os.replace(partial, target)
+    except BaseException:
+        if partial.exists():
+            target.unlink()
+        raise
 
 
 def _sync_folder(folder):

@@ -58,11 +58,16 @@ def press(page, name, *, says):
     page.wait_for_selector(f".widget-html:has-text('{says}')", timeout=90_000)
 
 
-def test_a_photograph_is_opened_filled_enlarged_undone_and_saved(page, photograph, folder):
+def open_file(page, path, *, says):
+    """Choose the file, and wait until the status says so."""
     with page.expect_file_chooser() as chooser:
         page.locator("button.jupyter-widgets:has-text('Open')").click()
-    chooser.value.set_files(str(photograph))
-    page.wait_for_selector(".widget-html:has-text('cup: 120×90 pixels')")
+    chooser.value.set_files(str(path))
+    page.wait_for_selector(f".widget-html:has-text('{says}')", timeout=90_000)
+
+
+def test_a_photograph_is_opened_filled_enlarged_undone_and_saved(page, photograph, folder):
+    open_file(page, photograph, says="cup: 120×90 pixels")
     canvas = page.locator(".jp-Notebook canvas").first
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
@@ -88,3 +93,11 @@ def test_a_photograph_is_opened_filled_enlarged_undone_and_saved(page, photograp
     with Image.open(folder / "cup-edited-2.png") as saved, Image.open(photograph) as opened:
         assert np.array_equal(np.asarray(saved), np.asarray(opened))
     assert "Traceback" not in page.locator(".jp-Notebook").inner_text()
+
+
+def test_a_file_of_more_than_ten_megabytes_reaches_the_kernel(page, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (2000, 2100, 3), dtype=np.uint8)
+    path = tmp_path / "noise.png"
+    Image.fromarray(noise).save(path, compress_level=1)
+    assert path.stat().st_size > 12_000_000
+    open_file(page, path, says="noise: 2100×2000 pixels")

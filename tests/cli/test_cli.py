@@ -17,6 +17,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+from jupyter_server.serverapp import ServerApp
 from nbformat.v4 import new_output
 
 from tests.support.small_books import make_chapter, make_notebook, read_notebook, use_book, write_notebook
@@ -145,7 +146,8 @@ def test_help_answers_without_loading_anything_heavy():
             ["grade", "student.ipynb", "--profile", "huge"],
             "there is no profile 'huge'; there are quick, full",
         ),
-        (["run", "ch01", "--", "--port=1"], "only `vlmbook lab` takes options after --"),
+        (["run", "ch01", "--", "--port=1"], "there is no chapter '--port=1'; there are ch01, ch02"),
+        (["run", "ch01", "--output", "~nobody-of-this-name/out"], "whose user is not there"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(book, capsys, wrong, says):
@@ -511,6 +513,21 @@ def test_a_lost_manifest_is_made_again_from_files_that_are_as_the_books(book, wo
     assert lab.update_working_copy(work) == []
     new_edition(book)
     assert lab.update_working_copy(work) == ["refreshed: ch01_features.ipynb"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there the process does not become JupyterLab")
+def test_a_photograph_fits_into_one_message_to_the_kernel(book, monkeypatch):
+    def become(program, command):
+        raise SystemExit(command)
+
+    for name in ("JUPYTER_PREFER_ENV_PATH", "VLMBOOK_OUTPUT", "JUPYTER_CONFIG_PATH"):
+        monkeypatch.setenv(name, "")  # so that what the command sets ends with the test
+    monkeypatch.setattr(os, "execv", become)
+    with pytest.raises(SystemExit):
+        cli.main(["lab"])
+    server = ServerApp()
+    server.load_config_file(suppress_errors=False)
+    assert server.tornado_settings["websocket_max_message_size"] >= 200_000_000  # tornado takes 10 MiB
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vlmbook import cli, pretrained
+from vlmbook import cli, editing, pretrained
 from vlmbook.data import photo
 from vlmbook.editing import (
     DenoisingNetwork,
@@ -161,6 +161,7 @@ def test_without_weights_it_is_2(folder, monkeypatch, tmp_path, capsys):
         ["upscale", "a.png"],
         ["upscale", "--output", "out"],
         ["upscale", "a.png", "--output", "out", "--factor", "5"],
+        ["upscale", "a.png", "--output", "out", "--max-pixels", "0"],
         ["denoise", "a.png"],
         ["denoise", "a.png", "--output", "out", "--sigma", "64"],
         ["denoise", "a.png", "--output", "out", "--sigma", "nan"],
@@ -175,6 +176,81 @@ def test_a_misused_command_is_2(wrong, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["edit", *wrong])
     assert ended.value.code == 2 and "usage: vlmbook edit" in capsys.readouterr().err
+
+
+def test_a_photograph_is_not_its_own_mask(folder, untrained, capsys):
+    (folder / "ph").mkdir()
+    file, other = save("ph/x.png"), save("other.png")
+    assert cli.main(["edit", "inpaint", file, other, "--mask", "ph", "--output", "out"]) == 1
+    assert cli.main(["edit", "inpaint", file, "--mask", file, "--output", "out"]) == 1
+    err = capsys.readouterr().err
+    assert err.count("ph/x.png wants a mask of its own, got the photograph itself") == 2
+    assert cli.main(["edit", "inpaint", file, "--mask", "", "--output", "out"]) == 2
+    assert "--mask wants a path, got ''" in capsys.readouterr().err and not any((folder / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to")]
+)
+def test_a_photograph_that_is_too_large_for_the_memory_stops_no_other(
+    folder, untrained, capsys, monkeypatch, error
+):
+    large, small = save("large.png", CAT.repeat(1, 2, 2)), save("small.png")
+    upscale = editing.upscale_photograph
+
+    def fail(photograph, *arguments, **options):
+        if photograph.pixels.shape[1] > 60:
+            raise error
+        return upscale(photograph, *arguments, **options)
+
+    monkeypatch.setattr(editing, "upscale_photograph", fail)
+    assert cli.main(["edit", "upscale", large, small, "--output", "out"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "small.png: out/small-x2.png\n"
+    assert "vlmbook: large.png: it wants more memory than this machine has free" in err
+
+
+def test_a_fault_of_ours_is_no_sentence(folder, untrained, monkeypatch):
+    def fail(*arguments, **options):
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(editing, "upscale_photograph", fail)
+    with pytest.raises(RuntimeError, match="a fault"):
+        cli.main(["edit", "upscale", save("cat.png"), "--output", "out"])
+
+
+def test_the_limit_of_pixels_can_be_raised(folder, untrained, capsys):
+    file = save("cat.png")
+    command = ["edit", "upscale", file, "--output", "out", "--max-pixels"]
+    assert cli.main([*command, "4799"]) == 1
+    assert "more than max_pixels=4799, which can be raised with --max-pixels" in capsys.readouterr().err
+    assert cli.main([*command, "4800"]) == 0
+
+
+def test_the_folder_of_copies_may_be_the_users(folder, untrained, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    assert cli.main(["edit", "upscale", save("cat.png"), "--output", "~/out"]) == 0
+    assert (folder / "home" / "out" / "cat-x2.png").exists() and not (folder / "~").exists()
+
+
+def test_files_of_any_name(folder, untrained, capsys):
+    assert cli.main(["edit", "upscale", "--output", "out", "--", save("-dash.png")]) == 0
+    assert capsys.readouterr().out == "-dash.png: out/-dash-x2.png\n"
+    save("e.png")
+    (folder / "e.png").rename(folder / "e")
+    save("black.png", torch.zeros(1, 60, 80, dtype=torch.uint8))
+    assert cli.main(["edit", "inpaint", "e", "--mask", "black.png", "--output", "out"]) == 1
+    assert "vlmbook: e: mask wants at least one pixel that is 1" in capsys.readouterr().err
+
+
+def test_two_copies_of_one_name_are_refused_before_anything_is_edited(folder, untrained, capsys):
+    for name in ("a", "b"):
+        (folder / name).mkdir()
+    files = [save("a/x.png"), save("b/x.png")]
+    assert cli.main(["edit", "upscale", *files, "--output", "out"]) == 2
+    assert "a/x.png and b/x.png would both become x-x2.png" in capsys.readouterr().err
+    assert not (folder / "out").exists()
+    assert cli.main(["edit", "upscale", files[0], files[0], "--output", "out"]) == 0
 
 
 def test_an_output_that_is_a_file_is_2(folder, untrained, capsys):

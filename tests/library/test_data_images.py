@@ -9,13 +9,21 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from torch.testing import assert_close
 
 from tests.support.files import GREYS, RGB, save_image
 from vlmbook.data import DataMissing, read_image
-from vlmbook.data.images import compute_frame, open_image, resize_boxes, resize_ids, resize_image
+from vlmbook.data.images import (
+    TooManyPixels,
+    compute_frame,
+    open_image,
+    resize_boxes,
+    resize_ids,
+    resize_image,
+)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +83,27 @@ def test_the_camera_says_how_it_was_held(tmp_path):
     assert_close(read_image(tmp_path / "x.png"), torch.from_numpy(np.rot90(GREYS, -1).copy())[None] / 255)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("held, turned", [(6, lambda x: np.rot90(x, -1)), (5, np.transpose)])
+def test_an_uncompressed_tiff_may_lie_on_its_side(tmp_path, dtype, held, turned):
+    greys = GREYS.astype(dtype)
+    tifffile.imwrite(tmp_path / "x.tif", greys, extratags=[(274, "H", 1, held, True)])
+    expected = torch.from_numpy(turned(greys).astype(np.float32) / np.iinfo(dtype).max)[None]
+    assert_close(read_image(tmp_path / "x.tif"), expected)
+
+
+def test_planes_of_16_bits_are_refused_and_of_8_are_read(tmp_path):
+    planes = RGB.transpose(2, 0, 1)
+    options = {"photometric": "rgb", "planarconfig": "separate"}
+    tifffile.imwrite(tmp_path / "8.tif", planes, **options)
+    assert_close(read_image(tmp_path / "8.tif"), torch.from_numpy(planes / 255).float())
+    tifffile.imwrite(tmp_path / "16.tif", planes.astype(np.uint16) * 257, **options)
+    with pytest.raises(
+        ValueError, match=r"16\.tif cannot be read as an image: it keeps its channels of 16 bits"
+    ):
+        read_image(tmp_path / "16.tif")
+
+
 def test_what_is_no_image_is_named(tmp_path):
     Image.fromarray(RGB.repeat(20, 0).repeat(20, 1)).save(tmp_path / "whole.png")
     whole = (tmp_path / "whole.png").read_bytes()
@@ -87,8 +116,16 @@ def test_what_is_no_image_is_named(tmp_path):
     Image.fromarray(np.float32([[0, 7.5]])).save(tmp_path / "x.tif")
     with pytest.raises(ValueError, match=r"x\.tif cannot be .* from 0 to 7\.5, where 0 to 1"):
         read_image(tmp_path / "x.tif")
+    tifffile.imwrite(tmp_path / "x.tif", np.uint32([[0, 4 * 10**9]]))  # which Pillow has as a negative one
+    with pytest.raises(ValueError, match=r"its whole numbers are not all from 0 to 65535"):
+        read_image(tmp_path / "x.tif")
+    tifffile.imwrite(tmp_path / "x.tif", np.float16([[0, 0.5]]))
+    with pytest.raises(ValueError, match=r"TIFF, WEBP, or of a kind of these that Pillow does not read"):
+        read_image(tmp_path / "x.tif")
     with pytest.raises(DataMissing, match=r"there is no image .*gone\.png"):
         read_image(tmp_path / "gone.png")
+    with pytest.raises(DataMissing, match=f"{re.escape(str(tmp_path))} is a folder, not an image"):
+        read_image(tmp_path)
     with pytest.raises(ValueError, match="channels wants None or 1 or 3, got 4"):
         read_image(tmp_path / "whole.png", channels=4)
 
@@ -168,7 +205,7 @@ def test_the_limit_of_pixels_can_be_raised_and_lowered(tmp_path):
             raise OSError("truncated")
     save_image(tmp_path / "small.png", GREYS)
     assert read_image(tmp_path / "small.png", max_pixels=60).shape == (1, 6, 10)
-    with pytest.raises(ValueError, match="10×6 pixels, more than max_pixels=59, which can be raised"):
+    with pytest.raises(TooManyPixels, match="10×6 pixels, more than max_pixels=59, which can be raised"):
         read_image(tmp_path / "small.png", max_pixels=59)
 
 

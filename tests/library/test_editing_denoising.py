@@ -176,6 +176,11 @@ def test_without_a_level_it_is_the_estimated_one():
     assert_close(denoise(extreme, network=network), denoise(extreme, 0.25, network=network), rtol=0, atol=0)
 
 
+def test_noise_is_estimated_of_an_image_that_wants_a_gradient_too():
+    image = noisy(photo("cat")[:, :40, :50], 0.05)
+    assert estimate_noise(image.clone().requires_grad_()) == estimate_noise(image)
+
+
 def test_levels_and_images_that_do_not_fit_are_refused():
     for sigma in (-0.1, 25, float("nan")):
         with pytest.raises(ValueError, match="sigma wants"):

@@ -15,6 +15,7 @@ from vlmbook.editing import (
     block_mask,
     cut_squares,
     draw_masks,
+    fill_image,
     fill_smoothly,
     free_form_mask,
     inpaint,
@@ -70,6 +71,15 @@ def test_masks_to_train_on_differ_in_their_share():
     assert shares.min() < 0.05 and shares.max() > 0.2 and shares.max() < 0.95
 
 
+def test_one_of_four_masks_to_train_on_is_a_block():
+    masks = draw_masks(48, 400, generator=generator())
+    tall, wide = (masks.amax(axis).sum((1, 2)) for axis in (3, 2))
+    blocks = masks.sum((1, 2, 3)) == tall * wide
+    assert 70 <= blocks.sum() <= 130  # 100 ± 9, and a stroke that happens to be a block
+    shares = masks[blocks].mean((1, 2, 3))
+    assert shares.min() > 0.01 and 0.1 < shares.max() < 0.17
+
+
 # --- a smooth filling ---------------------------------------------------------------------------------------
 
 
@@ -100,6 +110,26 @@ def test_a_filling_lies_between_the_known_values_and_keeps_them(height, width, s
     assert_close(alone, filled)
 
 
+def test_what_lies_under_the_hole_of_a_batch_is_not_seen_either():
+    image = torch.rand(1, 1, 20, 24, generator=generator())
+    mask = block_mask((20, 24), generator=generator())[None]
+    broken = torch.where(mask > 0, torch.nan, image)
+    assert_close(fill_smoothly(broken, mask), fill_smoothly(image, mask), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="masks wants values 0 and 1 only"):
+        fill_smoothly(image, mask / 2)
+
+
+@pytest.mark.parametrize("tile", [16, 40, 256])
+def test_one_image_is_filled_in_windows(tile):
+    image = photo("coffee")[:, :70, :90]
+    mask = free_form_mask((70, 90), generator=generator())
+    whole = fill_smoothly(image[None], mask[None])[0]
+    assert_close(fill_image(image, mask, tile=tile), whole, rtol=0, atol=1e-5)
+    filled = fill_image((255 * image).round().byte(), mask, tile=tile)
+    assert filled.dtype == torch.uint8
+    assert_close(filled.float() / 255, whole, rtol=0, atol=0.01)
+
+
 # --- the network --------------------------------------------------------------------------------------------
 
 
@@ -117,8 +147,8 @@ def test_a_gated_convolution_is_a_feature_times_its_gate():
 
 
 def test_the_network_has_gates_everywhere_and_any_size():
-    network = GatedUNet().eval()
-    assert sum(isinstance(m, GatedConv2d) for m in network.modules()) == 2 * 3 + 2 * 2
+    network = GatedUNet(depth=3).eval()
+    assert sum(isinstance(m, GatedConv2d) for m in network.modules()) == 2 * 4 + 2 * 3  # down and up
     assert 2 * sum(p.numel() for p in network.parameters()) < 3_000_000  # bytes in float16
     for size in ((37, 50), (1, 1), (2, 3)):
         assert network(torch.rand(2, 2, *size)).shape == (2, 1, *size)
@@ -224,6 +254,25 @@ def test_only_windows_with_a_hole_are_computed(monkeypatch):
     mask[:, 10:20, 10:20] = 1
     inpaint(photo("camera")[:1, :200, :200], mask, network=network, tile=50)
     assert len(seen) == 1
+
+
+def test_a_network_in_training_is_used_as_in_eval_mode_and_comes_back_as_it_was():
+    image, mask = photo("cat")[:, :40, :40], free_form_mask(40, generator=generator())
+    network = random_network()
+    expected = inpaint(image, mask, network=network)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    network.train()
+    network.head.eval()
+    assert_close(inpaint(image, mask, network=network, tile=16), expected, rtol=0, atol=2e-6)
+    assert network.training and network.encoder[0].training and not network.head.training
+    for name, tensor in network.state_dict().items():
+        assert_close(tensor, before[name], rtol=0, atol=0)
+
+
+def test_an_image_that_wants_a_gradient_gets_a_filling_without_one():
+    image = torch.rand(1, 20, 20, generator=generator()).requires_grad_()
+    mask = block_mask(20, generator=generator())
+    assert not inpaint(image, mask, network=random_network()).requires_grad
 
 
 def test_masks_that_cannot_be_filled_are_refused():

@@ -3,9 +3,11 @@
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -14,9 +16,11 @@ from PIL import Image, ImageCms
 
 from vlmbook.data import DataMissing, photo
 from vlmbook.editing import (
+    DenoisingNetwork,
     GatedUNet,
     Photograph,
     SubPixelNetwork,
+    denoise_photograph,
     encode_photograph,
     inpaint_photograph,
     read_hole,
@@ -81,6 +85,7 @@ def test_sixteen_bits_of_grey_are_kept(stored, tmp_path, name):
     values = np.arange(60 * 80, dtype=np.uint16).reshape(60, 80) * 13 + 7
     read = read_photograph(stored(name, Image.fromarray(values)))
     assert read.pixels.dtype == torch.float32
+    assert read_photograph(stored(f"profiled {name}", Image.fromarray(values), icc_profile=PROFILE)).profile
     copy = save_photograph(read, tmp_path / "copy.png")
     assert np.array_equal(np.asarray(reopened(copy)), values)
     large = save_photograph(enlarged(read), tmp_path / "large.png")
@@ -88,28 +93,60 @@ def test_sixteen_bits_of_grey_are_kept(stored, tmp_path, name):
 
 
 def test_sixteen_bits_of_colour_are_said_to_be_lost(tmp_path):
-    path = tmp_path / "deep.png"
-    path.write_bytes(png_of_16_bits(CAT[:, :4, :5]))
-    read = read_photograph(path)
-    assert "8 were read" in read.note
-    assert torch.equal(read.pixels, CAT[:, :4, :5])
+    pixels = CAT[:, :4, :5]
+    (tmp_path / "deep.png").write_bytes(png_of_16_bits(pixels))
+    deep = (257 * pixels.permute(1, 2, 0).numpy().astype(">u2")).tobytes()
+    (tmp_path / "deep.ppm").write_bytes(b"P6 5 4 65535\n" + deep)
+    for name in ("deep.png", "deep.ppm"):
+        read = read_photograph(tmp_path / name)
+        assert read.note == "of more than 8 bits a channel, 8 were read"
+        assert torch.equal(read.pixels, pixels)
 
 
-def png_of_16_bits(pixels):
-    """(3, H, W) uint8 -> bytes of a PNG with 16 bits a channel, which Pillow itself does not write."""
-    import struct
-    import zlib
+def png_of_16_bits(pixels, transparent=None):
+    """(C, H, W) uint8 -> bytes of a PNG with 16 bits a channel, which Pillow itself does not write."""
 
     def chunk(kind, content):
         checksum = struct.pack(">I", zlib.crc32(kind + content))
         return struct.pack(">I", len(content)) + kind + content + checksum
 
-    _, height, width = pixels.shape
+    channels, height, width = pixels.shape
+    kind = {1: 0, 2: 4, 3: 2}[channels]
     deep = (pixels.permute(1, 2, 0).numpy().astype(">u2") * 257).tobytes()
-    rows = b"".join(b"\0" + deep[6 * width * y : 6 * width * (y + 1)] for y in range(height))
-    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    start = b"\x89PNG\r\n\x1a\n"
-    return start + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    step = 2 * channels * width
+    rows = b"".join(b"\0" + deep[step * y : step * (y + 1)] for y in range(height))
+    head = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+    hidden = b"" if transparent is None else chunk(b"tRNS", struct.pack(f">{channels}H", *transparent))
+    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + hidden
+    return start + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_a_transparent_colour_of_16_bits_is_said_to_be_lost(tmp_path):
+    for name, pixels in (("grey.png", CAT[:1, :4, :5]), ("colour.png", CAT[:, :4, :5])):
+        (tmp_path / name).write_bytes(png_of_16_bits(pixels, [257 * int(each) for each in pixels[:, 0, 0]]))
+        read = read_photograph(tmp_path / name)
+        assert "its transparent colour was lost" in read.note and read.alpha is None
+
+
+def test_sixteen_bits_of_grey_with_alpha_stay_grey(tmp_path):
+    (tmp_path / "glass.png").write_bytes(png_of_16_bits(CAT[:2, :4, :5]))
+    read = read_photograph(tmp_path / "glass.png")
+    assert torch.equal(read.pixels, CAT[:1, :4, :5]) and torch.equal(read.alpha, CAT[1:2, :4, :5])
+
+
+def test_five_bits_a_channel_are_all_read(tmp_path):
+    masks = struct.pack("<III", 0xF800, 0x7E0, 0x1F)
+    head = struct.pack("<IiiHHIIiiII", 40, 4, 2, 1, 16, 3, 16, 0, 0, 0, 0) + masks
+    (tmp_path / "565.bmp").write_bytes(
+        b"BM" + struct.pack("<IHHI", 30 + len(head), 0, 0, 14 + len(head)) + head + bytes(16)
+    )
+    assert read_photograph(tmp_path / "565.bmp").note == ""
+
+
+def test_further_frames_are_said_to_be_lost(stored):
+    first, second = as_pillow(CAT), as_pillow(255 - CAT)
+    read = read_photograph(stored("two.tif", first, save_all=True, append_images=[second]))
+    assert torch.equal(read.pixels, CAT) and read.note == "of several frames, the first was read"
 
 
 def test_transparency_is_kept_and_enlarged(stored, tmp_path):
@@ -147,6 +184,7 @@ def test_a_profile_for_other_inks_is_dropped(stored):
     picture = as_pillow(CAT).convert("CMYK")
     read = read_photograph(stored("ink.jpg", picture, icc_profile=PROFILE))
     assert read.profile is None and read.pixels.shape == (3, 60, 80)
+    assert read.note == "its CMYK colours were converted without their profile"
 
 
 # --- edits --------------------------------------------------------------------------------------------------
@@ -165,6 +203,64 @@ def test_holes_come_from_a_mask_file_even_a_soft_one(stored):
     assert not torch.equal(repaired.pixels, CAT)
     with pytest.raises(ValueError, match=r"mask.jpg wants the size of the photograph, 40×60, got 80×60"):
         read_hole(path, Photograph(CAT[:, :, :40]))
+
+
+def test_a_transparent_part_of_a_mask_is_no_hole(stored):
+    alpha = torch.zeros(1, 60, 80, dtype=torch.uint8)
+    alpha[:, 10:30, 20:50] = 255
+    white = torch.full((3, 60, 80), 255, dtype=torch.uint8)
+    path = stored("layer.png", as_pillow(torch.cat([white, alpha])))
+    assert torch.equal(read_hole(path, Photograph(CAT)), alpha > 0)
+
+
+def test_a_deep_mask_and_one_of_a_palette_are_read(stored):
+    light = torch.arange(60 * 80).view(1, 60, 80) % 2
+    deep = stored("deep.png", Image.fromarray((32767 + light[0].numpy()).astype(np.uint16)))
+    assert torch.equal(read_hole(deep, Photograph(CAT)), light.bool())
+    few = stored("few.gif", as_pillow((100 + 100 * light).byte()).convert("P"))
+    assert torch.equal(read_hole(few, Photograph(CAT)), light.bool())
+
+
+@pytest.fixture
+def disk():
+    """-> Photograph: a white disk, around which black is hidden."""
+    y, x = torch.meshgrid(torch.arange(48) - 23.5, torch.arange(64) - 31.5, indexing="ij")
+    inside = (y.square() + x.square() < 400)[None]
+    white = torch.where(inside, 255, 0).byte()
+    return Photograph(white.repeat(3, 1, 1), white)
+
+
+def test_hidden_colours_have_no_influence_on_what_is_seen(disk):
+    hole = torch.zeros(1, 48, 64)
+    hole[:, 10:30, 6:30] = 1
+    options = {"size": 64, "steps": 1, "network": efficientnet_lite0(2).eval()}
+    edits = (
+        enlarged,
+        lambda photograph: denoise_photograph(photograph, 0.1, network=DenoisingNetwork(width=4, depth=1)),
+        lambda photograph: inpaint_photograph(photograph, hole, network=GatedUNet(width=4, depth=1)),
+        lambda photograph: stylise_photograph(
+            photograph, photograph, generator=torch.Generator().manual_seed(0), **options
+        ),
+    )
+    other = disk._replace(pixels=torch.where(disk.alpha > 0, disk.pixels, 255 - disk.pixels))
+    for edit in edits:
+        edited = edit(disk)
+        seen = edited.alpha > 0
+        assert torch.equal((edited.pixels * seen), (edit(other).pixels * seen))
+    assert (enlarged(disk).pixels[:, enlarged(disk).alpha[0] > 0] > 250).all()
+
+
+def test_holes_are_filled_from_what_is_seen(disk):
+    hole = torch.zeros(1, 48, 64)
+    hole[:, 10:30, 6:30] = 1
+    network = GatedUNet(width=4, depth=1)  # untrained, it adds nothing
+    filled = inpaint_photograph(disk, hole, network=network)
+    assert (filled.pixels[:, hole[0] > 0] > 250).all()
+    assert torch.equal(filled.pixels[:, hole[0] == 0], disk.pixels[:, hole[0] == 0])
+    with pytest.raises(ValueError, match="mask wants at least one visible pixel outside the hole, got none"):
+        inpaint_photograph(disk, (disk.alpha > 0).float(), network=network)
+    nothing = disk._replace(alpha=torch.zeros_like(disk.alpha))
+    assert torch.equal(enlarged(nothing).alpha, torch.zeros(1, 96, 128, dtype=torch.uint8))
 
 
 def test_a_grey_photograph_stays_grey_where_colours_are_kept():

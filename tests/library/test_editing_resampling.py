@@ -21,6 +21,7 @@ from vlmbook.editing import (
     studio_luma,
     ycbcr_to_rgb,
 )
+from vlmbook.editing.resampling import luma
 
 PUBLISHED = {2: 33.66, 3: 30.39, 4: 28.42}  # dB of bicubic interpolation on Set5 [Dong et al. 2016, table 4]
 
@@ -97,12 +98,12 @@ def test_bicubic_has_the_published_figure_on_set5(factor):
     """The luma is shrunk and enlarged, as SRCNN's program does it."""
     scores = []
     for path in list_images(REAL / "superres" / "Set5"):
-        luma = studio_luma(crop_to_multiple(read_image(path, channels=3), factor))
-        luma = (255 * luma).round() / 255
-        large = enlarge_bicubic(shrink_bicubic(luma, factor), factor)
+        true = studio_luma(crop_to_multiple(read_image(path, channels=3), factor))
+        true = (255 * true).round() / 255
+        large = enlarge_bicubic(shrink_bicubic(true, factor), factor)
         large = (255 * large.clamp(0, 1)).round() / 255
         inner = slice(factor, -factor)
-        error = (large - luma)[:, inner, inner].square().mean()
+        error = (large - true)[:, inner, inner].square().mean()
         scores.append(-10 * math.log10(error))
     assert sum(scores) / len(scores) == pytest.approx(PUBLISHED[factor], abs=0.01)
 
@@ -121,6 +122,8 @@ def test_colours_come_back():
     image = photo("cat")[:, :30, :20]
     there = rgb_to_ycbcr(image)
     assert_close(ycbcr_to_rgb(there), image, rtol=0, atol=1e-6)
+    assert_close(luma(image), there[:1], rtol=0, atol=0)
+    assert_close(luma(image[:1]), image[:1], rtol=0, atol=0)
     assert_close(rgb_to_ycbcr(image[:1].expand(3, -1, -1))[1:], torch.zeros(2, 30, 20), rtol=0, atol=1e-6)
     extremes = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3).T.reshape(3, 2, 4)
     differences = rgb_to_ycbcr(extremes)[1:]

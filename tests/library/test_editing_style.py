@@ -145,6 +145,32 @@ def test_the_same_generator_gives_the_same_picture_and_the_network_stays():
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_it_works_whatever_the_caller_does_with_gradients(mode, monkeypatch):
+    monkeypatch.setattr("vlmbook.editing.style.efficientnet_lite0", untrained)
+    options = {"size": 48, "steps": 1}
+    with mode():
+        content, style = photo("coffee")[:, :40, :48].clone(), photo("cat")[:, :40, :48].clone()
+        picture = style_transfer(content, style, generator=torch.Generator().manual_seed(0), **options)
+    assert not picture.requires_grad
+    wanting = style_transfer(
+        content.clone().requires_grad_(),
+        style.clone().requires_grad_(),
+        generator=torch.Generator().manual_seed(0),
+        **options,
+    )
+    assert_close(wanting, picture, rtol=0, atol=0)
+
+
+def test_a_network_in_training_comes_back_as_it_was():
+    network = untrained().train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    style_transfer(photo("coffee")[:, :40, :48], photo("cat"), size=48, steps=1, network=network)
+    assert all(module.training for module in network.modules())
+    for name, tensor in network.state_dict().items():
+        assert_close(tensor, before[name], rtol=0, atol=0)
+
+
 def test_without_the_extra_it_is_one_sentence(monkeypatch):
     missing = pretrained.EFFICIENTNET_LITE0._replace(package="vlmbook_no_such_package")
     monkeypatch.setattr(pretrained, "EFFICIENTNET_LITE0", missing)

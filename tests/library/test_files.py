@@ -184,6 +184,18 @@ def test_an_existing_file_stays_where_it_is_not_to_be_replaced(tmp_path, monkeyp
     assert names(tmp_path) == ["a.st"]
 
 
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+def test_a_failure_without_links_leaves_no_empty_file(tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError(1, "no links here")))
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(type(error)):
+        write_whole(tmp_path / "a.st", b"new", replace=False)
+    assert names(tmp_path) == []
+
+
 def test_of_many_writers_that_do_not_replace_one_wins(tmp_path):
     path = tmp_path / "a.st"
 

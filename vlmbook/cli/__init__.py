@@ -27,12 +27,11 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a Windows console may lack the letters of a heading
     argv = sys.argv[1:] if argv is None else argv
-    split = argv.index("--") if "--" in argv else len(argv)
+    for_lab = argv[:1] == ["lab"] and "--" in argv
+    split = argv.index("--") if for_lab else len(argv)
     args = make_parser().parse_args(argv[:split])
     args.jupyterlab = argv[split + 1 :]
     try:
-        if args.jupyterlab and args.command is not open_lab:
-            raise Mistake("only `vlmbook lab` takes options after --, for JupyterLab")
         with ending_on_sigterm():
             return args.command(args)
     except Mistake as mistake:
@@ -153,7 +152,7 @@ def add_edit(commands) -> None:
         "edit",
         help="enlarge, clean, repair or stylise photographs; the copies are new files",
         epilog="No file is overwritten. A copy is a PNG file, with the transparency, the grey and the colour "
-        "profile of the photograph.",
+        "profile of the photograph, without its date, place and other metadata.",
     )
     kinds = one.add_subparsers(metavar="EDIT", required=True)
     upscale = kinds.add_parser("upscale", help="enlarge 2, 3 or 4 times with a trained network")
@@ -188,6 +187,13 @@ def add_edit(commands) -> None:
     for kind in (upscale, denoise, inpaint, style):
         kind.add_argument("files", nargs="+", metavar="FILE", help="a photograph")
         kind.add_argument("--output", required=True, metavar="DIR", help="where the copies go")
+        kind.add_argument(
+            "--max-pixels",
+            type=read_limit,
+            default=64_000_000,
+            metavar="COUNT",
+            help="of a photograph; a larger one is refused before it is read (default: 64000000)",
+        )
         kind.epilog = (
             "Exit code 0: all were edited, 1: some were not, 2: misused, or the weights are missing."
         )
@@ -231,6 +237,12 @@ def add_profile(parser) -> None:
 def read_pixels(text: str) -> int:
     if not text.isdecimal() or not 32 <= int(text) <= 4096:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of pixels from 32 to 4096")
+    return int(text)
+
+
+def read_limit(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 2**40:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of pixels from 1 to {2**40}")
     return int(text)
 
 

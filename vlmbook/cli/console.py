@@ -80,12 +80,15 @@ def chapter_or_mistake(name: str) -> chapters.Chapter:
 
 
 def folder_or_mistake(option: str, name: str, belongs_to_the_book: list[Path]) -> Path:
-    """The value of an option -> Path of a folder that is there, made if need be, and is none of the
-    book's.
+    """The value of an option -> Path of a folder that is there, made if need be, and is none of the book's;
+    ~ is the user's.
     """
     if not name:
         raise Mistake(f"{option} wants a folder, got ''")
-    folder = Path(name).absolute()
+    try:
+        folder = runtime.require_path(name, option).absolute()
+    except ValueError as wrong:
+        raise Mistake(str(wrong)) from None
     if folder.resolve() in [path.resolve() for path in belongs_to_the_book]:
         raise Mistake(f"{folder} is the book's own; choose another {option}")
     try:

@@ -41,7 +41,7 @@ def inpaint_photographs(args: argparse.Namespace) -> int:
     find_mask = _masks_or_mistake(args.mask)
 
     def edit(photograph, file):
-        mask = read_hole(find_mask(file), photograph)
+        mask = read_hole(find_mask(file), photograph, max_pixels=args.max_pixels)
         return inpaint_photograph(photograph, mask, network=network, progress=True)
 
     return _edit_each(args, "inpainted", edit)
@@ -56,9 +56,9 @@ def stylise_photographs(args: argparse.Namespace) -> int:
 
     network = _weights_or_mistake(efficientnet_lite0)
     try:
-        style = read_photograph(args.style)
+        style = read_photograph(args.style, max_pixels=args.max_pixels)
     except (OSError, ValueError) as error:
-        raise Mistake(f"--style: {error}") from None
+        raise Mistake(f"--style: {_explain(error)}") from None
     options = {"size": args.size, "steps": args.steps, "keep_colours": args.keep_colours}
 
     def edit(photograph, file):
@@ -78,21 +78,34 @@ def _edit_each(args, ending: str, edit: Callable) -> int:
     """
     from vlmbook.editing import read_photograph, save_photograph
 
+    copies = _name_copies(args.files, ending)
     output = folder_or_mistake("--output", args.output, [])
     code = GOOD
-    for file in [file for pattern in args.files for file in expand_pattern(pattern)]:
-        copy = output / f"{Path(file).stem}-{ending}.png"
+    for file, name in copies.items():
+        copy = output / name
         try:
             _refuse_existing(copy)
-            photograph = read_photograph(file)
+            photograph = read_photograph(file, max_pixels=args.max_pixels)
             save_photograph(edit(photograph, file), copy)
-        except (OSError, ValueError) as error:
-            print(f"vlmbook: {escape_controls(_naming(file, error))}", file=sys.stderr)
+        except (OSError, ValueError, MemoryError, RuntimeError) as error:
+            print(f"vlmbook: {escape_controls(_naming(file, _explain(error)))}", file=sys.stderr)
             code = BAD
             continue
         note = f" ({photograph.note})" if photograph.note else ""
         print(f"{escape_controls(file)}: {escape_controls(shown(copy))}{note}", flush=True)
     return code
+
+
+def _name_copies(patterns, ending):
+    """list of str, str -> {file: name of its copy}; no two have the same."""
+    files = {file: None for pattern in patterns for file in expand_pattern(pattern)}
+    copies = {}
+    for file in files:
+        name = f"{Path(file).stem}-{ending}.png"
+        if name in copies:
+            raise Mistake(f"{copies[name]} and {file} would both become {name}; give each its own --output")
+        copies[name] = file
+    return {file: name for name, file in copies.items()}
 
 
 def _refuse_existing(copy):
@@ -101,10 +114,25 @@ def _refuse_existing(copy):
         raise FileExistsError(f"{copy} exists already and is not overwritten")
 
 
-def _naming(file, error):
-    """str, error -> str: a sentence in which the file is named."""
-    text = str(error)
-    return text if file in text else f"{file}: {text}"
+def _explain(error):
+    """error -> str: a sentence that says what the user can do. What is no fault of the file's is raised
+    again.
+    """
+    from vlmbook.data.images import TooManyPixels
+
+    if isinstance(error, TooManyPixels):
+        return f"{error} with --max-pixels"
+    of_torch = isinstance(error, RuntimeError)
+    if isinstance(error, MemoryError) or (of_torch and "memory" in str(error)):
+        return "it wants more memory than this machine has free"
+    if of_torch:
+        raise error
+    return str(error)
+
+
+def _naming(file, sentence):
+    """str, str -> str: the sentence, in which the file is named first."""
+    return sentence if sentence.startswith(f"{file} ") else f"{file}: {sentence}"
 
 
 def _weights_or_mistake(load: Callable):
@@ -119,18 +147,21 @@ def _weights_or_mistake(load: Callable):
 def _masks_or_mistake(name: str) -> Callable[[str], Path]:
     """A file or a folder of masks -> function: from a photograph's file to its mask."""
     from vlmbook.data.images import index_by_stem, list_images
+    from vlmbook.runtime import require_path
 
-    path = Path(name)
-    if not path.is_dir():
-        return lambda file: path
     try:
-        masks = index_by_stem(list_images(path))
+        path = require_path(name, "--mask")
+        masks = index_by_stem(list_images(path)) if path.is_dir() else None
     except (OSError, ValueError) as error:
         raise Mistake(f"--mask: {error}") from None
 
     def find(file):
-        if Path(file).stem not in masks:
+        stem = Path(file).stem
+        if masks is not None and stem not in masks:
             raise FileNotFoundError(f"{file} has no mask of its name in {name}")
-        return masks[Path(file).stem]
+        mask = path if masks is None else masks[stem]
+        if mask.exists() and mask.samefile(require_path(file, "FILE")):
+            raise ValueError(f"{file} wants a mask of its own, got the photograph itself")
+        return mask
 
     return find

@@ -23,6 +23,9 @@ WITHOUT_JUPYTEXT = (
     "--ServerApp.contents_manager_class="
     "jupyter_server.services.contents.largefilemanager.AsyncLargeFileManager",
 )
+# Of the server: a message to a kernel, such as a photograph that a panel opens, may have 256 MiB instead of
+# tornado's 10.
+SETTINGS = Path(__file__).parent / "jupyter"
 
 
 def open_lab(args: argparse.Namespace) -> int:
@@ -32,6 +35,8 @@ def open_lab(args: argparse.Namespace) -> int:
     for message in update_working_copy(folder):
         print(message)
     os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", "VLMBOOK_OUTPUT": str(folder / "runs")}
+    readers = os.environ.get("JUPYTER_CONFIG_PATH", "").split(os.pathsep)
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join([*filter(None, readers), str(SETTINGS)])
     opened = [str(folder / chapter.notebook.name)] if chapter else []
     options = [f"--ServerApp.root_dir={folder}", *WITHOUT_JUPYTEXT, *opened, *args.jupyterlab]
     print(f"Opening JupyterLab on {shown(folder)}; Ctrl-C here stops it.", flush=True)

@@ -24,6 +24,11 @@ MAX_SIDE = 16384  # pixels of a resampled image
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue [ITU-R BT.601]
 BORDER = 0.5  # of a letterboxed image: grey
 PILLOWS_LIMIT = threading.Lock()
+BITS_PER_SAMPLE = 258  # a tag of TIFF
+
+
+class TooManyPixels(ValueError):
+    """An image has more pixels than the caller allows."""
 
 
 def read_image(
@@ -65,39 +70,55 @@ def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image
     """file -> Pillow image while the block runs; what goes wrong with it there is a ValueError that names the
     file.
 
-    Raises DataMissing for a file that is not there, ValueError for one of another format and one of more than
-    `max_pixels` pixels, before any of them is decoded.
+    Raises DataMissing for a file that is not there, ValueError for one of another format and one that Pillow
+    misreads, TooManyPixels, a ValueError, for more than `max_pixels`, before any of them is decoded.
     """
     path = require_path(path, "path")
     max_pixels = require_whole(max_pixels, "max_pixels", most=2**62)
+    if os.path.isdir(path):
+        raise DataMissing(f"{path} is a folder, not an image")
     if not os.path.isfile(path):
         raise DataMissing(f"there is no image {locate(path)}")
     try:
-        with _open(path) as file:
+        # A file instead of its path: what Pillow maps into memory, it reads in rows of a wrong length where a
+        # TIFF lies on its side.
+        with open(path, "rb") as content, _open(content) as file:
             if file.width * file.height > max_pixels:
-                raise ValueError(
-                    f"it has {file.width}×{file.height} pixels, more than max_pixels={max_pixels}, which can "
-                    "be raised"
+                raise TooManyPixels(
+                    f"{path} cannot be read as an image: it has {file.width}×{file.height} pixels, more than "
+                    f"max_pixels={max_pixels}, which can be raised"
                 )
+            _refuse_deep_planes(file)
             yield file
-    except MemoryError:
+    except (MemoryError, TooManyPixels):
         raise
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path} cannot be read as an image: it is none of {', '.join(FORMATS)}") from error
+        raise ValueError(
+            f"{path} cannot be read as an image: it is none of {', '.join(FORMATS)}, or of a kind of these "
+            "that Pillow does not read"
+        ) from error
     except Exception as error:  # whatever a decoder meets in a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path} cannot be read as an image: {reason}") from error
 
 
-def _open(path):
+def _open(content):
     """Pillow's own limit of pixels, one for the whole process, is put aside: `open_image` has one."""
     with PILLOWS_LIMIT:
         before = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
         try:
-            return Image.open(path, formats=FORMATS)
+            return Image.open(content, formats=FORMATS)
         finally:
             Image.MAX_IMAGE_PIXELS = before
+
+
+def _refuse_deep_planes(file):
+    """Of a TIFF whose channels lie one after the other, with 16 bits each, Pillow reads bytes of 8."""
+    if file.format != "TIFF" or 16 not in file.tag_v2.get(BITS_PER_SAMPLE, ()):
+        return
+    if not any(";16" in str(tile[3]) for tile in file.tile):
+        raise ValueError("it keeps its channels of 16 bits apart, which Pillow misreads; save it interleaved")
 
 
 def to_tensor(picture: Image.Image, channels: int | None = None) -> torch.Tensor:
@@ -118,7 +139,10 @@ def to_tensor(picture: Image.Image, channels: int | None = None) -> torch.Tensor
 def _pixels(picture):
     """Pillow image -> (H, W) or (H, W, 3) float32 in [0, 1]."""
     if picture.mode.startswith("I"):  # 16 bits of grey; "I" is Pillow's wider home
-        return _in_range(np.asarray(picture).astype(np.float32) / 65535)
+        values = np.asarray(picture)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("its whole numbers are not all from 0 to 65535, which is required")
+        return values.astype(np.float32) / 65535
     if picture.mode == "F":
         return _in_range(np.array(picture))
     if picture.mode == "P":
@@ -130,8 +154,7 @@ def _pixels(picture):
 def _in_range(pixels):
     if not (pixels.min() >= 0 and pixels.max() <= 1):
         raise ValueError(
-            f"its pixels reach from {pixels.min():g} to {pixels.max():g}, where 0 to 1 is required "
-            "(of whole ones 0 to 65535)"
+            f"its pixels reach from {pixels.min():g} to {pixels.max():g}, where 0 to 1 is required"
         )
     return pixels
 

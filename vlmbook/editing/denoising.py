@@ -11,9 +11,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from vlmbook.editing.networks import load_tensors
 from vlmbook.editing.resampling import YCBCR, rgb_to_ycbcr, ycbcr_to_rgb
 from vlmbook.editing.superresolution import ResidualBlock, initialise_he
-from vlmbook.editing.tiling import as_floating, map_tiles, require_image
+from vlmbook.editing.tiling import STRIP, as_floating, map_tiles, require_image
 from vlmbook.pretrained import ours
 from vlmbook.validation import (
     require_number,
@@ -27,7 +28,6 @@ WEIGHTS = "ch06b_denoise"
 TILE = 256  # pixels that are cleaned at once
 FOLD = 2  # pixels of each direction that the network sees as channels
 STRONGEST = 0.25  # noise level that the network is trained for, where white is 1
-STRIP = 512  # rows whose noise is estimated at once
 MAD_OF_NORMAL = 0.6745  # the median of |x| for a normal x of standard deviation 1
 
 
@@ -93,7 +93,8 @@ def denoise(
     it is the one that comes with this package, `denoiser()`. Grey images stay grey. The image goes through in
     windows of `tile` pixels: memory is bounded, and the result is that of the whole image but for rounding.
     An image of bytes (uint8) stays one of bytes. Raises TypeError or ValueError for images and levels that do
-    not fit, WeightsMissing where the package's own weights are not there.
+    not fit, and for a single row or column of pixels without `sigma`; WeightsMissing where the package's own
+    weights are not there.
     """
     require_image(image, channels=(1, 3))
     if sigma is None:
@@ -119,7 +120,7 @@ def estimate_noise(image: torch.Tensor) -> float:
     4.1]. Fine texture counts as noise; of bytes the result is right to 0.002. Raises TypeError or ValueError
     for what is no image, and for sides below 2.
     """
-    require_image(image)
+    image = require_image(image).detach()
     if min(image.shape[1:]) < 2:
         raise ValueError(f"image wants sides of at least 2, got {tuple(image.shape[1:])}")
     medians = [_median_detail(channel) for channel in image]
@@ -131,7 +132,7 @@ def denoiser() -> DenoisingNetwork:
     WeightsMissing.
     """
     state, _ = ours(WEIGHTS)
-    return load_denoiser(state)
+    return load_denoiser(state).to(memory_format=torch.channels_last)  # convolutions are faster so
 
 
 def load_denoiser(state: dict[str, torch.Tensor]) -> DenoisingNetwork:
@@ -146,12 +147,7 @@ def load_denoiser(state: dict[str, torch.Tensor]) -> DenoisingNetwork:
     depth = sum(str(name).endswith("conv1.bias") for name in state)
     with torch.random.fork_rng(devices=[]):
         network = DenoisingNetwork(width=width, depth=max(1, depth))
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise ValueError(f"state wants the tensors of a DenoisingNetwork, got others: {reason}") from None
-    return network.eval()
+    return load_tensors(network, state)
 
 
 def _clean(window, network, sigma):

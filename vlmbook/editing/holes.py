@@ -28,7 +28,7 @@ def free_form_mask(
     height, width = require_pair(size, "size", most=LARGEST)
     strokes = require_whole(strokes, "strokes", most=1000)
     brush = require_number(brush, "brush", above=0, most=1)
-    generator = _require_generator(generator)
+    generator = require_generator(generator)
     rows = torch.arange(height).view(-1, 1) + 0.5
     columns = torch.arange(width).view(1, -1) + 0.5
     hole = torch.zeros(height, width, dtype=torch.bool)
@@ -46,12 +46,12 @@ def block_mask(
     """(height, width) -> (1, H, W) float32 of 0 and 1: one rectangle, of the image's own ratio of sides, at a
     random position.
 
-    `share` is its part of the area. Raises TypeError or ValueError for sizes below 1 and for a share outside
-    (0, 1].
+    `share` is its part of the area, but for rounding: a side has whole pixels, and at least one. Raises
+    TypeError or ValueError for sizes below 1 and for a share outside (0, 1].
     """
     height, width = require_pair(size, "size", most=LARGEST)
     share = require_number(share, "share", above=0, most=1)
-    generator = _require_generator(generator)
+    generator = require_generator(generator)
     tall, wide = (max(1, round(side * math.sqrt(share))) for side in (height, width))
     top = int(torch.randint(height - tall + 1, (1,), generator=generator))
     left = int(torch.randint(width - wide + 1, (1,), generator=generator))
@@ -83,7 +83,8 @@ def _distance_to_segment(rows, columns, start, end):
     return ((rows - y - along * dy).square() + (columns - x - along * dx).square()).sqrt()
 
 
-def _require_generator(generator):
+def require_generator(generator: torch.Generator | None) -> torch.Generator | None:
+    """A torch.Generator or None -> itself. Raises TypeError for anything else."""
     if generator is None:
         return None
     return require_type(generator, "generator", torch.Generator, "a torch.Generator")

@@ -12,10 +12,11 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from vlmbook.editing.holes import free_form_mask
+from vlmbook.editing.holes import block_mask, free_form_mask
+from vlmbook.editing.networks import evaluating, load_tensors
 from vlmbook.editing.quality import require_mask
-from vlmbook.editing.resampling import rgb_to_ycbcr
-from vlmbook.editing.tiling import as_floating, as_kind, require_image
+from vlmbook.editing.resampling import luma
+from vlmbook.editing.tiling import STRIP, as_floating, as_kind, require_image
 from vlmbook.editing.tiling import windows as cut_windows
 from vlmbook.pretrained import ours
 from vlmbook.unet import UNet
@@ -33,7 +34,6 @@ FOLD = 2  # pixels of each direction that the network sees as channels
 STEP = 4  # of the smooth filling: from averages over 4 × 4 pixels on, the whole image is looked at
 SWEEPS = 32  # of the smooth filling: how often a missing pixel becomes the mean of its neighbours
 MARGIN = 8 + SWEEPS  # pixels that a smooth filling depends on beside those of the coarse averages
-STRIP = 512  # rows that are averaged at once
 
 
 # --- the network --------------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ class GatedUNet(UNet):
     which is four times as fast as a U-Net at the full size. Raises TypeError or ValueError for sizes below 1.
     """
 
-    def __init__(self, *, width: int = 24, depth: int = 2):
+    def __init__(self, *, width: int = 16, depth: int = 3):
         super().__init__(2 * FOLD**2, FOLD**2, width=width, depth=depth)
         widths = [width * 2**level for level in range(depth + 1)]
         self.encoder = nn.ModuleList(_double_gated(*ends) for ends in pairwise([2 * FOLD**2, *widths]))
@@ -112,14 +112,16 @@ def fill_smoothly(images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     takes its own average where it has one, else that of the level above [after Gortler et al. 1996,
     SIGGRAPH, sec. 3.4, "pull-push"]. Then each missing pixel becomes the mean of the 3 × 3 pixels around it,
     32 times, which brings the filling near the solution of Laplace's equation. Known pixels stay. Raises
-    TypeError or ValueError for shapes that do not fit.
+    TypeError or ValueError for what does not fit and for other values in a mask.
     """
     require_tensor(images, "images", "B C H W")
     batch, _, height, width = images.shape
     bounds = {"least": 0, "most": 1, "device": images.device}
     require_tensor(masks, "masks", "B 1 H W", B=batch, H=height, W=width, **bounds)
+    if not ((masks == 0) | (masks == 1)).all():
+        raise ValueError("masks wants values 0 and 1 only, got others")
     known = (1 - masks).to(torch.promote_types(images.dtype, torch.float32))
-    smooth = _sweep(_pull_push(images * known, known), masks)
+    smooth = _sweep(_pull_push(torch.where(masks > 0, 0, images).to(known), known), masks)
     return torch.where(masks > 0, smooth.to(images.dtype), images)
 
 
@@ -174,14 +176,39 @@ def inpaint(
     WeightsMissing where the package's own weights are not there.
     """
     require_image(image, channels=(1, 3))
-    hole = require_mask(mask, "mask", image)
-    if hole.all():
-        raise ValueError("mask wants at least one known pixel, 0, got 1 everywhere")
+    hole = _require_hole(mask, image)
     tile = require_whole(tile, "tile", most=2**14)
     progress = require_choice(progress, "progress", (False, True))
     network = inpainter() if network is None else network
     require_type(network, "network", GatedUNet, "a GatedUNet")
+    with evaluating(network):
+        return _fill_windows(image, hole, network, tile, progress)
 
+
+def fill_image(image: torch.Tensor, mask: torch.Tensor, *, tile: int = TILE) -> torch.Tensor:
+    """(C, H, W) in [0, 1], (1, H, W) of 0 and 1 -> (C, H, W): `fill_smoothly` of one image, in windows, as
+    `inpaint` goes through it, without a network.
+
+    An image of bytes (uint8) stays one of bytes. Raises TypeError or ValueError for images and masks that do
+    not fit and for a mask that covers all.
+    """
+    require_image(image)
+    hole = _require_hole(mask, image)
+    tile = require_whole(tile, "tile", most=2**14)
+    return _fill_windows(image, hole, None, tile, False)
+
+
+def _require_hole(mask, image):
+    """-> (H, W) bool"""
+    hole = require_mask(mask, "mask", image)
+    if hole.all():
+        raise ValueError("mask wants at least one known pixel, 0, got 1 everywhere")
+    return hole
+
+
+def _fill_windows(image, hole, network, tile, progress):
+    """(C, H, W), (H, W) bool, network or None -> (C, H, W)"""
+    device, image = image.device, image.detach().cpu()
     coarse = _coarse_filling(image, hole)
     result = image.clone()
     for each in tqdm(_windows_with_holes(hole, tile, network), disable=not progress, unit="tile"):
@@ -190,7 +217,7 @@ def inpaint(
         inner = filled[:, each.top - each.above :, each.left - each.before :]
         inner = as_kind(inner[:, : each.bottom - each.top, : each.right - each.left], image.dtype)
         result[:, rows, columns] = torch.where(hole[rows, columns], inner, result[:, rows, columns])
-    return result
+    return result.to(device)
 
 
 def inpainter() -> GatedUNet:
@@ -211,18 +238,13 @@ def load_inpainter(state: dict[str, torch.Tensor]) -> GatedUNet:
     depth = sum(str(name).startswith("upward.") and str(name).endswith(".bias") for name in state)
     with torch.random.fork_rng(devices=[]):
         network = GatedUNet(width=width, depth=max(1, depth))
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise ValueError(f"state wants the tensors of a GatedUNet, got others: {reason}") from None
-    return network.eval()
+    return load_tensors(network, state)
 
 
 def _windows_with_holes(hole, tile, network):
     """(H, W) bool -> list of Window"""
-    grid = max(STEP, FOLD * 2**network.depth)
-    overlap = network.receptive_radius() + MARGIN
+    grid = STEP if network is None else max(STEP, FOLD * 2**network.depth)
+    overlap = MARGIN if network is None else MARGIN + network.receptive_radius()
     every = cut_windows(*hole.shape, tile=tile, overlap=overlap, grid=grid)
     return [each for each in every if hole[each.top : each.bottom, each.left : each.right].any()]
 
@@ -240,13 +262,15 @@ def _coarse_filling(image, hole):
 
 
 def _fill_window(image, hole, coarse, each, network):
-    """-> (C, h, w): the window's rectangle, its holes filled."""
+    """-> (C, h, w): the window's rectangle, its holes filled; smoothly, where there is no network."""
     rows, columns = slice(each.above, each.below), slice(each.before, each.after)
-    pixels = as_floating(image[:, rows, columns]).to(network.head.weight)
+    pixels = as_floating(image[:, rows, columns]).to(coarse if network is None else network.head.weight)
     covered = hole[None, rows, columns].to(pixels)
     filled = _smooth_window(pixels, covered, coarse, each)
+    if network is None:
+        return filled
     with torch.no_grad():
-        detail = network(torch.cat([_luma(filled) - 0.5, covered])[None])[0]
+        detail = network(torch.cat([luma(filled) - 0.5, covered])[None])[0]
     return (filled + covered * detail).cpu()  # luma alone changes where red, green and blue change alike
 
 
@@ -260,11 +284,6 @@ def _smooth_window(pixels, covered, coarse, each):
     quarter = coarse[None, :, rows, each.before // STEP : -(-each.after // STEP)].to(pixels)
     smooth = _push(_push(quarter, *halves), pixels * known, known)
     return _sweep(smooth, covered[None])[0]
-
-
-def _luma(image):
-    """(C, h, w) -> (1, h, w)"""
-    return image if len(image) == 1 else rgb_to_ycbcr(image)[:1]
 
 
 # --- training it --------------------------------------------------------------------------------------------
@@ -289,8 +308,9 @@ def inpainting_loss(network: nn.Module, images: torch.Tensor, masks: torch.Tenso
 
 
 def draw_masks(size: int, count: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
-    """int, int -> (count, 1, size, size) float32 of 0 and 1: free-form masks to train on, of one to five
-    strokes with brushes of 3 to 15 % of the side.
+    """int, int -> (count, 1, size, size) float32 of 0 and 1: masks to train on. Three of four are free-form,
+    one to five strokes with brushes of 3 to 15 % of the side; one of four is a block of 2 to 15 % of the
+    area.
 
     Raises TypeError or ValueError for sizes and numbers below 1.
     """
@@ -298,10 +318,12 @@ def draw_masks(size: int, count: int, *, generator: torch.Generator | None = Non
     count = require_whole(count, "count", most=2**24)
     if generator is not None:
         require_type(generator, "generator", torch.Generator, "a torch.Generator")
-    numbers = torch.randint(1, 6, (count,), generator=generator).tolist()
-    brushes = (0.03 + 0.12 * torch.rand(count, generator=generator)).tolist()
-    drawn = [
-        free_form_mask(size, strokes=strokes, brush=brush, generator=generator)
-        for strokes, brush in zip(numbers, brushes, strict=True)
-    ]
-    return torch.stack(drawn)
+    return torch.stack([_draw_mask(size, generator) for _ in range(count)])
+
+
+def _draw_mask(size, generator):
+    """-> (1, size, size)"""
+    kind, strokes, width = torch.rand(3, generator=generator).tolist()
+    if kind < 0.25:
+        return block_mask(size, share=0.02 + 0.13 * width, generator=generator)
+    return free_form_mask(size, strokes=1 + int(5 * strokes), brush=0.03 + 0.12 * width, generator=generator)

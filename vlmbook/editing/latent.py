@@ -10,6 +10,7 @@ import math
 
 import torch
 
+from vlmbook.editing.networks import load_tensors
 from vlmbook.pretrained import ours
 from vlmbook.vae import VAE, log_likelihood_of_pixels, mean_image
 from vlmbook.validation import (
@@ -213,12 +214,7 @@ def load_vae(state: dict[str, torch.Tensor], size: int | tuple[int, int]) -> VAE
     levels = len(require_tensor(state[last[-1]], last[-1], "D")) // channels
     with torch.random.fork_rng(devices=[]):
         model = VAE(size, channels=channels, levels=max(2, levels), latent=latent, width=width)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise ValueError(f"state wants the tensors of a VAE, got others: {reason}") from None
-    return model.eval()
+    return load_tensors(model, state)
 
 
 def _require_model(model):

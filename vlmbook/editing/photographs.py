@@ -1,7 +1,8 @@
 """A reader's photograph, from a file to an edited copy in a new file.
 
 Colours and grey stay bytes between the two files, so that a large photograph needs little memory. What an
-edit does not concern is handed on: transparency, grey as grey, 16 bits of grey, the colour profile.
+edit does not concern is handed on: transparency, grey as grey, 16 bits of grey, the colour profile. Colours
+that transparency hides have no influence on those that are seen.
 """
 
 import io
@@ -13,9 +14,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from vlmbook.data.images import MAX_PIXELS, describe_size, open_image, read_image, resize_image, to_tensor
+from vlmbook.data.images import MAX_PIXELS, describe_size, open_image, resize_image, to_tensor
 from vlmbook.editing.denoising import DenoisingNetwork, denoise
-from vlmbook.editing.inpainting import GatedUNet, inpaint
+from vlmbook.editing.inpainting import GatedUNet, fill_image, inpaint
+from vlmbook.editing.quality import require_mask
 from vlmbook.editing.resampling import REACH, enlarge_bicubic
 from vlmbook.editing.style import style_transfer
 from vlmbook.editing.superresolution import SubPixelNetwork, upscale
@@ -28,13 +30,14 @@ DEEP_GREY = ("I", "F")  # how the modes of more than eight bits begin
 ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 GREY = ("1", "L", "LA", "La")
 ALPHA_TILE = 1024
-COLOUR_SPACES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")  # whose profile describes grey or RGB
+COLOUR_SPACES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I")  # whose profile describes grey or RGB
+OTHER_SPACES = ("CMYK", "LAB")
 
 
 class Photograph(NamedTuple):
     """What a file holds. `pixels` (C, H, W), C = 1 or 3, are bytes, or float32 in [0, 1] for grey of 16 bits;
     `alpha` (1, H, W) are bytes, 255 = opaque, None without transparency; `profile` is the ICC colour
-    profile; `note` says what was lost in reading, "" if nothing was.
+    profile; `note` says what of the pixels and colours was lost in reading, "" if nothing was.
     """
 
     pixels: torch.Tensor
@@ -47,20 +50,24 @@ def read_photograph(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Photog
     """file -> Photograph, upright: a camera's note on how it was held (EXIF) is followed.
 
     It reads the formats of `vlmbook.data.read_image`. Palettes are resolved; of several frames the first
-    counts; of colours with 16 bits a channel Pillow keeps 8, and `note` says so. Raises DataMissing for a
-    file that is not there, ValueError for one that is no image, is damaged, or has more than `max_pixels`
-    pixels.
+    counts; of colours with 16 bits a channel Pillow keeps 8. What is lost so, `note` says. Dates, places and
+    other metadata are not read. Raises DataMissing for a file that is not there, ValueError for one that is
+    no image, is damaged, or has more than `max_pixels` pixels.
     """
     path = require_path(path, "path")
     max_pixels = require_whole(max_pixels, "max_pixels", most=2**62)
     with open_image(path, max_pixels) as file:
-        stored = " ".join(str(tile[3]) for tile in file.tile)  # before Pillow decodes it
-        profile = file.info.get("icc_profile") if file.mode in COLOUR_SPACES else None
+        profile = file.info.get("icc_profile") if file.mode.split(";")[0] in COLOUR_SPACES else None
+        note = "; ".join(_list_losses(file))
+        stored = [tile[3] for tile in file.tile]
+        grey = file.mode in GREY or stored == ["LA;16B"]  # of which Pillow makes colours
+        if _has_deep_transparency(file):
+            del file.info["transparency"]  # Pillow would compare it with what it makes of 16 bits
         picture = ImageOps.exif_transpose(file)
         if picture.mode.startswith(DEEP_GREY):
-            return Photograph(to_tensor(picture), None, profile)
-        note = "of 16 bits a channel, 8 were read" if ";16" in stored else ""
-        return Photograph(*_bytes_and_alpha(picture), profile, note)
+            return Photograph(to_tensor(picture), None, profile, note)
+        pixels, alpha = _bytes_and_alpha(picture)
+        return Photograph(pixels[:1].clone() if grey else pixels, alpha, profile, note)
 
 
 def encode_photograph(photograph: Photograph) -> bytes:
@@ -91,14 +98,16 @@ def save_photograph(photograph: Photograph, path: str | Path) -> Path:
 
 
 def read_hole(path: str | Path, photograph: Photograph, *, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
-    """file of a mask, Photograph -> (1, H, W) bool: True, a hole, where the mask is lighter than middle grey.
+    """file of a mask, Photograph -> (1, H, W) bool: True, a hole, where the mask is lighter than middle grey
+    and not transparent.
 
     So the soft edges of a painted mask, and one stored as JPEG, are read too. Raises DataMissing or
     ValueError as `read_photograph`, and for a mask of another size than the photograph.
     """
     path = require_path(path, "path")
     _require_photograph(photograph)
-    mask = read_image(path, channels=1, max_pixels=max_pixels) > 0.5
+    with open_image(path, max_pixels) as file:
+        mask = _is_light(ImageOps.exif_transpose(file))
     if mask.shape[1:] != photograph.pixels.shape[1:]:
         raise ValueError(
             f"{path} wants the size of the photograph, {describe_size(photograph.pixels)}, got "
@@ -118,7 +127,7 @@ def upscale_photograph(
     Raises as `upscale`.
     """
     _require_photograph(photograph)
-    pixels = upscale(photograph.pixels, factor, network=network, progress=progress)
+    pixels = upscale(_spread_visible(photograph), factor, network=network, progress=progress)
     alpha = photograph.alpha
     if alpha is not None:
         reach = partial(enlarge_bicubic, factor=factor)
@@ -131,11 +140,13 @@ def inpaint_photograph(
 ) -> Photograph:
     """Photograph, (1, H, W) of 0 and 1 -> Photograph whose holes are filled: `inpaint`; transparency stays.
 
-    Raises as `inpaint`.
+    Raises as `inpaint`, and ValueError where nothing outside the holes is visible.
     """
     _require_photograph(photograph)
-    pixels = inpaint(photograph.pixels, mask, network=network, progress=progress)
-    return photograph._replace(pixels=pixels)
+    hole = require_mask(mask, "mask", photograph.pixels)
+    known = _spread_visible(photograph, hole)
+    filled = inpaint(known, hole[None], network=network, progress=progress)
+    return photograph._replace(pixels=torch.where(hole.to(filled.device), filled, photograph.pixels))
 
 
 def denoise_photograph(
@@ -147,7 +158,7 @@ def denoise_photograph(
 ) -> Photograph:
     """Photograph -> Photograph without its noise: `denoise`; transparency stays. Raises as `denoise`."""
     _require_photograph(photograph)
-    pixels = denoise(photograph.pixels, sigma, network=network, progress=progress)
+    pixels = denoise(_spread_visible(photograph), sigma, network=network, progress=progress)
     return photograph._replace(pixels=pixels)
 
 
@@ -161,7 +172,8 @@ def stylise_photograph(
     """
     _require_photograph(photograph)
     _require_photograph(style, "style")
-    pixels = style_transfer(photograph.pixels, style.pixels, size=size, keep_colours=keep_colours, **options)
+    contents = _spread_visible(photograph), _spread_visible(style)
+    pixels = style_transfer(*contents, size=size, keep_colours=keep_colours, **options)
     if keep_colours and len(photograph.pixels) == 1:
         pixels = pixels[:1]
     alpha = photograph.alpha
@@ -172,18 +184,77 @@ def stylise_photograph(
     return photograph._replace(pixels=pixels, alpha=alpha, profile=profile)
 
 
+def _spread_visible(photograph, hole=None):
+    """Photograph, (H, W) bool -> (C, H, W): its pixels; where they are transparent or in the hole, a smooth
+    filling from the visible ones.
+    """
+    pixels, alpha, *_ = photograph
+    if alpha is None:
+        return pixels
+    unseen = alpha[0].cpu() == 0
+    if hole is not None:
+        unseen = unseen | hole
+        if unseen.all():
+            raise ValueError("mask wants at least one visible pixel outside the hole, got none")
+    if unseen.all() or not unseen.any():
+        return pixels
+    return fill_image(pixels, unseen[None])
+
+
+# --- what Pillow loses --------------------------------------------------------------------------------------
+
+
+def _list_losses(file):
+    """Pillow image, not yet decoded -> list of str: what of its pixels and colours does not reach a
+    Photograph.
+    """
+    losses = []
+    if _is_deep(file) and not file.mode.startswith(DEEP_GREY):
+        losses.append("of more than 8 bits a channel, 8 were read")
+    if _has_deep_transparency(file):
+        losses.append("its transparent colour was lost")
+    if file.mode in OTHER_SPACES:
+        losses.append(f"its {file.mode} colours were converted without their profile")
+    if getattr(file, "is_animated", False):
+        losses.append("of several frames, the first was read")
+    return losses
+
+
+def _is_deep(file):
+    """Has a channel more than 8 bits? ("BGR;16" of a BMP file is 16 bits for three.)"""
+    if file.format == "PPM":
+        return any(isinstance(each, int) and each > 255 for each in file.tile[0][3])
+    return file.format in ("PNG", "TIFF") and any(";16" in str(tile[3]) for tile in file.tile)
+
+
+def _has_deep_transparency(file):
+    """One of the colours of 16 bits counts as transparent, of which Pillow loses track."""
+    return file.format == "PNG" and "transparency" in file.info and _is_deep(file)
+
+
 # --- Pillow's images and tensors ----------------------------------------------------------------------------
 
 
 def _bytes_and_alpha(picture):
     """Pillow image of 8 bits -> (C, H, W) uint8, (1, H, W) uint8 or None"""
-    transparent = picture.mode in ALPHA or "transparency" in picture.info
-    grey = picture.mode in GREY
-    if not transparent:
-        return _as_bytes(picture.convert("L" if grey else "RGB")), None
+    if not _is_transparent(picture):
+        return _as_bytes(picture.convert("L" if picture.mode in GREY else "RGB")), None
     picture = picture.convert("RGBA")
-    colours = _as_bytes(picture.convert("RGB"))
-    return colours[:1].clone() if grey else colours, _as_bytes(picture.getchannel("A"))
+    return _as_bytes(picture.convert("RGB")), _as_bytes(picture.getchannel("A"))
+
+
+def _is_light(picture):
+    """Pillow image -> (1, H, W) bool: lighter than middle grey, and not transparent"""
+    if picture.mode.startswith(DEEP_GREY):
+        return to_tensor(picture) > 0.5
+    if not _is_transparent(picture):
+        return _as_bytes(picture.convert("L")) > 127
+    picture = picture.convert("RGBA")
+    return (_as_bytes(picture.convert("L")) > 127) & (_as_bytes(picture.getchannel("A")) > 127)
+
+
+def _is_transparent(picture):
+    return picture.mode in ALPHA or "transparency" in picture.info
 
 
 def _as_bytes(picture):
@@ -194,14 +265,15 @@ def _as_bytes(picture):
 
 def _as_picture(photograph):
     """Photograph -> Pillow image"""
-    pixels, alpha, *_ = photograph
+    pixels = photograph.pixels.detach().cpu()
+    alpha = photograph.alpha
     if pixels.is_floating_point() and len(pixels) == 1 and alpha is None:
         deep = (65535 * pixels[0].float().clamp(0, 1)).round().numpy().astype(np.uint16)
         return Image.fromarray(deep)
     if pixels.is_floating_point():
         pixels = pixels.float().clamp(0, 1).mul(255).round().byte()
     if alpha is not None:
-        pixels = torch.cat([pixels, alpha])
+        pixels = torch.cat([pixels, alpha.cpu()])
     values = pixels.permute(1, 2, 0).contiguous().numpy()
     return Image.fromarray(values[..., 0] if len(pixels) == 1 else values)
 

@@ -13,6 +13,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from vlmbook.editing.holes import block_mask, free_form_mask
+from vlmbook.editing.networks import evaluating
 from vlmbook.editing.resampling import studio_luma
 from vlmbook.efficientnet import EfficientNetLite0
 from vlmbook.validation import (
@@ -100,7 +101,7 @@ def perceptual_distance(image: torch.Tensor, reference: torch.Tensor, network: E
     if min(image.shape[1:]) < SMALLEST:
         raise ValueError(f"image wants sides of at least {SMALLEST}, got {tuple(image.shape[1:])}")
     require_same_kind(image, "image", network.fc.weight, "the network")
-    with torch.no_grad():
+    with evaluating(network), torch.no_grad():
         pair = first_features(network, torch.stack([image, reference]), PERCEPTUAL_BLOCKS)
     return sum(float(_feature_distance(features)) for features in pair) / len(pair)
 

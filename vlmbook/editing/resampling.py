@@ -91,6 +91,16 @@ def studio_luma(images: torch.Tensor) -> torch.Tensor:
     return STUDIO_BLACK + (weights * images).sum(-3, keepdim=True)
 
 
+def luma(images: torch.Tensor) -> torch.Tensor:
+    """(…, 3, H, W) or (…, 1, H, W) in [0, 1] -> (…, 1, H, W) in [0, 1]: the first of `rgb_to_ycbcr`; grey
+    images stay as they are.
+
+    Raises TypeError or ValueError for other channels.
+    """
+    _require_colours(images)
+    return images if images.shape[-3] == 1 else rgb_to_ycbcr(images)[..., :1, :, :]
+
+
 def rgb_to_ycbcr(images: torch.Tensor) -> torch.Tensor:
     """(…, 3, H, W) in [0, 1] -> (…, 3, H, W): luma in [0, 1], and two colour differences in [−0.5, 0.5]
     [ITU-R BT.601].

@@ -10,7 +10,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from vlmbook.data.images import MAX_SIDE
-from vlmbook.editing.quality import first_features
+from vlmbook.editing.holes import require_generator
+from vlmbook.editing.networks import evaluating
+from vlmbook.editing.quality import SMALLEST, first_features
 from vlmbook.editing.resampling import rgb_to_ycbcr, ycbcr_to_rgb
 from vlmbook.editing.tiling import as_floating, as_kind, require_image
 from vlmbook.efficientnet import EfficientNetLite0
@@ -24,11 +26,12 @@ from vlmbook.validation import (
 )
 
 BLOCKS = 4  # the stem and so many blocks
-SMALLEST = 32  # side of an image whose features are compared
 RATE = 4 / 255  # of Adam, at the first step
 LARGEST_ROLL = 8  # pixels, exclusive
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()  # pixels are optimised, whatever the caller does with gradients
 def style_transfer(
     content: torch.Tensor,
     style: torch.Tensor,
@@ -44,7 +47,7 @@ def style_transfer(
 ) -> torch.Tensor:
     """(C, H, W), (C, h, w) in [0, 1], C = 1 or 3 -> (3, H', W'): the content in the style.
 
-    Both are resized so that the longer side has `size` pixels; a smaller content stays as it is. The cost
+    Both are resized so that the longer side has `size` pixels; one that is smaller stays as it is. The cost
     grows with the area, and memory with it, whatever the size of the photographs. Adam minimises the content
     loss + style_weight · the style loss + variation_weight · the total variation, from the content on. The
     image is rolled by a few pixels before each step, so that the strides of the network leave no pattern.
@@ -60,17 +63,17 @@ def style_transfer(
     variation_weight = require_number(variation_weight, "variation_weight", least=0, most=1e6)
     keep_colours = require_choice(keep_colours, "keep_colours", (False, True))
     progress = require_choice(progress, "progress", (False, True))
-    if generator is not None:
-        require_type(generator, "generator", torch.Generator, "a torch.Generator")
+    generator = require_generator(generator)
     network = efficientnet_lite0() if network is None else network
     require_type(network, "network", EfficientNetLite0, "an EfficientNetLite0")
 
     dtype = content.dtype
-    content = _prepare(content, size, "content").to(network.fc.weight)
-    style = _prepare(style, size, "style").to(content)
+    content = _prepare(content.detach(), size, "content").to(network.fc.weight)
+    style = _prepare(style.detach(), size, "style").to(content)
     if keep_colours:
         style = rgb_to_ycbcr(style)[:1].expand(3, -1, -1)
-    image = _optimise(content, style, network, steps, style_weight, variation_weight, generator, progress)
+    with evaluating(network):
+        image = _optimise(content, style, network, steps, style_weight, variation_weight, generator, progress)
     if keep_colours:
         image = ycbcr_to_rgb(torch.cat([rgb_to_ycbcr(image)[:1], rgb_to_ycbcr(content)[1:]]))
     return as_kind(image.cpu(), dtype)
@@ -147,6 +150,7 @@ def _require_maps(maps, name):
 
 def _optimise(content, style, network, steps, style_weight, variation_weight, generator, progress):
     """(3, H, W), (3, h, w) -> (3, H, W): the image that the three losses agree on."""
+    content, style = content.clone(), style.clone()  # autograd takes no tensors of inference mode
     with torch.no_grad():
         grams = [gram_matrix(each) for each in first_features(network, style[None], BLOCKS)]
     image = content.clone().requires_grad_()

@@ -12,10 +12,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from vlmbook.editing.holes import require_generator
+from vlmbook.editing.networks import load_tensors
 from vlmbook.editing.resampling import (
     LARGEST_FACTOR,
     crop_to_multiple,
     enlarge_bicubic,
+    luma,
     rgb_to_ycbcr,
     shrink_bicubic,
     shrink_to_three_quarters,
@@ -156,7 +159,7 @@ def upscaler() -> SubPixelNetwork:
     Raises WeightsMissing.
     """
     state, _ = ours(WEIGHTS)
-    return load_network(state, 2)
+    return load_network(state, 2).to(memory_format=torch.channels_last)  # convolutions are faster so
 
 
 def load_network(state: dict[str, torch.Tensor], factor: int) -> SubPixelNetwork:
@@ -172,12 +175,7 @@ def load_network(state: dict[str, torch.Tensor], factor: int) -> SubPixelNetwork
     depth = sum(str(name).endswith("conv1.bias") for name in state)
     with torch.random.fork_rng(devices=[]):
         network = SubPixelNetwork(factor, width=width, depth=max(1, depth))
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise ValueError(f"state wants the tensors of a SubPixelNetwork, got others: {reason}") from None
-    return network.eval()
+    return load_tensors(network, state)
 
 
 def _enlarge_in_eight(window, network, factor):
@@ -204,8 +202,8 @@ def _enlarge_once(window, network):
     with torch.no_grad():
         if len(window) == 1:
             return network(window[None])[0]
-        luma, blue, red = rgb_to_ycbcr(window)
-        detailed = network(luma[None, None])[0]
+        grey, blue, red = rgb_to_ycbcr(window)
+        detailed = network(grey[None, None])[0]
         smooth = enlarge_bicubic(torch.stack([blue, red]), network.factor)
         return ycbcr_to_rgb(torch.cat([detailed, smooth]))
 
@@ -245,10 +243,11 @@ def cut_pairs(
     factor = require_whole(factor, "factor", most=LARGEST_FACTOR)
     size = require_whole(size, "size", most=2**12)
     count = require_whole(count, "count", most=2**24)
+    generator = require_generator(generator)
     lumas = [crop_to_multiple(_luma(image, factor * size), factor) for image in _as_list(images)]
-    small = [(255 * shrink_bicubic(luma, factor).clamp(0, 1)).round() / 255 for luma in lumas]
+    small = [(255 * shrink_bicubic(large, factor).clamp(0, 1)).round() / 255 for large in lumas]
     pixels = torch.tensor([float(each.numel()) for each in small])
-    chosen = pixels.multinomial(count, replacement=True, generator=_generator(generator)).tolist()
+    chosen = pixels.multinomial(count, replacement=True, generator=generator).tolist()
     drawn = [_draw_square(small[index], lumas[index], size, factor, generator) for index in chosen]
     return torch.stack([pair[0] for pair in drawn]), torch.stack([pair[1] for pair in drawn])
 
@@ -280,12 +279,9 @@ def _draw_square(small, large, size, factor, generator):
 def _luma(image, least):
     """(C, H, W) -> (1, H, W) float32"""
     require_tensor(image, "images", "C H W", least=0, most=1)
-    if len(image) not in (1, 3):
-        raise ValueError(f"images wants one or three channels, got {len(image)}")
     if min(image.shape[1:]) < least:
         raise ValueError(f"images wants sides of at least {least}, got {tuple(image.shape[1:])}")
-    image = image.float()
-    return image if len(image) == 1 else rgb_to_ycbcr(image)[:1]
+    return luma(image.float())
 
 
 def _as_list(images):
@@ -293,9 +289,3 @@ def _as_list(images):
     if not images:
         raise ValueError("images wants at least one image, got none")
     return images
-
-
-def _generator(generator):
-    if generator is None:
-        return None
-    return require_type(generator, "generator", torch.Generator, "a torch.Generator")

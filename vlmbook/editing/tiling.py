@@ -7,10 +7,11 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
+from vlmbook.editing.resampling import LARGEST_FACTOR
 from vlmbook.validation import require_callable, require_choice, require_tensor, require_type, require_whole
 
 LARGEST_TILE = 2**14
-LARGEST_FACTOR = 16
+STRIP = 512  # rows that are looked at at once, where no network is
 
 
 class Window(NamedTuple):

@@ -102,12 +102,47 @@ def test_saving_never_overwrites(panel, cup, tmp_path):
 def test_opening_keeps_alpha_and_grey_through_an_edit(panel, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 2), dtype=np.uint8)
     panel.open_photograph(encode(Image.fromarray(pixels, "LA")), "my cat.png")
-    assert panel.name == "my cat" and panel.versions == []
+    assert panel.name == "my cat"
     press(panel, "Enlarge ×2")
     assert panel.photograph.pixels.shape == (1, 80, 60) and panel.photograph.alpha.shape == (1, 80, 60)
     press(panel, "Save")
     with Image.open(tmp_path / "my cat-edited-1.png") as saved:
         assert saved.mode == "LA" and saved.size == (60, 80)
+
+
+def test_undo_goes_back_over_an_opened_photograph(panel, cup):
+    press(panel, "Enlarge ×2")
+    panel.open_photograph(encode(Image.new("L", (30, 40))), "cat.png")
+    press(panel, "Undo")
+    assert panel.name == "cup" and panel.photograph.pixels.shape == (3, 192, 240)
+    press(panel, "Undo")
+    assert torch.equal(panel.photograph.pixels, cup.pixels)
+
+
+def test_no_button_can_be_pressed_while_one_works(panel):
+    pressed = []
+    panel.edit = lambda change: pressed.append([each.disabled for each in panel.buttons.values()])
+    press(panel, "Enlarge ×2")
+    panel.paint((20, 30), (60, 30))
+    press(panel, "Fill")
+    assert pressed == [[True] * len(panel.buttons)] * 2
+    assert not any(each.disabled for each in panel.buttons.values()) and panel.before == []
+
+
+def test_a_panel_without_styles_says_so(cup, tmp_path):
+    panel = application.EditingPanel(cup, {}, tmp_path)
+    assert "no style to paint in" in press(panel, "Paint in the style")
+    with pytest.raises(TypeError, match="photograph wants a Photograph, got 'x'"):
+        application.EditingPanel("x", {})
+    with pytest.raises(TypeError, match="styles wants a dict of images"):
+        application.EditingPanel(cup, [paint_whirls(64)])
+
+
+def test_a_photograph_of_too_many_pixels_gets_advice(panel, cup, monkeypatch):
+    monkeypatch.setattr(application, "MAX_PIXELS", 1000)
+    with pytest.raises(ValueError, match=r"large\.png has more than 1,000 pixels, .* vlmbook edit with"):
+        panel.open_photograph(encode(Image.new("L", (40, 40))), "large.png")
+    assert torch.equal(panel.photograph.pixels, cup.pixels)
 
 
 def test_a_file_that_is_no_image_gets_a_sentence_and_the_photograph_stays(panel, cup):

@@ -21,6 +21,7 @@ GOOD_CALLS = {
     "GatedUNet": lambda: Call(inpainting.GatedUNet, {"width": 2, "depth": 1}),
     "GatedUNet.forward": lambda: Call(network().forward, {"x": torch.ones(2, 2, 5, 6)}),
     "GatedUNet.receptive_radius": lambda: Call(network().receptive_radius),
+    "fill_image": lambda: Call(inpainting.fill_image, {"image": IMAGE, "mask": MASK, "tile": 8}),
     "fill_smoothly": lambda: Call(inpainting.fill_smoothly, {"images": IMAGE[None], "masks": MASK[None]}),
     "inpaint": lambda: Call(
         inpainting.inpaint,

@@ -15,6 +15,7 @@ GOOD_CALLS = {
     ),
     "crop_to_multiple": lambda: Call(resampling.crop_to_multiple, {"images": IMAGES, "factor": 5}),
     "studio_luma": lambda: Call(resampling.studio_luma, {"images": IMAGES}),
+    "luma": lambda: Call(resampling.luma, {"images": IMAGES}),
     "rgb_to_ycbcr": lambda: Call(resampling.rgb_to_ycbcr, {"images": IMAGES}),
     "ycbcr_to_rgb": lambda: Call(resampling.ycbcr_to_rgb, {"images": IMAGES}),
 }

@@ -5,7 +5,8 @@ methods.
 import base64
 import html
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from torch.nn import functional as F
 
 from vlmbook import plot
-from vlmbook.data.images import resize_image
+from vlmbook.data.images import MAX_PIXELS, TooManyPixels, resize_image
 from vlmbook.editing import (
     Photograph,
     inpaint_photograph,
@@ -28,6 +29,7 @@ from vlmbook.editing.tiling import as_floating
 from vlmbook.metrics import proportion_interval
 from vlmbook.notebook.interact import render
 from vlmbook.notebook.paint import MaskPainter
+from vlmbook.validation import require_tensor, require_type
 
 PREVIEW = 320  # pixels of the longer side on the screen
 MOST_PIXELS = 24_000_000  # of an enlarged photograph
@@ -41,7 +43,8 @@ class EditingPanel(MaskPainter):
     enlarge, paint in a style, undo, save as a new file.
 
     The screen shows a small copy. Filling and enlarging work on `photograph`, in its own size; painting makes
-    it 256 pixels long. The panel never writes to a file that exists.
+    it 256 pixels long. *Undo* goes back over an opened photograph too. The panel never writes to a file that
+    exists. Raises TypeError or ValueError for what is no Photograph and for what are no styles.
     """
 
     def __init__(
@@ -52,8 +55,12 @@ class EditingPanel(MaskPainter):
         *,
         name: str = "photograph",
     ):
+        require_type(photograph, "photograph", Photograph, "a Photograph")
+        require_type(styles, "styles", dict, "a dict of images")
+        for title, style in styles.items():
+            require_tensor(style, f"styles[{title!r}]", "3 h w", kind="any")
         self.photograph = photograph
-        self.versions = []  # earlier photographs, for *Undo*
+        self.versions = []  # earlier photographs and their names, for *Undo*
         self.name, self.folder, self.styles = name, Path(folder), styles
         self.status = widgets.HTML()
         super().__init__(_preview(photograph), self._fill_hole, brush=0.06, side=PREVIEW)
@@ -84,17 +91,22 @@ class EditingPanel(MaskPainter):
             path = Path(folder, "photograph")
             path.write_bytes(content)
             try:
-                photograph = read_photograph(path)
+                photograph = read_photograph(path, max_pixels=MAX_PIXELS)
+            except TooManyPixels:
+                raise ValueError(
+                    f"{name} has more than {MAX_PIXELS:,} pixels, too many for this panel; use vlmbook edit "
+                    "with --max-pixels"
+                ) from None
             except ValueError as error:
                 raise ValueError(str(error).replace(str(path), name)) from None
-        self.name, self.versions = Path(name).stem, []
-        self._take(photograph)
+        self._keep()
+        self._take(photograph, Path(name).stem)
 
     def edit(self, change: Callable[[Photograph], Photograph]) -> None:
         """Photograph -> Photograph: the change is made; *Undo* takes it back."""
         changed = change(self.photograph)
-        self.versions = [*self.versions, self.photograph][-MOST_VERSIONS:]
-        self._take(changed)
+        self._keep()
+        self._take(changed, self.name)
 
     def save(self) -> Path:
         """-> Path of a new PNG file in the folder, with the first number that is free."""
@@ -113,6 +125,11 @@ class EditingPanel(MaskPainter):
             upload, self.upload.value = change.new[0], ()
             self._try(lambda: self.open_photograph(bytes(upload["content"]), upload["name"]))
 
+    def _fill(self, button):
+        with self._working():
+            super()._fill(button)
+        self.before = []  # `versions` are what *Undo* goes back over
+
     def _fill_hole(self, _image, mask):
         """What *Fill* calls: the mask grows to the photograph's size. -> the new preview"""
         size = tuple(self.photograph.pixels.shape[1:])
@@ -130,6 +147,9 @@ class EditingPanel(MaskPainter):
         self._try(lambda: self.edit(lambda photograph: upscale_photograph(photograph, 2)))
 
     def _stylise(self, _button):
+        if not self.styles:
+            self._tell("There is no style to paint in.")
+            return
         style = Photograph(self.styles[self.style.value])
         self._try(lambda: self.edit(lambda photograph: stylise_photograph(photograph, style, size=256)))
 
@@ -138,18 +158,34 @@ class EditingPanel(MaskPainter):
 
     def _undo(self, _button):
         if self.versions:
-            self._take(self.versions.pop())
+            self._take(*self.versions.pop())
 
     def _try(self, action):
         """What is wrong is a sentence for the reader, not a traceback in a log."""
         self._tell("…")
         try:
-            action()
+            with self._working():
+                action()
         except Exception as error:
             self._tell(f"{error}.")
 
-    def _take(self, photograph):
-        self.photograph = photograph
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """While the block runs, no button can be pressed a second time."""
+        for each in (self.upload, *self.buttons.values()):
+            each.disabled = True
+        try:
+            yield
+        finally:
+            for each in (self.upload, *self.buttons.values()):
+                each.disabled = False
+
+    def _keep(self):
+        """*Undo* comes back to what is shown now."""
+        self.versions = [*self.versions, (self.photograph, self.name)][-MOST_VERSIONS:]
+
+    def _take(self, photograph, name):
+        self.photograph, self.name = photograph, name
         self.show(_preview(photograph))
         channels, height, width = photograph.pixels.shape
         kind = "grey" if channels == 1 else "colour"
