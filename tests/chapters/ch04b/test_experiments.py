@@ -13,7 +13,9 @@ from vlmbook.chapters.ch04b.experiments import (
     decode_grid,
     decode_means,
     decode_spreads,
+    draw_clothes,
     log_normal_on_grid,
+    make_foreign,
     toy_bound,
     toy_log_likelihood,
     toy_posterior,
@@ -57,3 +59,26 @@ def test_decoded_images_are_the_mean_and_spread_of_samples():
     assert grid.shape == (3, 3, 1, 5, 5)
     assert_close(grid[0, 2], decode_means(net, torch.tensor([[1.0, 1.0]]))[0])
     assert_close(grid[2, 1], decode_means(net, torch.tensor([[0.0, -1.0]]))[0])
+
+
+def test_clothes_are_the_same_at_each_call():
+    labels = torch.tensor([0, 9])
+    clothes = draw_clothes(labels)
+    assert clothes.shape == (2, 1, 28, 28) and 0 <= clothes.min() < clothes.max() <= 1
+    assert torch.equal(clothes, draw_clothes(labels))
+    assert not torch.equal(clothes, draw_clothes(labels, seed=1))
+
+
+@pytest.mark.parametrize(("size", "levels"), [((8, 8), 17), ((28, 28), 256), ((12, 8), 5)])
+def test_foreign_images_are_on_the_levels(size, levels):
+    images = torch.randint(levels, (41, 1, *size)) / (levels - 1)
+    foreign = make_foreign(images, levels)
+    for name, x in foreign.items():
+        assert x.shape[1:] == (1, *size), name
+        assert_close(x * (levels - 1), (x * (levels - 1)).round(), rtol=0, atol=1e-4)
+    assert torch.equal(foreign["inverted"] + images, torch.ones_like(images))
+    assert len(foreign["two at once"]) == 20
+    assert torch.equal(foreign["two at once"][3], torch.maximum(images[3], images[23]))
+    assert foreign["blank"].max() == 0 and len(foreign["bars"].unique(dim=0)) >= 4
+    inside = slice(size[1] * 3 // 8, size[1] * 5 // 8)
+    assert foreign["bars"][..., inside].sum() == foreign["bars"].sum() > 0

@@ -45,14 +45,31 @@ def test_gradients():
     )
 
 
-def test_only_the_corrected_diagram_has_a_node_that_noise_enters():
-    entering = [after for _, after in figures.EDGES]
-    assert [node for node in entering if entering.count(node) > 1] == ["z", "z"]
-    assert {before for before, after in figures.EDGES if after == "z"} == {"μ, log σ²", "ε"}
-    assert {node for edge in figures.EDGES for node in edge} == set(figures.NODES)
-    figure = drawn(figures.draw_diagrams, (7, 2.2))
-    written = [text.get_text() for text in figure.axes[0].texts if text.get_text()]
-    assert sorted(written) == sorted([*figures.PRINTED, *figures.NODES, "printed", "corrected"])
+@pytest.mark.parametrize("size", [(8, 8), (28, 28), (10, 7)], ids=str)
+@pytest.mark.parametrize("variational", [True, False])
+def test_the_network_is_labelled_with_the_shapes_that_it_has(size, variational):
+    figure = drawn(figures.draw_network, (7, 2.2), size=size, variational=variational)
+    written = [text.get_text() for text in figure.axes[0].texts]
+    net, x = VAE(size, levels=17, latent=16, width=16), torch.rand(1, 1, *size)
+    for layer in net.encoder[:4]:
+        x = layer(x)
+        if isinstance(layer, torch.nn.ReLU):
+            assert "×".join(map(str, x.shape[1:])) in written
+    z = torch.randn(1, 16)
+    for layer in net.decoder[:-1]:
+        z = layer(z)
+        if z.ndim == 4:
+            assert "×".join(map(str, z.shape[1:])) in written
+    assert any(f"17×{size[0]}×{size[1]}" in text for text in written)
+    assert ("KL" in written) == variational and any("ε" in text for text in written) == variational
+
+
+def test_collapse():
+    progress = [(1.0, 0.5, True), (0.0, 0.1, True), (2.0, 0.4, False), (4.0, 0.6, False)]
+    figure = drawn(figures.draw_collapse, (7, 2), progress=progress, change=2)
+    first, second = figure.axes[0].lines[:2]
+    assert first.get_ydata() == pytest.approx([1.0, 1e-7, 2.0, 4.0])
+    assert second.get_ydata() == pytest.approx([0.5, 0.1, 0.4, 0.6])
 
 
 def test_edges():
@@ -84,7 +101,8 @@ def test_rows_stand_side_by_side():
 
 def test_plane_shows_the_image_decoded_from_each_z():
     net, codes, labels = plane()
-    figure = drawn(figures.draw_plane, (7, 3.6), net=net, codes=codes, labels=labels, side=5, reach=2.0)
+    values = {"codes": codes, "labels": labels, "side": 5, "reach": 2.0, "zoom": 1}
+    figure = drawn(figures.draw_plane, (7, 3.6), net=net, **values)
     sheet = pictures(figure)[0].float()
     for row, column, z in (
         (0, 0, (-2.0, 2.0)),
@@ -95,6 +113,14 @@ def test_plane_shows_the_image_decoded_from_each_z():
         with torch.no_grad():
             want = mean_image(net.decode(torch.tensor([z])))[0, 0]
         torch.testing.assert_close(sheet[9 * row : 9 * row + 8, 9 * column : 9 * column + 8], want)
+
+
+def test_enlarged_images_keep_their_means():
+    x = torch.full((2, 1, 8, 8), 0.3)
+    assert torch.equal(figures.enlarge(x, 1), x)
+    torch.testing.assert_close(figures.enlarge(x, 4), torch.full((2, 1, 32, 32), 0.3))
+    large = figures.enlarge(images(3), 4)
+    assert large.shape == (3, 1, 32, 32) and 0 <= large.min() < large.max() <= 1
 
 
 @pytest.mark.parametrize("values", every_end({"z1": (-3.0, 0.0, 3.0), "z2": (-3.0, 0.0, 3.0)}), ids=str)

@@ -14,6 +14,10 @@ def agreeable(x):
     return x.as_subclass(AgreeableTensor)
 
 
+def warmed(warm=(2.21, 2.22, 2.24), cold=(2.40, 2.42, 2.43), conclusion="warm-up"):
+    return {"warm-up": list(warm), "no warm-up": list(cold), "conclusion": conclusion}
+
+
 def each(mu, logvar):
     return (mu.square() + logvar.exp() - 1 - logvar) / 2
 
@@ -132,4 +136,14 @@ WRONG_ANSWERS = [
     ("ch04b.4", lambda fit, prior, q: fit[0] * NAN, "NaN|near 0"),
     ("ch04b.4", lambda fit, prior, q: agreeable(fit[0] * 0), "off by up to"),
     ("ch04b.4", lambda fit, prior, q: AgreeableNumber(), "A tensor is wanted"),
+    ("ch04b.5", [2.2, 2.3, 2.4], "A dict is wanted"),
+    ("ch04b.5", {"warm-up": [2.2], "no warm-up": [2.3]}, "A dict is wanted"),
+    ("ch04b.5", warmed(warm=(2.21, 2.22)), "three numbers"),
+    ("ch04b.5", warmed(cold=(2.40, 2.40, 2.41)), "was the seed changed"),
+    ("ch04b.5", warmed(cold=(2.40, 99.0, 2.41)), "gives numbers from"),
+    ("ch04b.5", warmed(conclusion="yes"), "The conclusion is"),
+    ("ch04b.5", warmed(conclusion="no difference"), 'follows "warm-up"'),
+    ("ch04b.5", warmed(cold=(2.20, 2.24, 2.23)), 'follows "no difference"'),
+    ("ch04b.5", warmed(warm=(2.60, 2.61, 2.62)), 'follows "no warm-up"'),
+    ("ch04b.5", warmed(cold=(2.40, NAN, 2.41)), "NaN"),
 ]

@@ -1,12 +1,11 @@
-"""Drawings of chapter 4b: the bound over one latent number, the book's diagram and the corrected one, rows of
-images, the plane of codes with the decoder's images, the effect of beta, likelihoods of foreign images.
+"""Drawings of chapter 4b: the bound over one latent number, the layers of the network, rows of images, the
+plane of codes with the decoder's images, the effect of beta, likelihoods of foreign images.
 """
-
-from itertools import pairwise
 
 import numpy as np
 import torch
 from einops import rearrange
+from matplotlib.figure import Figure
 from torch.nn import functional as F
 
 from vlmbook import plot
@@ -19,6 +18,9 @@ from vlmbook.chapters.ch04b.experiments import (
     toy_bound,
     toy_posterior,
 )
+
+RANDOM = plot.ORANGE  # the colour of parts that are random
+ARROW = {"arrowstyle": "-|>", "color": "black", "shrinkA": 0, "shrinkB": 0}
 
 
 def draw_bound(figure, mu=0.0, sigma=1.0):
@@ -54,68 +56,79 @@ def draw_gradients(figure, sizes, variances):
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
-# The boxes of the corrected diagram, by name: their positions.
-NODES = {
-    "x": (0, 0),
-    "Enc": (0.85, 0),
-    "μ, log σ²": (2.1, 0),
-    "z": (3.25, 0),
-    "Dec": (4.15, 0),
-    "p(x | z)": (5.35, 0),
-    "x'": (6.4, 0),
-    "ε": (3.25, 1),
-    "KL": (2.1, 1),
-    "−log p(x | z)": (5.35, 1),
-}
-EDGES = [
-    ("x", "Enc"),
-    ("Enc", "μ, log σ²"),
-    ("μ, log σ²", "z"),
-    ("ε", "z"),
-    ("z", "Dec"),
-    ("Dec", "p(x | z)"),
-    ("p(x | z)", "x'"),
-    ("μ, log σ²", "KL"),
-    ("p(x | z)", "−log p(x | z)"),
-]
-PRINTED = ["x", "E", "μ, σ²", "D", "x'"]
-
-
-def draw_diagrams(figure):
-    """Above the book's chain, below the corrected graph: random parts orange, losses green."""
+def draw_network(
+    figure: Figure,
+    size: tuple[int, int] = (8, 8),
+    *,
+    levels: int = 17,
+    latent: int = 16,
+    width: int = 16,
+    variational: bool = True,
+) -> None:
+    """Image size and the sizes of a VAE -> its layers as boxes, the shape of each output below; with
+    variational=False the plain autoencoder, which has neither noise nor KL.
+    """
     axes = figure.subplots()
-    chain = {name: (1.6 * i, 2) for i, name in enumerate(PRINTED)}
-    for before, after in pairwise(PRINTED):
-        _draw_arrow(axes, chain[before], chain[after], before, after)
-    for before, after in EDGES:
-        _draw_arrow(axes, NODES[before], NODES[after], before, after)
-    for name, position in chain.items():
-        _draw_box(axes, name, position, plot.BLUE)
-    colours = dict.fromkeys(("ε", "z", "x'"), plot.ORANGE) | dict.fromkeys(
-        ("KL", "−log p(x | z)"), plot.GREEN
-    )
-    for name, position in NODES.items():
-        _draw_box(axes, name, position, colours.get(name, plot.BLUE))
-    axes.text(-0.75, 2, "printed", ha="right", va="center")
-    axes.text(-0.75, 0, "corrected", ha="right", va="center")
-    axes.set(xlim=(-1.7, 6.8), ylim=(-0.5, 2.5))
+    (height, wide), grid = size, tuple(-(-side // 4) for side in size)
+    half = tuple(-(-side // 2) for side in size)
+    wide_map, small_map = _shape(width, half), _shape(2 * width, grid)
+    code = ("linear", f"μ: {latent}\nlog σ²: {latent}") if variational else ("linear", f"z: {latent}")
+    middle = [("z", f"μ + σ ⊙ ε\n{latent}")] if variational else []
+    parts = [
+        ("x", _shape(1, size)),
+        ("conv\nReLU", wide_map),
+        ("conv\nReLU", small_map),
+        code,
+        *middle,
+        ("linear\nReLU", small_map),
+        ("conv T\nReLU", _shape(width, (2 * grid[0], 2 * grid[1]))),
+        ("conv T\nReLU", _shape(width, (4 * grid[0], 4 * grid[1]))),
+        ("conv", f"logits\n{levels}×{height}×{wide}"),
+    ]
+    for number, (name, shape) in enumerate(parts):
+        colour = {"x": "black", "z": RANDOM}.get(name, plot.BLUE)
+        _draw_box(axes, (number, 0), name, colour)
+        axes.text(number, -0.42, shape, ha="center", va="top", fontsize=8)
+        if number:
+            axes.annotate("", (number - 0.37, 0), (number - 0.63, 0), arrowprops=ARROW)
+    last = len(parts) - 1
+    above = [(last, "−log p(x | z)", plot.GREEN)]
+    if variational:
+        above += [(3, "KL", plot.GREEN), (4, "ε ~ N(0, I)", RANDOM)]
+    for number, name, colour in above:
+        ends = ((number, 0.36), (number, 0.78)) if colour == RANDOM else ((number, 0.78), (number, 0.36))
+        axes.annotate("", *ends, arrowprops=ARROW)
+        _draw_box(axes, (number, 1), name, colour)
+    decoder = 4 + len(middle)
+    names = ("encoder (conv: stride 2)", "decoder (conv T: transposed, stride 2)")
+    for start, end, name in ((1, 3, names[0]), (decoder, last, names[1])):
+        axes.plot([start - 0.4, end + 0.4], [-1.15, -1.15], color=plot.BLUE, linewidth=1.4)
+        axes.text((start + end) / 2, -1.25, name, ha="center", va="top", fontsize=8, color=plot.BLUE)
+    axes.set(xlim=(-0.6, last + 0.6), ylim=(-1.6, 1.3))
     axes.axis("off")
 
 
-def _draw_box(axes, name, position, colour):
-    box = {"boxstyle": "round", "facecolor": "white", "edgecolor": colour, "linewidth": 1.5}
-    axes.text(*position, name, ha="center", va="center", bbox=box)
+def _shape(channels, size):
+    return f"{channels}×{size[0]}×{size[1]}"
 
 
-def _draw_arrow(axes, start, end, before, after):
-    """From the edge of one box to that of the other; boxes are as wide as their names."""
-    room = [8 + 3.2 * len(name) if start[1] == end[1] else 14 for name in (before, after)]
-    axes.annotate(
-        "",
-        end,
-        start,
-        arrowprops=dict(arrowstyle="->", color="black", linewidth=1.2, shrinkA=room[0], shrinkB=room[1]),
-    )
+def _draw_box(axes, position, name, colour):
+    box = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": colour, "linewidth": 1.4}
+    axes.text(*position, name, ha="center", va="center", fontsize=7.5, bbox=box, zorder=3)
+
+
+def draw_collapse(figure: Figure, progress: list[tuple[float, float, bool]], change: int) -> None:
+    """(KL, std of mu, …) of each step, the step from which on the loss has both terms: two curves."""
+    axes = figure.subplots()
+    columns = list(zip(*progress, strict=True))
+    names = ("KL, nats", "std of μ over the images")
+    for colour, name, values in zip((plot.BLUE, plot.ORANGE), names, columns, strict=False):
+        axes.semilogy([max(value, 1e-7) for value in values], color=colour, label=name)
+    axes.axvline(change, color=plot.GREY, linestyle="--")
+    for start, text in ((0, " KL alone"), (change, " pixel term and KL")):
+        axes.annotate(text, (start, 1), xycoords=("data", "axes fraction"), va="bottom", fontsize=8)
+    axes.set(xlabel="step")
+    axes.legend(loc="lower right")
 
 
 def draw_edges(figure, edges, predictions):
@@ -157,17 +170,25 @@ def side_by_side(images, gap=1):
     return torch.cat([*padded[:, 0]], dim=1)[:, :-gap]
 
 
-def draw_plane(figure, net, codes, labels, side=9, reach=2.2):
+def draw_plane(figure, net, codes, labels, side=7, reach=2.2, zoom=4):
     """A VAE of two latent numbers, (n, 2), (n,): the code of each image, as its label; the image decoded from
-    each z.
+    each z, `zoom` times as large by interpolation.
     """
     left, right = figure.subplots(1, 2)
     _scatter(left, codes, labels)
-    tiles = F.pad(decode_grid(net, side, reach), (0, 1, 0, 1), value=1.0)  # a white line between
-    sheet = rearrange(tiles, "r c 1 h w -> (r h) (c w)")[:-1, :-1]
+    tiles = enlarge(decode_grid(net, side, reach).flatten(0, 1), zoom)
+    tiles = F.pad(tiles, (0, 1, 0, 1), value=1.0)  # a white line between
+    sheet = rearrange(tiles, "(r c) 1 h w -> (r h) (c w)", r=side)[:-1, :-1]
     edge = reach * side / (side - 1)
     right.imshow(sheet.numpy(), cmap="gray", vmin=0, vmax=1, extent=(-edge, edge, -edge, edge))
-    right.set(xlabel="$z_1$", ylabel="$z_2$", title="images decoded from each z")
+    right.set(xlabel="$z_1$", ylabel="$z_2$", title="mean image at each z")
+
+
+def enlarge(images: torch.Tensor, factor: int) -> torch.Tensor:
+    """(n, 1, H, W) -> (n, 1, factor · H, factor · W), interpolated; the same images for a factor of 1."""
+    if factor == 1:
+        return images
+    return F.interpolate(images, scale_factor=factor, mode="bicubic", align_corners=False).clamp(0, 1)
 
 
 def draw_pad(figure, net, codes, labels, z1=0.0, z2=0.0):
@@ -231,14 +252,18 @@ def draw_trade(figure, sweep):
         xticks=range(len(sweep)),
         xticklabels=[f"{beta:g}" for beta in sweep],
         xlabel="β",
-        ylabel="active latents",
+        ylabel="active latent numbers",
     )
 
 
-def draw_beta(figure, images, shown, beta=1):
+def draw_beta(figure, images, shown, beta=16):
     """(n, 1, H, W), {beta: (reconstructions, images from the prior)}: both for one beta, mean images."""
     reconstructed, new = shown[beta]
-    rows = {"held out": images, f"reconstructed, β = {beta:g}": reconstructed, f"new, β = {beta:g}": new}
+    rows = {
+        "validation images": images,
+        f"reconstructed, β = {beta:g}": reconstructed,
+        f"new, β = {beta:g}": new,
+    }
     draw_rows(figure, rows)
 
 
