@@ -43,16 +43,58 @@ def test_reach_tells_what_may_be_from_what_may_not():
     assert not torch.equal(leaking[2, 2], leaking[2, 1])
 
 
-def test_learning_with_the_lines_to_beat():
-    history = SimpleNamespace(
-        losses=[2 - step / 100 for step in range(90)], evaluations=[{"nats": n} for n in (1.9, 1.5, 1.2)]
-    )
+def test_inputs_are_shifted_by_one_position():
+    figure = drawn(figures.draw_shift, (7, 1.5), tokens=[0, 5, 13, 9], label=3, target=2)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts.index("class 3") < texts.index("x₁ = 0") < texts.index("x₂ = 5")
+    assert "x₄ = 9" in texts and texts.count("x₄ = 9") == 1 and texts.count("x₃ = 13") == 2
+    filled = [patch for patch in figure.axes[0].patches if patch.get_facecolor()[:3] != (1, 1, 1)]
+    assert len(filled) == 3  # the class and x₁ are seen, x₂ is the target
+
+
+@pytest.mark.parametrize(("number", "text"), [(1, "₁"), (12, "₁₂"), (305, "₃₀₅")])
+def test_a_number_as_a_subscript(number, text):
+    assert figures.subscript(number) == text
+
+
+def test_the_network_with_its_shapes():
+    figure = drawn(figures.draw_network, (7, 3.2), vocabulary=16, context=784, width=64, depth=3, heads=4)
+    texts = [[text.get_text() for text in axes.texts] for axes in figure.axes]
+    assert [name for name in texts[0] if name.startswith("block")] == ["block 1", "block 2", "block 3"]
+    assert "784×16\nlogits" in texts[0] and "4 heads of 784×16" in texts[1]
+    assert texts[1].count("shortcut") == 2
+
+
+@pytest.mark.parametrize("evaluations", [[{"nats": n} for n in (1.9, 1.5, 1.2)], []], ids=["with", "without"])
+def test_learning_with_the_lines_to_beat(evaluations):
+    history = SimpleNamespace(losses=[2 - step / 100 for step in range(90)], evaluations=evaluations)
     figure = drawn(
         figures.draw_learning, (7, 2.5), history=history, costs={"histogram": 1.7, "Gaussian": 1.6}
     )
-    training, validation, *lines = figure.axes[0].lines
-    assert validation.get_xdata().tolist() == [30, 60, 90] and len(lines) == 2
+    training, *rest = figure.axes[0].lines
     assert training.get_ydata()[0] == pytest.approx(sum(history.losses[:3]) / 3)
+    assert len(rest) == 2 + bool(evaluations)
+    if evaluations:
+        assert rest[0].get_xdata().tolist() == [30, 60, 90]
+
+
+def test_a_leak_in_training_and_in_generation():
+    losses = {"right": [[2.0] * 60, [1.9] * 60], "ahead": [[1.0] * 60, [0.9] * 60]}
+    costs = {
+        "right": {"training": [1.5, 1.6], "generation": [1.5, 1.6]},
+        "ahead": {"training": [0.1, 0.2], "generation": [6.0, 7.0]},
+    }
+    left, right = drawn(figures.draw_leak, (7, 2.5), losses=losses, costs=costs).axes
+    assert len(left.lines) == 4 and left.lines[3].get_ydata()[0] == pytest.approx(0.9)
+    heights = [line.get_ydata() for line in right.lines]
+    assert [list(each) for each in heights] == [[1.5, 1.6], [1.5, 1.6], [0.1, 0.2], [6.0, 7.0]]
+
+
+def test_a_probe_for_several_numbers_of_labels():
+    accuracies = {"pixels": {30: [0.6, 0.8], 100: [0.9, 0.9]}, "GPT": {30: [0.4, 0.5], 100: [0.7, 0.7]}}
+    axes = drawn(figures.draw_probe, (7, 2.2), accuracies=accuracies).axes[0]
+    assert axes.containers[0].lines[0].get_ydata() == pytest.approx([0.7, 0.9])
+    assert axes.get_xticks().tolist() == [30, 100]
 
 
 def test_dials_stand_side_by_side():
@@ -67,8 +109,16 @@ def test_dials_stand_side_by_side():
 def test_rows_of_samples():
     images, _ = scene(10)
     figure = drawn(figures.draw_samples, (9, 2.2), rows={"real": images, "histogram": 1 - images})
-    shown = pictures(figure)
-    assert len(shown) == 20 and torch.equal(shown[13].float(), 1 - images[3, 0])
+    real, histogram = pictures(figure)
+    assert real.shape == (9, 90)
+    assert torch.equal(histogram[:8, 27:35].float(), 1 - images[3, 0])
+
+
+def test_classes_stand_in_columns():
+    images, _ = scene(20)
+    sheet = images.view(10, 2, 1, 8, 8)
+    [shown] = pictures(drawn(figures.draw_classes, (7, 3), samples=sheet, names=list("abcdefghij")))
+    assert torch.equal(shown[9:17, 36:44].float(), sheet[4, 1, 0])
 
 
 @pytest.mark.parametrize("values", every_end(SAMPLING), ids=str)

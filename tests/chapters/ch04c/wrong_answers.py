@@ -37,6 +37,10 @@ def top(p):
     return p.amax(-1, keepdim=True)
 
 
+def orders(rows=(1.55, 1.56, 1.57), shuffled=(1.7, 1.71, 1.72), conclusion="row by row"):
+    return {"row by row": list(rows), "shuffled": list(shuffled), "conclusion": conclusion}
+
+
 WRONG_ANSWERS = [
     ("ch04c.1", (3, 4, 20, 16), "class stands at a position"),
     ("ch04c.1", (3, 4, 64, 16), "the context"),
@@ -118,4 +122,13 @@ WRONG_ANSWERS = [
     ("ch04c.4", lambda order: agreeable(torch.zeros(len(order), len(order))), "position"),
     ("ch04c.5", lambda m, x, length: torch.full((len(x), m.num_classes), NAN), "NaN|sum to 1"),
     ("ch04c.5", lambda m, x, length: agreeable(torch.zeros(len(x), m.num_classes)), "sum to 1"),
+    ("ch04c.6", [1.5, 1.6, 1.7], "A dict is wanted"),
+    ("ch04c.6", orders(rows=(1.55, 1.56)), "three numbers"),
+    ("ch04c.6", orders(rows=(1.55, 1.55, 1.56)), "was the seed changed"),
+    ("ch04c.6", orders(shuffled=(2.83, 2.84, 2.85)), "Was everything else left"),
+    ("ch04c.6", orders(shuffled=(0.05, 0.07, 0.04)), "Was everything else left"),
+    ("ch04c.6", orders(conclusion="yes"), "The conclusion is"),
+    ("ch04c.6", orders(conclusion="shuffled"), 'follows "row by row"'),
+    ("ch04c.6", orders(shuffled=(1.5, 1.51, 1.52)), 'follows "shuffled"'),
+    ("ch04c.6", orders(shuffled=(1.5, 1.6, 1.7)), 'follows "no difference"'),
 ]

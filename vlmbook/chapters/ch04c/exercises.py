@@ -2,6 +2,7 @@
 
 import torch
 
+from vlmbook.chapters.measured import judge_two_variants
 from vlmbook.gpt import GPT
 from vlmbook.notebook.exercises import (
     Exercise,
@@ -321,6 +322,13 @@ def classes_from(model, tokens, length):
     return torch.stack(of_classes, dim=1).softmax(1)
 
 
+# --- 6: does the reading order matter? ----------------------------------------------------------------------
+
+
+def judge_orders(answer):
+    judge_two_variants(answer, ("row by row", "shuffled"), larger_is_better=False, least=1.2, most=2.2)
+
+
 EXERCISES = {
     "1": Exercise(
         judge_cached_keys,
@@ -383,5 +391,22 @@ EXERCISES = {
         why="Thanks to the mask the first terms do not depend on what comes later, so one pass over the "
         "whole image "
         "gives the posterior after every row.",
+    ),
+    "6": Exercise(
+        judge_orders,
+        hints=(
+            "`shuffle = torch.randperm(64)` once; all sequences, also the held-out ones, get the same order.",
+            "For each seed: net, losses = train_small(sequences[:, shuffle], seed), then gpt_loss(net, "
+            "held[:, shuffle], no_class(held)).item().",
+            "Compare the distance of both means with the sum of both standard deviations.",
+        ),
+        solution={
+            "row by row": [1.564, 1.553, 1.544],
+            "shuffled": [1.669, 1.665, 1.663],
+            "conclusion": "row by row",
+        },
+        why="The chain rule is exact in both orders, but the factors are different functions. Row by row, "
+        "the pixel above and the pixel to the left are always known. How large the difference is depends on "
+        "the network, the training and the permutation.",
     ),
 }

@@ -1,15 +1,110 @@
-"""Drawings of chapter 4c: what a change of a token reaches, losses, images of several models, the options of
-sampling, completed images, and where attention looks.
+"""Drawings of chapter 4c: inputs and targets, the network, what a change of a token reaches, losses, images
+of several models, the options of sampling, completed images, a linear probe, and where attention looks.
 """
+
+from collections.abc import Mapping, Sequence
 
 import torch
 from einops import rearrange
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch.nn import functional as F
 
 from vlmbook import plot
 from vlmbook.chapters.ch04c.experiments import predict_next
 from vlmbook.gpt import complete, generate, to_images
+
+# --- the network --------------------------------------------------------------------------------------------
+
+
+def draw_shift(figure: Figure, tokens: Sequence[int], label: int, target: int = 4) -> None:
+    """The first tokens of an image, its class, a position from 1 on -> two rows, what goes into the network
+    and what each position has to predict; the positions that one target may depend on are blue.
+    """
+    axes = figure.subplots()
+    names = [f"x{subscript(t)} = {token}" for t, token in enumerate(tokens, 1)]
+    inputs = [f"class {label}", *names[:-1]]
+    for column, (given, wanted) in enumerate(zip(inputs, names, strict=True), 1):
+        seen, chosen = column <= target, column == target
+        _draw_cell(axes, column, 1.6, given, plot.BLUE if seen else plot.GREY, filled=seen)
+        _draw_cell(axes, column, 0, wanted, plot.ORANGE if chosen else plot.GREY, filled=chosen)
+        end, start = (target, 0.3), (column, 1.3)
+        if seen:
+            arrow = {"arrowstyle": "-|>", "color": plot.BLUE, "linewidth": 1.2}
+            axes.annotate("", end, start, arrowprops=arrow)
+    for height, name in ((1.6, "input"), (0, "target")):
+        axes.text(0.4, height, name, ha="right", va="center", fontsize=9)
+        axes.text(len(names) + 0.65, height, "…", ha="left", va="center", fontsize=9)
+    axes.set(xlim=(-0.2, len(names) + 1), ylim=(-0.4, 2))
+    axes.axis("off")
+
+
+def subscript(number: int) -> str:
+    """12 -> "₁₂"."""
+    return str(number).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
+
+
+def _draw_cell(axes, column, height, text, colour, filled):
+    face = (*to_rgb(colour), 0.2) if filled else "white"
+    box = Rectangle((column - 0.45, height - 0.3), 0.9, 0.6, edgecolor=colour, facecolor=face, linewidth=1.5)
+    axes.add_patch(box)
+    axes.text(column, height, text, ha="center", va="center", fontsize=8)
+
+
+def draw_network(figure: Figure, vocabulary: int, context: int, width: int, depth: int, heads: int) -> None:
+    """Sizes of a GPT -> above, its parts from the tokens to the logits; below, one block with its two
+    shortcuts. Under each part stands the shape of what leaves it.
+    """
+    rows = f"{context}×{width}"
+    whole = [
+        ("class and\ntokens", f"{context}"),
+        ("embedding\n+ position", rows),
+        *[(f"block {number}", rows) for number in range(1, depth + 1)],
+        ("layer\nnorm", rows),
+        ("linear", f"{context}×{vocabulary}\nlogits"),
+        ("softmax", f"{context}×{vocabulary}\nprobabilities"),
+    ]
+    attention = f"{heads} heads of {context}×{width // heads}"
+    block = [
+        ("x", rows),
+        ("layer\nnorm", rows),
+        ("causal\nattention", attention),
+        ("+", rows),
+        ("layer\nnorm", rows),
+        ("MLP", f"{context}×{4 * width}\ninside"),
+        ("+", rows),
+    ]
+    above, below = figure.subplots(2, 1, height_ratios=(1, 1.25))
+    _draw_parts(above, whole, blue=range(2, 2 + depth))
+    _draw_parts(below, block, blue=range(len(block)), arcs=[(0, 3), (3, 6)])
+    above.set_title("the network")
+    below.set_title("one block")
+
+
+def _draw_parts(axes, parts, blue, arcs=()):
+    """Boxes in a row with arrows between them, arcs above them."""
+    for number, (name, shape) in enumerate(parts):
+        colour = plot.BLUE if number in blue else plot.GREY
+        box = {"boxstyle": "round,pad=0.35", "edgecolor": colour, "facecolor": "white", "linewidth": 1.5}
+        axes.text(number, 0, name, ha="center", va="center", fontsize=8, bbox=box, zorder=3)
+        axes.text(number, -0.5, shape, ha="center", va="top", fontsize=7.5, color="0.3")
+        if number:
+            axes.annotate("", (number - 0.4, 0), (number - 0.64, 0), arrowprops={"arrowstyle": "-|>"})
+    for start, end in arcs:
+        arrow = {
+            "arrowstyle": "-|>",
+            "color": plot.ORANGE,
+            "linewidth": 1.6,
+            "connectionstyle": "arc3,rad=-0.25",
+        }
+        axes.annotate("", (end, 0.3), (start + 0.05, 0.3), arrowprops=arrow)
+        axes.text((start + end) / 2, 0.95, "shortcut", ha="center", color=plot.ORANGE, fontsize=8)
+    axes.set(xlim=(-0.55, len(parts) - 0.45), ylim=(-1.1, 1.2 if arcs else 0.5))
+    axes.axis("off")
+
+
+# --- what was measured --------------------------------------------------------------------------------------
 
 
 def draw_reach(figure, reach):
@@ -27,16 +122,19 @@ def draw_reach(figure, reach):
 
 
 def draw_learning(figure, history, costs):
-    """A `fit` history that evaluated "nats", {name: nats a pixel}: losses, and lines to compare with."""
+    """A `fit` history, which may have evaluated "nats", {name: nats a pixel}: losses, and lines to compare
+    with.
+    """
     axes = figure.subplots()
     losses = torch.tensor(history.losses)
-    validation = [each["nats"] for each in history.evaluations]
     window = max(1, len(losses) // 30)
-    epoch = len(losses) // len(validation)
     ends = range(window, len(losses) + 1, window)
     means = losses.unfold(0, window, window).mean(1)
     axes.plot(ends, means, label=f"training, means of {window} steps")
-    axes.plot(range(epoch, len(losses) + 1, epoch), validation, "o", label="validation")
+    validation = [each["nats"] for each in history.evaluations]
+    if validation:
+        epoch = len(losses) // len(validation)
+        axes.plot(range(epoch, len(losses) + 1, epoch), validation, "o", label="validation")
     for name, cost in costs.items():
         _draw_level(axes, name, cost, len(losses), above=cost == max(costs.values()))
     axes.set(xlabel="step", ylabel="nats a pixel")
@@ -60,14 +158,69 @@ def draw_dials(figure, measurements):
         plot.intervals(panel, list(settings), mean, mean - std, mean + std, label)
 
 
-def draw_samples(figure, rows):
-    """{name: (n, 1, H, W)}: a row for each model, one image beside the other."""
-    count = max(map(len, rows.values()))
-    panels = figure.subplots(len(rows), count, squeeze=False)
-    for line, (name, images) in zip(panels, rows.items(), strict=True):
-        for panel, image in zip(line, images, strict=True):
-            plot.image(panel, image)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+def draw_samples(figure: Figure, rows: Mapping[str, torch.Tensor]) -> None:
+    """{name: (n, C, H, W)}: a row of images for each name."""
+    panels = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    for axes, (name, images) in zip(panels, rows.items(), strict=True):
+        plot.image(axes, rearrange(_frame(images), "n c h w -> c h (n w)"))
+        axes.set_yticks([images.shape[-2] / 2], [name])
+        axes.tick_params(length=0)
+
+
+def draw_classes(figure: Figure, samples: torch.Tensor, names: Sequence[str]) -> None:
+    """(K, n, C, H, W), K names -> a column of generated samples for each class, its name above."""
+    axes = figure.subplots()
+    plot.image(axes, rearrange(_frame(samples), "k n c h w -> c (n h) (k w)"))
+    wide = samples.shape[-1] + 1
+    axes.xaxis.tick_top()
+    axes.set_xticks([wide * (column + 0.5) for column in range(len(names))], names, fontsize=8)
+    axes.tick_params(length=0)
+
+
+def _frame(images):
+    """(…, C, H, W) -> (…, C, H + 1, W + 1): with a white line below and at the right."""
+    return F.pad(images, (0, 1, 0, 1), value=1.0)
+
+
+def draw_leak(
+    figure: Figure, losses: Mapping[str, list[list[float]]], costs: Mapping[str, Mapping[str, list[float]]]
+) -> None:
+    """{mask: losses of each seed}, {mask: {which mask it is measured with: nats of each seed}} -> left, the
+    losses in training; right, validation nats: what the loss promises and what sampling gets.
+    """
+    left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
+    colours = dict(zip(losses, (plot.BLUE, plot.ORANGE), strict=True))
+    for name, runs in losses.items():
+        for number, run in enumerate(runs):
+            window = max(1, len(run) // 30)
+            means = torch.tensor(run).unfold(0, window, window).mean(1)
+            steps = range(window, len(run) + 1, window)
+            left.plot(steps, means, color=colours[name], label=name if number == 0 else None)
+    left.set(xlabel="step", ylabel="training loss, nats a pixel", ylim=(0, None))
+    left.legend()
+    for name, measured in costs.items():
+        for column, values in enumerate(measured.values()):
+            right.plot([column] * len(values), values, "o", color=colours[name], alpha=0.6)
+    ticks = list(next(iter(costs.values())))
+    right.set(
+        xticks=range(len(ticks)), xlim=(-0.5, len(ticks) - 0.5), ylabel="validation nats", ylim=(0, None)
+    )
+    right.set_xticklabels(ticks)
+
+
+def draw_probe(figure: Figure, accuracies: Mapping[str, Mapping[int, list[float]]]) -> None:
+    """{features: {labels: an accuracy for each draw}} -> a line for each kind of features, mean ± standard
+    deviation over the draws.
+    """
+    axes = figure.subplots()
+    for name, line in accuracies.items():
+        values = torch.tensor(list(line.values()))
+        axes.errorbar(list(line), values.mean(1), values.std(1), fmt="o-", capsize=3, label=name)
+    axes.set(xscale="log", xlabel="images with a label", ylabel="test accuracy", ylim=(0, 1.02))
+    ticks = sorted({number for line in accuracies.values() for number in line})
+    axes.set_xticks(ticks, [str(number) for number in ticks])
+    axes.minorticks_off()
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def draw_sampling(figure, model, prefix, size, label=0, temperature=0.5, top_k=17, top_p=1.0):
@@ -87,7 +240,7 @@ def draw_sampling(figure, model, prefix, size, label=0, temperature=0.5, top_k=1
     axes.legend(loc="upper right")
     generator = torch.Generator().manual_seed(0)
     tokens = generate(model, torch.full((8,), label), generator=generator, **options)
-    framed = F.pad(to_images(tokens, model.vocabulary, size), (0, 1, 0, 1), value=1)  # a white line between
+    framed = _frame(to_images(tokens, model.vocabulary, size))
     sheet = rearrange(framed, "(r c) 1 h w -> (r h) (c w)", r=2)
     plot.image(panel, sheet, f"eight samples of class {label}")
 
