@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from matplotlib.patches import Rectangle
+from torch import nn
 from torch.testing import assert_close
 
 from tests.support.detection import seeded
@@ -13,6 +14,7 @@ from vlmbook.chapters.ch05a import figures
 from vlmbook.data import SCENE_NAMES, scenes
 from vlmbook.detection import (
     BACKGROUND,
+    IGNORED,
     FasterRCNN,
     GridDetector,
     SmallBackbone,
@@ -66,6 +68,105 @@ def frames(axes, colour):
 
 
 WHITE = "#ffffff"
+
+
+# --- the networks -------------------------------------------------------------------------------------------
+
+
+def labels(figure):
+    return [text.get_text() for axes in figure.axes for text in axes.texts if text.get_text()]
+
+
+def arrows(figure):
+    return sum(text.arrow_patch is not None for text in figure.axes[0].texts if hasattr(text, "arrow_patch"))
+
+
+@torch.no_grad()
+def test_the_classifier_is_drawn_with_the_shapes_it_has():
+    figure = drawn(figures.draw_classifier, (7, 1.0))
+    x = torch.rand(1, 1, 8, 8)
+    net = [nn.Conv2d(1, 16, 3, padding=1), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3, padding=1), nn.MaxPool2d(2)]
+    shown = " ".join(labels(figure))
+    for layer in net:
+        x = layer(x)
+        assert "×".join(map(str, x.shape[1:])) in shown
+    assert f"flatten\n{x.numel()}" in shown
+    assert arrows(figure) == 7
+
+
+@torch.no_grad()
+def test_one_stage_is_drawn_with_the_shapes_it_has():
+    net = GridDetector(SmallBackbone((4, 8, 12)), 6, size=20).eval()
+    figure = drawn(figures.draw_one_stage, (7, 0.9), size=(64, 80), channels=12, num_classes=6)
+    shown = " ".join(labels(figure))
+    x = torch.rand(1, 3, 64, 80)
+    for part in (net.backbone, *net.head):
+        x = part(x)
+        assert "×".join(map(str, x.shape[1:])) in shown
+    assert f"{len(net.predict_candidates(torch.rand(1, 3, 64, 80))[0][0])} boxes" in shown
+
+
+@torch.no_grad()
+def test_two_stages_are_drawn_with_the_shapes_they_have():
+    options = {"ratios": (0.5, 1.0), "width": 16, "pre_nms_top_n": 60, "post_nms_top_n": 20}
+    net = FasterRCNN(SmallBackbone((4, 8, 12)), 6, sizes=(22, 30), **options).eval()
+    x = net.backbone(torch.rand(1, 3, 64, 64))
+    figure = drawn(
+        figures.draw_two_stages, (7, 2.5), size=(64, 64), channels=12, num_classes=6, per_cell=4, width=16
+    )
+    shown = " ".join(labels(figure))
+    head = net.rpn.head
+    for output in (x, head.cls_logits(x), head.bbox_pred(x)):
+        assert "×".join(map(str, output.shape[1:])) in shown
+    pooled, logits, offsets = net.roi_heads(x, [torch.tensor([[0.0, 0, 20, 20]]).repeat(20, 1)], (8, 8))
+    for output in (pooled, logits, offsets):
+        assert "×".join(map(str, output.shape)) in shown
+    assert arrows(figure) == 11
+
+
+def test_the_drawing_of_the_paper_has_the_edges_that_the_book_lacks():
+    figure = drawn(figures.draw_book_and_paper, (7, 1.9))
+    counts = [sum(getattr(t, "arrow_patch", None) is not None for t in axes.texts) for axes in figure.axes]
+    assert counts == [4, 7]
+
+
+# --- boxes --------------------------------------------------------------------------------------------------
+
+
+def test_what_two_boxes_share_is_filled():
+    a, b = torch.tensor([0.0, 0, 40, 40]), torch.tensor([10.0, 0, 50, 40])
+    figure = drawn(figures.draw_overlaps, (7, 1.6), pairs=[(a, b), (a, a + 100)])
+    shared = [axes.patches[0] for axes in figure.axes]
+    assert [patch.get_width() * patch.get_height() for patch in shared] == [1200, 0]
+    assert figure.axes[0].get_title(loc="left") == "IoU 0.60"
+
+
+def test_pooling_rounds_and_alignment_does_not():
+    region = (1.7, 2.3, 6.4, 6.8)
+    figure = drawn(figures.draw_pooling, (5, 2.6), region=region)
+    for axes, wanted in zip(figure.axes, ((2, 2, 7, 8), region), strict=True):
+        bins = axes.patches[:4]
+        left, top = bins[0].get_xy()
+        right = bins[3].get_x() + bins[3].get_width()
+        bottom = bins[3].get_y() + bins[3].get_height()
+        assert (left, top, right, bottom) == pytest.approx(wanted)
+    assert [len(axes.lines) for axes in figure.axes] == [0, 4]
+
+
+def test_a_text_hides_no_other_box():
+    boxes = torch.tensor([[20.0, 20, 40, 40], [20, 4, 40, 19]])  # the second where a text would stand
+    figure = drawn(
+        figures.draw_photographs,
+        (4, 2.5),
+        panels={
+            "one": (torch.rand(3, 64, 64), boxes, ["cross", "star"], boxes[:1]),
+            "two": (torch.rand(3, 40, 90), boxes[:0], [], boxes[:0]),
+        },
+    )
+    axes = figure.axes[0]
+    assert [len(frames(axes, colour)) for colour in ("#0072B2", "#D55E00", WHITE)] == [1, 1, 1]
+    places = torch.tensor([text.place for text in axes.texts], dtype=torch.float32)
+    assert box_iou(places, boxes).max() < 0.02
 
 
 def test_boxes_stand_at_their_pixels(scene):
@@ -127,6 +228,10 @@ def test_anchors(scene, values):
     assert len(frames(figure.axes[0], "#D55E00")) == each
     owner = match_anchors(box_iou(truth, anchors), 0.7, 0.3, allow_low_quality_matches=True)
     assert len(frames(figure.axes[1], "#0072B2")) == int((owner >= 0).sum()) > 0
+    counts = [int((owner >= 0).sum()), int((owner == IGNORED).sum()), int((owner == BACKGROUND).sum())]
+    title = figure.axes[1].get_title(loc="left")
+    assert [int(word) for word in title.split() if word.isdigit()] == counts
+    assert sum(counts) == len(anchors)
     widths = torch.tensor([bar.get_width() for bar in figure.axes[2].patches])
     best = box_iou(truth, anchors).amax(1)
     assert_close(widths.float(), best)
@@ -135,17 +240,6 @@ def test_anchors(scene, values):
     point = figure.axes[0].lines[0]
     centre = 64 // stride // 2 * stride - 0.5
     assert (point.get_xdata()[0], point.get_ydata()[0]) == pytest.approx((centre, centre))
-
-
-def test_every_anchor_is_shown_once(scene):
-    images, targets = scene
-    truth, anchors = targets[0]["boxes"], generate_anchors((8, 8), (8, 8), (22,), (1.0,))
-    figure = drawn(figures.draw_matches, (7, 2.7), image=images[0], boxes=truth, anchors=anchors)
-    owner = match_anchors(box_iou(truth, anchors), 0.7, 0.3, allow_low_quality_matches=True)
-    counts = [len(panel.patches) - len(truth) for panel in figure.axes]
-    [points] = figure.axes[2].lines
-    assert counts == [int((owner >= 0).sum()), int((owner < BACKGROUND).sum()), 0]
-    assert sum(counts) + len(points.get_xdata()) == len(anchors)
 
 
 def test_stages_follow_one_image(scene):
@@ -164,35 +258,13 @@ def test_stages_follow_one_image(scene):
         names=SCENE_NAMES,
     )
     shown = pictures(figure)
-    assert [shown[i].shape for i in (1, 5, 6)] == [(8, 8), (16, 32), (8, 7)]
-    assert_close(shown[6].float().sum(1), torch.ones(8))
+    assert [tuple(shown[i].shape[:2]) for i in (1, 2, 5)] == [(8, 8), (8, 8), (68, 104)]
+    best = stages["logits"][:8].softmax(-1).argmax(-1).tolist()
+    written = [text.get_text().split()[0] for text in figure.axes[5].texts]
+    assert written == ["background" if label == 0 else SCENE_NAMES[label - 1] for label in best]
     assert_close(shown[2].float(), stages["proposals"].logits.sigmoid().view(8, 8))
     assert len(figure.axes[3].patches) == len(stages["proposals"].candidates[0]) == 60
     assert len(figure.axes[4].patches) == len(stages["proposals"].boxes[0]) <= 20
-
-
-def test_curves_name_the_average_precision(scene):
-    _, targets = scene
-    predictions = [select_detections(*each, (64, 64)) for each in perfect(targets, seeded(0))]
-    figure = drawn(
-        figures.draw_curves,
-        (7, 2.8),
-        found={"one": (predictions, targets), "two": (predictions[:1], targets[:1])},
-        names=SCENE_NAMES,
-    )
-    for axes in figure.axes:
-        assert len(axes.lines) == 6
-        for line in axes.lines:
-            assert len(line.get_xdata()) == len(line.get_ydata())
-            assert line.get_label().split()[0] in SCENE_NAMES
-        of_class = {line.get_label().split()[0]: line for line in axes.lines}
-        ap = {name: float(line.get_label().split()[1]) for name, line in of_class.items()}
-        ap = {name: value for name, value in ap.items() if value == value}  # no objects, no AP
-        blue = [name for name, line in of_class.items() if line.get_color() == "#0072B2"]
-        orange = [name for name, line in of_class.items() if line.get_color() == "#D55E00"]
-        assert len(blue) == 1 >= len(orange)
-        assert ap[blue[0]] == max(ap.values())
-        assert all(ap[name] == min(ap.values()) for name in orange)
 
 
 def test_area_under_the_steps_is_nearly_the_average_precision():
@@ -237,7 +309,7 @@ def test_suppression(scene, values):
         names=SCENE_NAMES,
         **values,
     )
-    given = {"detector": "one stage", "image": 0, "score": 0.3, "iou": 0.5} | values
+    given = {"detector": "two stages", "image": 0, "score": 0.3, "iou": 0.5} | values
     each = candidates[given["detector"]][given["image"]]
     for axes, threshold in zip(figure.axes, (1.0, given["iou"]), strict=False):
         detections = select_detections(
@@ -270,6 +342,7 @@ def test_suppression_takes_the_candidates_of_the_grid_detector(scene):
         images=images,
         targets=targets,
         names=SCENE_NAMES,
+        detector="one stage",
         score=0.05,
     )
 
