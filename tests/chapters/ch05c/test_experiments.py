@@ -138,3 +138,33 @@ def test_linear_students_follow_the_loss_of_the_package():
             velocity = 0.9 * velocity - slope(weights) / 8
             weights = weights + velocity
         assert_close(ours, weights)
+
+
+def test_squares_come_from_two_halves_of_each_photograph():
+    parts = experiments.cut_squares(3, held_out=2, side=32)
+    again = experiments.cut_squares(3, held_out=2, side=32)
+    for part, count in (("train", 3), ("test", 2)):
+        squares, labels = parts[part]
+        assert squares.shape == (8 * count, 1, 32, 32) and torch.equal(squares, again[part][0])
+        assert labels.tolist() == [k for k in range(8) for _ in range(count)]
+        assert squares.min() >= 0 and squares.max() <= 1
+        assert (squares.mean((1, 2, 3)) - 0.5).abs().max() < 0.1  # clipping moves it a little
+
+
+def test_a_square_lies_in_the_half_of_its_part(monkeypatch):
+    """Photographs whose left half rises from top to bottom, and whose right half falls."""
+    ramp = torch.linspace(0, 1, 40)[:, None].expand(-1, 30)
+    photograph = torch.cat([ramp, 1 - ramp], dim=1).expand(3, -1, -1)
+    monkeypatch.setattr(experiments.data, "photo", lambda name: photograph)
+    parts = experiments.cut_squares(3, held_out=3, side=20)
+    for part, sign in (("train", 1), ("test", -1)):
+        squares, _ = parts[part]
+        assert (sign * squares.diff(dim=2) > 0).all()
+
+
+def test_shots_are_as_many_of_each_class():
+    labels = torch.arange(40) % 4
+    chosen = experiments.choose_shots(labels, 3, seed=0)
+    assert labels[chosen].bincount().tolist() == [3, 3, 3, 3] and len(set(chosen.tolist())) == 12
+    assert torch.equal(chosen, experiments.choose_shots(labels, 3, seed=0))
+    assert not torch.equal(chosen, experiments.choose_shots(labels, 3, seed=1))

@@ -76,31 +76,61 @@ def test_gradients_on_logarithmic_axes():
     assert len({line.get_color() for line in figure.axes[0].lines}) == 3
 
 
-def test_accuracies_with_the_baselines():
-    accuracies = {"labels alone": [0.8, 0.9, 0.7], "distilled": [0.9, 0.92, 0.94]}
+def test_accuracies_of_groups_with_the_baselines():
+    groups = {"labels": {"labels alone": [0.8, 0.9, 0.7]}, "teacher": {"distilled": [0.9, 0.92, 0.94]}}
     baselines = {"teacher": 0.98, "regression": 0.85}
-    figure = drawn(figures.draw_accuracies, (7, 2.6), accuracies=accuracies, baselines=baselines)
+    figure = drawn(figures.draw_accuracies, (7, 2.6), groups=groups, baselines=baselines)
     axes = figure.axes[0]
-    assert [text.get_text() for text in axes.get_yticklabels()] == list(accuracies)
-    middles, *others = axes.lines
-    assert middles.get_xdata().tolist() == pytest.approx([80, 92])
-    seeds = {line.get_ydata()[0]: sorted(line.get_xdata()) for line in others if line.get_marker() == "."}
-    assert seeds == {0.75: pytest.approx([70, 80, 90]), -0.25: pytest.approx([90, 92, 94])}
-    assert [line.get_xdata()[0] for line in others if line.get_linestyle() == "--"] == pytest.approx([98, 85])
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["labels alone", "distilled"]
+    middles = {line.get_ydata()[0]: line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"}
+    assert middles == {1: pytest.approx(80), 0: pytest.approx(92)}
+    seeds = {line.get_ydata()[0]: sorted(line.get_xdata()) for line in axes.lines if line.get_marker() == "."}
+    expected = {0.73: [70, 80, 90], -0.27: [90, 92, 94]}
+    assert seeds == {row: pytest.approx(each) for row, each in expected.items()}
+    dashed = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"]
+    assert dashed == pytest.approx([98, 85])
+    assert {"labels", "teacher"} <= {text.get_text() for text in axes.texts}
 
 
-def test_attention_lies_over_each_image_up_to_its_maximum():
-    images = torch.zeros(2, 1, 8, 8)
-    maps = {"teacher": torch.zeros(2, 4, 4), "student": torch.zeros(2, 4, 4)}
-    maps["teacher"][0, 1, 2] = 0.3
-    maps["teacher"][1, 3, 3] = 7.0
-    shown = pictures(drawn(figures.draw_attention, (7, 3.2), images=images, maps=maps))
-    assert len(shown) == 6 and shown[0].max() == 0
-    orange = [picture.float().amax(-1) for picture in shown[2:]]
-    assert orange[0].flatten().argmax() in (2 * 8 + 4, 2 * 8 + 5, 3 * 8 + 4, 3 * 8 + 5)
-    assert orange[1].flatten().argmax() == 7 * 8 + 7
-    assert_close(orange[0].max(), orange[1].max())
-    assert orange[2].max() == orange[3].max() == 0
+def test_attention_maps_under_their_images():
+    images = torch.rand(2, 1, 8, 8)
+    maps = {"teacher": torch.rand(2, 4, 4), "student": torch.rand(2, 4, 4)}
+    figure = drawn(figures.draw_attention, (7, 3.2), images=images, maps=maps, distances={"student": 0.25})
+    shown = pictures(figure)
+    for picture, wanted in zip(shown, (*images[:, 0], *maps["teacher"], *maps["student"]), strict=True):
+        assert_close(picture.float(), wanted)
+    assert "0.25" in figure.axes[4].get_ylabel()
+
+
+def test_the_scheme_has_every_shape_of_both_networks():
+    shapes = {
+        "teacher": [(16, 8, 8), (16, 8, 8), (32, 4, 4), (64, 2, 2), (10,)],
+        "student": [(4, 8, 8), (4, 8, 8), (8, 4, 4), (16, 2, 2), (10,)],
+    }
+    image = torch.rand(1, 8, 8)
+    figure = drawn(figures.draw_scheme, (7, 3.2), image=image, shapes=shapes)
+    written = [text.get_text() for text in figure.axes[0].texts]
+    for shape in ("16×8×8", "32×4×4", "64×2×2", "4×8×8", "8×4×4", "16×2×2"):
+        assert any(text.endswith(f"\n{shape}") for text in written)
+    assert torch.equal(torch.as_tensor(figure.axes[0].child_axes[0].images[0].get_array()).float(), image[0])
+
+
+def test_tokens_count_the_class_and_the_distillation_token():
+    figure = drawn(figures.draw_tokens, (7, 2.3), patches=16, width=32)
+    written = " ".join(text.get_text() for text in figure.axes[0].texts)
+    assert "18 tokens of 32 numbers" in written and "patch 16" in written
+
+
+def test_photographs_with_their_likely_classes():
+    photographs = {"wide": torch.rand(3, 10, 16), "high": torch.rand(3, 14, 10)}
+    p = torch.tensor([[0.6, 0.3, 0.05, 0.03, 0.02], [0.1, 0.1, 0.15, 0.05, 0.6]])
+    names = ["cat", "cup", "dog", "elk", "fox"]
+    figure = drawn(figures.draw_photographs, (7, 3.4), photographs=photographs, p=p, names=names)
+    wide, high, *below = figure.axes
+    for axes, square in ((wide, photographs["wide"][:, :, 3:13]), (high, photographs["high"][:, 2:12])):
+        assert_close(torch.as_tensor(axes.images[0].get_array()).float().permute(2, 0, 1), square)
+    assert [bar.get_width() for bar in below[0].patches] == pytest.approx([0.6, 0.3, 0.05, 0.03])
+    assert below[1].texts[0].get_text() == "fox, 60.0%"
 
 
 @pytest.mark.parametrize("values", every_end(ALPHA), ids=str)

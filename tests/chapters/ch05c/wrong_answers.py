@@ -82,7 +82,7 @@ WRONG_ANSWERS = [
     ("ch05c.3", lambda e, k: (torch.zeros(k), 1, 2), "from 0 to 1"),
     ("ch05c.3", lambda e, k: torch.zeros(k), "Three things"),
     ("ch05c.3", lambda e, k: print(end=""), "return"),
-    ("ch05c.4", lambda z, T: (z.mean(0) / T).softmax(-1), "average the logits"),
+    ("ch05c.4", lambda z, T: (z.mean(0) / T).softmax(-1), "mean of the logits"),
     ("ch05c.4", lambda z, T: (z / T).softmax(-1).sum(0), "number of teachers"),
     ("ch05c.4", lambda z, T: (z / T).softmax(0).mean(0), "over the teachers"),
     ("ch05c.4", lambda z, T: z.softmax(-1).mean(0), "not softened"),

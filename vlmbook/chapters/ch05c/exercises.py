@@ -235,8 +235,9 @@ def _explain_committee(got, want, logits, T, case):
     same = partial(torch.allclose, got, atol=1e-4)
     if same((logits.mean(0) / T).softmax(-1)):
         raise Wrong(
-            "You average the logits, as section 6 does. A very sure teacher then outvotes the others. "
-            "This exercise asks for the mean of the probabilities."
+            "This is the softened mean of the logits. Section 6 uses it, and it is a good label too. This "
+            "exercise asks for another one: soften each teacher first, then take the mean of the "
+            "probabilities."
         )
     if same(len(logits) * want):
         raise Wrong("These rows sum to the number of teachers: divide by it.")

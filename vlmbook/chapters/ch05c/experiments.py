@@ -1,14 +1,16 @@
 """Chapter 5c: which classes a teacher confuses, soft labels without that knowledge, labels of which some are
-false, and softmax regressions distilled for several weights alpha at once.
+false, softmax regressions distilled for several weights alpha at once, and squares of photographs.
 """
 
 import torch
 from scipy.stats import spearmanr
 from torch.nn import functional as F
 
+from vlmbook import data
 from vlmbook.distillation import soft_labels
 
 ALPHAS = 11  # values from 0 to 1
+TEXTURES = ("brick", "grass", "gravel", "tissue", "moon", "retina", "hubble", "coins")  # photographs
 
 
 def entropy(p: torch.Tensor) -> torch.Tensor:
@@ -160,3 +162,42 @@ def train_linear_students(
 def append_one(images: torch.Tensor) -> torch.Tensor:
     """(N, 1, H, W) -> (N, H·W + 1): flat, and a 1 for the bias."""
     return F.pad(images.flatten(1), (0, 1), value=1)
+
+
+# --- squares of photographs ---------------------------------------------------------------------------------
+
+
+def cut_squares(
+    each: int, *, held_out: int, side: int = 96, seed: int = 0
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """-> {"train", "test"}: (N, 1, side, side), (N,) index in TEXTURES: random grey squares of a photograph,
+    `each` from its left half for training, `held_out` from its right half for the test.
+
+    Each square has the mean 0.5 and the standard deviation 0.2 before it is clipped to [0, 1], so that
+    brightness does not tell the class.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    counts, squares = {"train": each, "test": held_out}, {"train": [], "test": []}
+    for name in TEXTURES:
+        photograph = data.photo(name).mean(0)
+        halves = zip(squares, photograph.tensor_split([photograph.shape[1] // 2], dim=1), strict=True)
+        for part, half in halves:
+            for _ in range(counts[part]):
+                top, left = (
+                    int(torch.randint(length - side + 1, (), generator=generator)) for length in half.shape
+                )
+                square = half[top : top + side, left : left + side]
+                z = (square - square.mean()) / square.std().clamp(min=1e-3)
+                squares[part].append((0.5 + 0.2 * z).clamp(0, 1)[None])
+    classes = torch.arange(len(TEXTURES))
+    return {part: (torch.stack(squares[part]), classes.repeat_interleave(counts[part])) for part in squares}
+
+
+def choose_shots(labels: torch.Tensor, shots: int, seed: int) -> torch.Tensor:
+    """(N,) -> (classes · shots,) indices: so many random ones of each class."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = []
+    for label in labels.unique():
+        own = (labels == label).nonzero()[:, 0]
+        chosen.append(own[torch.randperm(len(own), generator=generator)[:shots]])
+    return torch.cat(chosen)
