@@ -13,19 +13,38 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def test_a_hidden_digit_lies_in_its_cell_and_the_rest_is_texture():
+def test_a_hidden_digit_lies_in_its_cell_and_the_rest_is_photograph():
     few = digits("test")[0][:40]
-    images, cells = experiments.hide_digits(few, (0, 168), 1)
-    assert images.shape == (40, 1, 24, 24) and set(cells.tolist()) == set(range(9))
-    empty, _ = experiments.hide_digits(torch.zeros_like(few), (0, 168), 1)
-    for scene, ground, cell, digit in zip(images[:, 0], empty[:, 0], cells.tolist(), few[:, 0], strict=True):
-        inside = torch.zeros(24, 24, dtype=torch.bool)
-        inside[cell // 3 * 8 :, cell % 3 * 8 :][:8, :8] = True
-        assert torch.equal(scene[~inside], ground[~inside])
-        assert_close(scene[inside].view(8, 8), torch.maximum(ground[inside].view(8, 8), digit))
-    again, _ = experiments.hide_digits(few, (0, 168), 1)
-    other, _ = experiments.hide_digits(few, (0, 168), 2)
-    assert torch.equal(again, images) and not torch.equal(other, images)
+    images, cells = experiments.hide_digits(few, "left", 1)
+    assert images.shape == (40, 3, 48, 48) and set(cells.tolist()) == set(range(9))
+    assert images.min() >= 0 and images.max() <= 1
+    empty, _ = experiments.hide_digits(torch.zeros_like(few), "left", 1)
+    for scene, ground, cell, digit in zip(images, empty, cells.tolist(), few, strict=True):
+        inside = torch.zeros(48, 48, dtype=torch.bool)
+        inside[cell // 3 * 16 :, cell % 3 * 16 :][:16, :16] = True
+        assert torch.equal(scene[:, ~inside], ground[:, ~inside])
+        painted = scene[:, inside].view(3, 8, 2, 8, 2).mean((0, 2, 4))
+        assert painted[digit[0] == 1].min() > painted[digit[0] == 0].mean()
+        assert (scene >= ground - 1e-6).all()  # ink only brightens
+    again, _ = experiments.hide_digits(few, "left", 1)
+    other, _ = experiments.hide_digits(few, "left", 2)
+    test, _ = experiments.hide_digits(few, "right", 1)
+    assert torch.equal(again, images)
+    assert not torch.equal(other, images) and not torch.equal(test, images)
+
+
+def test_the_photograph_is_darkened_under_the_digit_alone():
+    nothing = torch.zeros(60, 1, 8, 8)
+    images, cells = experiments.hide_digits(nothing, "right", 3)
+    photos = torch.stack([experiments.resize_photo(name, (128, 192)) for name in experiments.PHOTOS])
+    windows = photos[..., 96:].unfold(2, 48, 2).unfold(3, 48, 2).flatten(2, 3).transpose(1, 2).flatten(0, 1)
+    for image, cell in zip(images[:5], cells[:5].tolist(), strict=True):
+        inside = torch.zeros(48, 48, dtype=torch.bool)
+        inside[cell // 3 * 16 :, cell % 3 * 16 :][:16, :16] = True
+        [source] = [window for window in windows if torch.equal(window[:, ~inside], image[:, ~inside])]
+        darker = image[:, inside].view(3, 16, 16)
+        assert_close(darker[:, 7:9, 7:9], 0.4 * source[:, inside].view(3, 16, 16)[:, 7:9, 7:9])
+        assert_close(darker[:, 0], source[:, inside].view(3, 16, 16)[:, 0])  # it fades out
 
 
 def test_the_share_in_the_true_cell():

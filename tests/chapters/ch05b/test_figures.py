@@ -14,7 +14,7 @@ from vlmbook.chapters.ch05b import experiments, figures
 from vlmbook.data import digits
 
 SIMILARITY = {
-    "photo": ("coffee", "astronaut", "cat", "rocket"),
+    "photo": ("astronaut", "cat", "coffee", "rocket"),
     "row": (0, 11),
     "column": (0, 15),
     "sharpness": (0, 40),
@@ -29,8 +29,8 @@ def generator(seed=0):
 
 @pytest.mark.parametrize("values", every_end(SIMILARITY), ids=str)
 def test_similarity(values):
-    figure = drawn(figures.draw_similarity, (7, 2.2), **values)
-    given = {"photo": "coffee", "row": 9, "column": 4, "sharpness": 15} | values
+    figure = drawn(figures.draw_similarity, (7, 2), **values)
+    given = {"photo": "astronaut", "row": 3, "column": 3, "sharpness": 12} | values
     image = experiments.resize_photo(given["photo"])
     patches = to_patches(image[None], 16)[0]
     keys = F.normalize(patches - patches.mean(0), dim=1)
@@ -38,21 +38,23 @@ def test_similarity(values):
     expected = (given["sharpness"] * keys @ keys[query]).softmax(0)
     shown, weights, answer = pictures(figure)
     assert_close(shown.float().movedim(-1, 0), image)
-    assert_close(weights.float().flatten(), expected / expected.max(), rtol=1e-3, atol=1e-5)
+    lit = figures.light(image, expected.view(12, 16))
+    assert_close(weights.float().movedim(-1, 0), lit, rtol=1e-3, atol=1e-3)
     output = answer[given["row"] * 16 :, given["column"] * 16 :][:16, :16].float().movedim(-1, 0)
     assert_close(output.flatten(), expected @ patches, rtol=1e-3, atol=1e-3)
-    for axes, size in zip(figure.axes, (16, 1, 16), strict=True):
-        assert axes.patches[0].get_xy() == (given["column"] * size - 0.5, given["row"] * size - 0.5)
+    for axes in figure.axes:
+        assert axes.patches[0].get_xy() == (given["column"] * 16 - 0.5, given["row"] * 16 - 0.5)
 
 
 def test_similarity_without_sharpness_is_the_mean_everywhere():
-    _, weights, answer = pictures(drawn(figures.draw_similarity, (7, 2.2), sharpness=0))
-    assert weights.min() == weights.max() and torch.equal(answer[:16, :16], answer[16:32, 32:48])
+    image, weights, answer = pictures(drawn(figures.draw_similarity, (7, 2), sharpness=0))
+    assert_close(weights, image)  # all patches as bright as the brightest
+    assert torch.equal(answer[:16, :16], answer[16:32, 32:48])
 
 
 @pytest.mark.parametrize("values", every_end(SCALE), ids=str)
 def test_scale(values):
-    figure = drawn(figures.draw_scale, (7, 4), **values)
+    figure = drawn(figures.draw_scale, (7, 3.4), **values)
     d = ({"d": 64} | values)["d"]
     plain, plain_weights, scaled, scaled_weights = figure.axes
     spreads = [float(axes.get_title(loc="left").split()[-1]) for axes in (plain, scaled)]
@@ -68,15 +70,17 @@ def test_scale(values):
     assert plain.get_xlim() == scaled.get_xlim()
 
 
-def test_interventions_beside_their_strength():
+def test_interventions_in_groups_above_their_strength():
     stay = {"equal, block 1": [0.1, 0.2, 0.3], "equal, block 3": [1.0, 1.0, 1.0]}
-    strengths = {"equal, block 1": 0.9, "equal, block 3": 0.3}
-    figure = drawn(figures.draw_interventions, (7, 2.4), stay=stay, strengths=strengths)
-    left, right = figure.axes
-    assert left.lines[0].get_xdata().tolist() == pytest.approx([20, 100])
-    assert [label.get_text() for label in left.get_yticklabels()] == list(stay)
-    bars = {bar.get_y() + bar.get_height() / 2: bar.get_width() for bar in right.patches}
-    assert bars == pytest.approx({1: 0.9, 0: 0.3})
+    stay |= {"one token, block 1": [0.4, 0.4, 0.4], "one token, block 3": [0.9, 0.9, 0.9]}
+    strengths = dict(zip(stay, (0.9, 0.3, 1.0, 1.0), strict=True))
+    figure = drawn(figures.draw_interventions, (7, 2.8), stay=stay, strengths=strengths)
+    above, below = figure.axes
+    shares, heights = ([bar.get_height() for bar in axes.patches] for axes in (above, below))
+    assert shares == pytest.approx([20, 100, 40, 90])
+    assert heights == pytest.approx([0.9, 0.3, 1.0, 1.0])
+    middles = [bar.get_x() + bar.get_width() / 2 for bar in below.patches]
+    assert [round(middle) for middle in middles] == [0, 1, 0, 1] and len(set(middles)) == 4
 
 
 def test_cost():
@@ -104,46 +108,87 @@ def test_error_rates(sizes):
         assert_close(torch.as_tensor(axes.lines[0].get_xdata()).float(), torch.tensor([20.0, 4.0]))
 
 
-def test_losses_are_means_of_ten_steps():
-    losses = {"a": torch.linspace(2, 0.1, 57).tolist(), "b": torch.linspace(3, 1, 30).tolist()}
-    [axes] = drawn(partial(figures.draw_losses, losses=losses), (7, 1.8)).axes
-    assert [line.get_label() for line in axes.lines] == ["a", "b"]
-    assert list(axes.lines[0].get_xdata()) == [10, 20, 30, 40, 50] and len(axes.lines[1].get_xdata()) == 3
-    assert_close(torch.as_tensor(axes.lines[0].get_ydata()[0]).float(), torch.tensor(losses["a"][:10]).mean())
-
-
 def test_maps_frame_the_true_cell():
-    scenes, cells = experiments.hide_digits(digits("test")[0][:3], (0, 100), 0)
+    scenes, cells = experiments.hide_digits(digits("test")[0][:3], "right", 0)
     maps = {
         "coarse": torch.rand(3, 6, 6, generator=generator()),
         "fine": torch.rand(3, 12, 12, generator=generator()),
     }
-    figure = drawn(figures.draw_maps, (4, 4), images=scenes, cells=cells, maps=maps)
+    figure = drawn(figures.draw_maps, (7, 4), images=scenes, cells=cells, maps=maps)
     shown = pictures(figure)
     assert len(shown) == 9
-    assert_close(shown[3].float(), maps["coarse"][0] / maps["coarse"][0].max())
+    assert_close(shown[3].float().movedim(-1, 0), figures.light(scenes[0], maps["coarse"][0]))
     for column, cell in enumerate(cells.tolist()):
-        for line, size in ((1, 2), (2, 4)):
+        for line in (1, 2):
             [frame] = figure.axes[3 * line + column].patches
-            assert (
-                frame.get_xy() == (cell % 3 * size - 0.5, cell // 3 * size - 0.5)
-                and frame.get_width() == size
-            )
+            assert frame.get_xy() == (cell % 3 * 16 - 0.5, cell // 3 * 16 - 0.5)
+            assert frame.get_width() == 16
+
+
+def test_light_keeps_the_brightest_part_and_darkens_the_rest():
+    image, values = torch.rand(3, 4, 6, generator=generator()), torch.tensor([[2.0, 1.0, -1.0], [0, 0, 0]])
+    lit = figures.light(image, values)
+    assert_close(lit[:, :2, :2], image[:, :2, :2])
+    assert_close(lit[:, :2, 2:4], image[:, :2, 2:4] * (1 + figures.DARKEST) / 2)
+    assert_close(lit[:, :2, 4:], image[:, :2, 4:] * figures.DARKEST)
+    assert_close(figures.light(image, torch.zeros(2, 3)), image * figures.DARKEST)
+
+
+def test_patches_stand_in_their_order_and_in_the_other():
+    photo = torch.rand(3, 32, 48, generator=generator())
+    order = torch.tensor([5, 0, 3, 1, 4, 2])
+    figure = drawn(figures.draw_patches, (7, 1.9), photo=photo, patch_size=16, order=order)
+    whole, apart, other = (shown.float().movedim(-1, 0) for shown in pictures(figure))
+    assert_close(whole, photo)
+    assert_close(apart[:, :16, 18:34], photo[:, :16, 16:32])  # a gap of two pixels
+    assert_close(other[:, :16, :16], photo[:, 16:, 32:])
+
+
+@pytest.mark.parametrize(("tokens", "width", "heads"), [(7, 12, 3), (197, 768, 12)])
+def test_a_head_with_its_shapes(tokens, width, heads):
+    figure = drawn(figures.draw_head, (7.5, 2.7), tokens=tokens, width=width, heads=heads)
+    boxes = [text.get_text().splitlines() for text in figure.axes[0].texts]
+    shapes = [box[-1] for box in boxes]
+    assert len(figure.axes[0].patches) == 10  # arrows
+    assert shapes.count(f"{tokens}×{width // heads}") == 4  # queries, keys, values, output of the head
+    assert shapes.count(f"{tokens}×{tokens}") == 2 and shapes.count(f"{tokens}×{width}") == 3
+
+
+def test_a_vit_with_its_shapes():
+    figure = drawn(
+        partial(figures.draw_vit, side=224, patch=16, channels=3, width=768, depth=12, classes=1000),
+        (7.5, 2.8),
+    )
+    above, below = ([text.get_text() for text in axes.texts] for axes in figure.axes)
+    assert "196×768" in above and "197×768" in above and "3×224×224" in above and "1000 logits" in above
+    assert below.count("residual connection") == 2 and below.count("197×3072") == 2
+    assert below.index("LN") < below.index("multi-head\nattention")  # pre-LN
+
+
+def test_words_light_up_their_patches():
+    image = torch.rand(3, 24, 24, generator=generator())
+    rows = torch.rand(2, 9, generator=generator())
+    figure = drawn(figures.draw_words, (7.5, 1.8), image=image, words=["a", "red"], attention_weights=rows)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["image", "“a”", "“red”"]
+    _, _, red = pictures(figure)
+    assert_close(red.float().movedim(-1, 0), figures.light(image, rows[1].view(3, 3)))
 
 
 @pytest.mark.parametrize("values", every_end(HEADS), ids=str)
 def test_heads(values):
     torch.manual_seed(0)
-    net = VisionTransformer(9, 3, 10, 1, width=8, depth=2, heads=4).requires_grad_(False)
-    images = torch.rand(20, 1, 9, 9, generator=generator())
+    net = VisionTransformer(9, 3, 10, 3, width=8, depth=2, heads=4).requires_grad_(False)
+    images = torch.rand(20, 3, 9, 9, generator=generator())
     weights = experiments.randomize_parameters(net).attention_weights(images)
-    figure = drawn(figures.draw_heads, (7, 3.0), images=images, attention_weights=weights, **values)
+    figure = drawn(figures.draw_heads, (7, 2.7), images=images, attention_weights=weights, **values)
     given = {"image": 0, "block": 0, "head": 0, "query": 0} | values
     rows = weights[given["block"]][:, given["head"], given["query"]]
     shown, here, mean = pictures(figure)
-    assert_close(shown.float(), images[given["image"], 0])
-    for picture, row in ((here, rows[given["image"]]), (mean, rows.mean(0))):
-        assert_close(picture.float().flatten(), row[1:] / row[1:].max())
+    assert_close(shown.float().movedim(-1, 0), images[given["image"]])
+    lit = figures.light(images[given["image"]], rows[given["image"], 1:].view(3, 3))
+    assert_close(here.float().movedim(-1, 0), lit)
+    row = rows.mean(0)[1:]
+    assert_close(mean.float().flatten(), row / row.max())
     assert figure.axes[1].get_xlabel() == f"on the class token: {rows[given['image'], 0]:.0%}"
     frames = [axes.patches for axes in figure.axes]
     if given["query"] == 0:
@@ -151,7 +196,8 @@ def test_heads(values):
     else:
         patch = given["query"] - 1
         assert frames[0][0].get_xy() == (patch % 3 * 3 - 0.5, patch // 3 * 3 - 0.5)
-        assert frames[1][0].get_xy() == (patch % 3 - 0.5, patch // 3 - 0.5)
+        assert frames[1][0].get_xy() == frames[0][0].get_xy()
+        assert frames[2][0].get_xy() == (patch % 3 - 0.5, patch // 3 - 0.5)
         assert frames[1][0].get_edgecolor()[:3] == pytest.approx([0xD5 / 255, 0x5E / 255, 0], abs=1e-2), (
             plot.ORANGE
         )

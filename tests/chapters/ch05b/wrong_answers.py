@@ -87,6 +87,12 @@ WRONG_ANSWERS = [
     ),
     (
         "ch05b.3",
+        lambda q, k, v, there: scores(q, k).masked_fill(~there, -torch.inf),
+        r"not yet\. `there` has the shape",
+    ),
+    ("ch05b.3", lambda q, k, v, there: q @ k, "check the shape of each step"),
+    (
+        "ch05b.3",
         lambda q, k, v, there: scores(q, k).masked_fill(there[:, None], -torch.inf).softmax(-1) @ v,
         "NaN",
     ),

@@ -116,11 +116,24 @@ def _call_padded(answer, q, k, v, there):
     try:
         return answer(q.clone(), k.clone(), v.clone(), there.clone())
     except RuntimeError as error:
+        if _wants_an_axis(answer, q, k, v, there):
+            raise Wrong(
+                "`there` has the shape (B, M), and the scores have the shape (B, N, M): give `there` an axis "
+                "for the queries, there[:, None]."
+            ) from None
         raise Wrong(
-            "PyTorch stopped: {error} Do the shapes fit? Scores are (B, N, M), and `there` is (B, M): give "
-            "it an axis for the queries, there[:, None].",
+            "PyTorch stopped: {error} The scores have the shape (B, N, M): check the shape of each step.",
             error=str(error).strip().splitlines()[0].rstrip(".") + ".",
         ) from None
+
+
+def _wants_an_axis(answer, q, k, v, there):
+    """Does the answer run where the mask already has an axis for the queries?"""
+    try:
+        answer(q.clone(), k.clone(), v.clone(), there[:, None].clone())
+    except Exception:  # whatever the answer does then
+        return False
+    return True
 
 
 def _require_absence(answer, q, k, v, there, case):

@@ -1,4 +1,4 @@
-"""Chapter 5b: digits hidden on textures, the measurements on them, and how many bytes a function saves for
+"""Chapter 5b: digits hidden on photographs, the measurements on them, and how many bytes a function saves for
 its backward pass.
 """
 
@@ -10,8 +10,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from vlmbook import data
+from vlmbook.validation import require_choice
 
-TEXTURES = ("brick", "grass", "gravel")
+PHOTOS = ("astronaut", "brick", "cat", "coffee", "grass", "gravel", "hubble", "rocket", "tissue")
+SCENE, CELL = 48, 16  # pixels a side: of a scene, and of one of its nine cells
+DARKENING = 0.6  # what a photograph loses in the middle of the cell under a digit
 
 
 def resize_photo(name: str, size: tuple[int, int] = (192, 256)) -> torch.Tensor:
@@ -20,22 +23,34 @@ def resize_photo(name: str, size: tuple[int, int] = (192, 256)) -> torch.Tensor:
     return F.interpolate(image, size=size, mode="bilinear", antialias=True)[0].clamp(0, 1)
 
 
-def hide_digits(digits: torch.Tensor, rows: tuple[int, int], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(n, 1, 8, 8), (first, last) -> (n, 1, 24, 24), (n,) in 0 … 8: each digit in one of nine cells of a
-    texture, and the number of the cell.
+def hide_digits(digits: torch.Tensor, half: str, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(n, 1, 8, 8), "left" or "right" -> (n, 3, 48, 48), (n,) in 0 … 8: each digit, at twice its size, in
+    one of nine cells of a square of a photograph, and the number of the cell.
 
-    The texture is brick, grass or gravel, cut from these rows of the photographs at half their size (256×256)
-    and darkened under the digit.
+    The square is cut from that half of one of nine photographs, and darkened under the digit.
     """
-    textures = torch.stack([F.avg_pool2d(data.photo(name)[:1], 2)[0] for name in TEXTURES])
-    windows = textures[:, rows[0] : rows[1]].unfold(1, 24, 4).unfold(2, 24, 4)  # (3, i, j, 24, 24)
+    left_half = require_choice(half, "half", ("left", "right")) == "left"
+    photos = torch.stack([resize_photo(name, (128, 192)) for name in PHOTOS])
+    photos = photos[..., :96] if left_half else photos[..., 96:]
+    windows = photos.unfold(2, SCENE, 2).unfold(3, SCENE, 2)  # (9, 3, i, j, 48, 48), no copies
     n = len(digits)
     generator = torch.Generator().manual_seed(seed)
-    texture, i, j, cell = (torch.randint(high, (n,), generator=generator) for high in (*windows.shape[:3], 9))
-    cells = rearrange(windows[texture, i, j], "n (r h) (c w) -> n (r c) h w", h=8, w=8).clone()
+    highs = len(PHOTOS), *windows.shape[2:4], 9
+    which, i, j, cell = (torch.randint(high, (n,), generator=generator) for high in highs)
+    cells = rearrange(windows[which, :, i, j], "n k (r h) (c w) -> n (r c) k h w", h=CELL, w=CELL).clone()
+    ink = F.interpolate(digits, size=(CELL, CELL), mode="bilinear", align_corners=False)
+    ink = (1.3 * ink).clamp(0, 1)
     hidden = torch.arange(n), cell
-    cells[hidden] = torch.maximum(cells[hidden] / 2, digits[:, 0])
-    return rearrange(cells, "n (r c) h w -> n 1 (r h) (c w)", r=3), cell
+    ground = cells[hidden] * (1 - _shade())
+    cells[hidden] = ground + ink * (1 - ground)
+    return rearrange(cells, "n (r c) k h w -> n k (r h) (c w)", r=3), cell
+
+
+def _shade():
+    """-> (CELL, CELL): a dark square that fades out towards the border of the cell."""
+    far = torch.linspace(-1, 1, CELL).abs()
+    far = torch.maximum(far[:, None], far)
+    return (3 * (1 - far)).clamp(0, DARKENING)
 
 
 def measure_share_in_cell(maps: torch.Tensor, cells: torch.Tensor) -> float:
