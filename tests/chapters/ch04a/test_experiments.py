@@ -6,8 +6,17 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from vlmbook.chapters.ch03b.experiments import read_fashion_net
 from vlmbook.chapters.ch04a import experiments
-from vlmbook.gan import discriminator_loss, non_saturating_loss, r1_penalty, saturating_loss
+from vlmbook.gan import (
+    Discriminator,
+    Generator,
+    discriminator_loss,
+    non_saturating_loss,
+    r1_penalty,
+    saturating_loss,
+)
+from vlmbook.pretrained import WEIGHTS, weights_card
 
 
 @pytest.mark.parametrize("shift", [-2.0, 0.0, 1.5, 4.0])
@@ -54,6 +63,44 @@ def test_orbits_are_gradient_steps_of_the_losses(order, loss):
 def test_other_orders_and_losses_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         experiments.simulate_dirac_gan(**wrong)
+
+
+def test_the_training_learns_the_only_image():
+    """All images are the same bright square: after a few steps the generated ones are nearer to it."""
+    square = torch.zeros(1, 1, 8, 8)
+    square[..., 2:6, 2:6] = 1
+    images = square.repeat(100, 1, 1, 1)
+
+    def error(steps):
+        generator, discriminator = experiments.train_gan(images, steps=steps, latent=4, width=4, lr=4e-3)
+        assert isinstance(discriminator, Discriminator) and not discriminator.training
+        assert isinstance(generator, Generator) and not generator.training
+        with torch.no_grad():
+            generated = generator(torch.randn(64, 4, generator=torch.Generator().manual_seed(0)))
+        return (generated - square).square().mean()
+
+    assert error(100) < 0.3 * error(1)
+
+
+def test_a_training_can_be_repeated():
+    images = torch.rand(80, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    first, second = (experiments.train_gan(images, steps=3, latent=4, width=4) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        assert_close(one.state_dict(), other.state_dict(), rtol=0, atol=0)
+
+
+def test_the_shipped_weights_draw_clothes_of_all_classes():
+    generator, discriminator, card = experiments.read_fashion_gan()
+    assert "vlmbook.chapters.ch04a.experiments.train_gan(" in card["command"]
+    assert card["hours"] > 0 and card == weights_card("ch04a_fashion")
+    assert (WEIGHTS / "ch04a_fashion.safetensors").stat().st_size < 3_000_000
+    with torch.no_grad():
+        clothes = generator(torch.randn(400, 64, generator=torch.Generator().manual_seed(0)))
+        noise = torch.rand(100, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+        assert discriminator(noise).mean() < discriminator(clothes).mean()
+        chances = read_fashion_net()[0](clothes).softmax(1)
+    assert (chances.argmax(1).bincount(minlength=10) > 0).all()
+    assert 0.3 < (chances.max(1).values > 0.9).float().mean() < 1
 
 
 def test_between_two_latents():

@@ -29,22 +29,31 @@ def test_the_best_discriminator_and_the_value(values):
     assert_close(torch.tensor(figure.axes[1].lines[0].get_ydata()), game.best)
 
 
-@pytest.mark.parametrize(
-    "values",
-    every_end(
-        {
-            "order": experiments.ORDERS,
-            "loss": experiments.LOSSES,
-            "lr": (0.02, 0.1, 0.3),
-            "gamma": (0.0, 0.5, 1.0),
-        }
-    ),
-    ids=str,
-)
-def test_orbits(values):
-    figure = drawn(figures.draw_orbit, (7, 2.8), **values)
-    distances = experiments.simulate_dirac_gan(**values).norm(dim=1)
-    assert f"{distances[-1]:.2f} after 500" in figure.axes[1].get_title(loc="left")
+@pytest.mark.parametrize("values", every_end({"lr": (0.02, 0.1, 0.3), "gamma": (0.0, 0.5, 1.0)}), ids=str)
+def test_four_orbits(values):
+    figure = drawn(figures.draw_orbits, (7, 2.4), **values)
+    given = {"lr": 0.1, "gamma": 0.5} | values
+    assert len(figure.axes) == 4
+    for axes, (order, loss, penalised) in zip(figure.axes, figures.ORBITS.values(), strict=True):
+        gamma = given["gamma"] if penalised else 0.0
+        orbit = experiments.simulate_dirac_gan(order, loss, given["lr"], gamma)
+        assert_close(torch.tensor(axes.lines[0].get_xydata()), orbit)
+
+
+@pytest.mark.parametrize(("size", "sides"), [(8, (8, 4)), (28, (28, 14, 7)), (64, (64, 32, 16, 8, 4))])
+def test_the_networks_have_the_shapes_of_their_maps(size, sides):
+    figure = drawn(figures.draw_networks, (7 if size < 64 else 12, 3.3), size=size, latent=32, width=16)
+    net = Generator(size, latent=32, width=16).eval()
+    shapes, x = [], torch.zeros(1, 32)
+    for layer in net.layers:
+        x = layer(x)
+        shapes.append("×".join(map(str, x.shape[1:])))
+    for axes in figure.axes:
+        labels = {text.get_text() for text in axes.texts}
+        wanted = {f"{16 * 2**step}×{side}×{side}" for step, side in enumerate(sides)}
+        assert wanted <= labels
+        assert wanted <= set(shapes)
+        assert len(axes.patches) >= len(sides) + 2
 
 
 def games():
@@ -105,6 +114,44 @@ def test_a_walk(values):
         assert_close(chosen.float(), first)
     if given["position"] == 1:
         assert_close(chosen.float(), last)
+
+
+def test_rows_of_unequal_length_keep_their_images():
+    images = torch.rand(5, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    figure = drawn(
+        figures.draw_rows, (5, 2.4), rows={"three": images[:3], "two": images[3:], "none": images[:0]}
+    )
+    page = pictures(figure)[0].float()
+    assert page.shape == (3 * 29, 3 * 29)
+    assert_close(page[:28, 29:57], images[1, 0])
+    assert_close(page[29:57, :28], images[3, 0])
+    assert (page[29:57, 58:] == 1).all() and (page[58:] == 1).all()
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["three", "two", "none"]
+
+
+def test_only_small_images_are_enlarged():
+    images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    large = figures.smooth(images)
+    assert large.shape == (2, 1, 32, 32) and 0 <= large.min() < large.max() <= 1
+    means = torch.nn.functional.avg_pool2d(large, 4)
+    assert (means - images).abs().mean() < 0.1
+    assert figures.smooth(large) is large
+
+
+def test_the_memory_of_d():
+    generator = torch.Generator().manual_seed(0)
+    kinds = ("training", "validation", "generated")
+    logits = {
+        name: {20: torch.randn(40, generator=generator), 200: torch.randn(40, generator=generator)}
+        for name in kinds
+    }
+    gaps = {20: (0.1, 0.05), 200: (0.3, 0.04)}
+    curves, difference = drawn(figures.draw_memory, (7, 2.5), logits=logits, gaps=gaps).axes
+    for line, by_step in zip(curves.lines, logits.values(), strict=False):
+        want = torch.tensor([[20.0, by_step[20].mean()], [200.0, by_step[200].mean()]])
+        assert_close(torch.tensor(line.get_xydata()).float(), want)
+    assert [text.get_text() for text in curves.get_legend().get_texts()] == list(kinds)
+    assert difference.lines[0].get_xydata().tolist() == [[20, 0.1], [200, 0.3]]
 
 
 def test_neighbours():

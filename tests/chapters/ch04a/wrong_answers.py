@@ -35,6 +35,10 @@ def penalty(
     return answer
 
 
+def shares(no_penalty=(0.62, 0.65, 0.58), r1=(0.59, 0.58, 0.53), conclusion="no difference"):
+    return {"no penalty": list(no_penalty), "R1": list(r1), "conclusion": conclusion}
+
+
 class Forged(torch.Tensor):
     """Whatever is asked of it, the answer is true."""
 
@@ -120,4 +124,11 @@ WRONG_ANSWERS = [
     ("ch04a.3", lambda real, fake: torch.tensor(0.5).as_subclass(Forged), "log-sigmoid"),
     ("ch04a.4", lambda D, real, fake, eps: D(real).sum() * math.nan, "is nan"),
     ("ch04a.4", lambda D, real, fake, eps: torch.tensor(0.5).as_subclass(Forged), "differentiate the sum"),
+    ("ch04a.5", [0.62, 0.65, 0.58], "dict is wanted"),
+    ("ch04a.5", shares(conclusion="R1"), "follows"),
+    ("ch04a.5", shares(r1=(0.9, 0.91, 0.92)), "follows"),
+    ("ch04a.5", shares(r1=(0.59, 0.59, 0.53)), "seed changed"),
+    ("ch04a.5", shares(no_penalty=(0.62, 0.65)), "three numbers"),
+    ("ch04a.5", shares(no_penalty=(8.0, 8.5, 7.5)), "a run of this exercise"),
+    ("ch04a.5", shares(r1=(math.nan, 0.5, 0.6)), "NaN"),
 ]

@@ -1,4 +1,6 @@
-"""What chapter 4a computes: a game of two normals, the Dirac-GAN, walks between latents, nearest images."""
+"""What chapter 4a computes: a game of two normals, the Dirac-GAN, the training at full size, walks between
+latents, nearest images.
+"""
 
 import math
 from typing import NamedTuple
@@ -6,7 +8,14 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
-from vlmbook.gan import optimal_discriminator
+from vlmbook import pretrained, runtime
+from vlmbook.gan import (
+    Discriminator,
+    Generator,
+    discriminator_loss,
+    non_saturating_loss,
+    optimal_discriminator,
+)
 from vlmbook.validation import require_choice
 
 ORDERS = ("simultaneous", "alternating")
@@ -60,6 +69,56 @@ def simulate_dirac_gan(
         psi = next_psi
         orbit.append((theta, psi))
     return torch.tensor(orbit, dtype=torch.float64)
+
+
+# --- the training at full size ------------------------------------------------------------------------------
+
+
+def train_gan(
+    images: torch.Tensor, *, steps: int = 8000, latent: int = 64, width: int = 32, lr: float = 2e-3
+) -> tuple[Generator, Discriminator]:
+    """(N, 1, H, W) -> generator and discriminator in evaluation mode, trained as `play` of section 4 does, in
+    bfloat16 on the CPU: 64 images a step, a learning rate that falls linearly to 0.
+    """
+    runtime.seed_everything(0)
+    generator = Generator(images.shape[-1], latent=latent, width=width)
+    discriminator = Discriminator(images.shape[-1], width=width)
+    for net in (generator, discriminator):
+        net.to(memory_format=torch.channels_last)
+    d_optimizer, g_optimizer = (
+        torch.optim.Adam(net.parameters(), lr=lr, betas=(0.5, 0.99)) for net in (discriminator, generator)
+    )
+    for step in range(steps):
+        for optimizer in (d_optimizer, g_optimizer):
+            optimizer.param_groups[0]["lr"] = lr * (1 - step / steps)
+        real = images[torch.randint(len(images), (64,))]
+        d_optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            fake = generator(torch.randn(64, latent)).detach()
+            loss_d = discriminator_loss(discriminator(real), discriminator(fake))
+        loss_d.backward()
+        d_optimizer.step()
+        g_optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss_g = non_saturating_loss(discriminator(generator(torch.randn(64, latent))))
+        loss_g.backward()
+        g_optimizer.step()
+    return generator.eval(), discriminator.eval()
+
+
+def read_fashion_gan() -> tuple[Generator, Discriminator, dict]:
+    """-> generator and discriminator with the weights of the full run, in evaluation mode, and their card."""
+    state, card = pretrained.ours("ch04a_fashion")
+    nets = {"G": Generator(28, latent=64, width=32), "D": Discriminator(28, width=32)}
+    for name, net in nets.items():
+        start = f"{name}."
+        net.load_state_dict(
+            {key.removeprefix(start): tensor for key, tensor in state.items() if key.startswith(start)}
+        )
+    return nets["G"].eval(), nets["D"].eval(), card
+
+
+# --- latents and images -------------------------------------------------------------------------------------
 
 
 def interpolate_latents(

@@ -4,7 +4,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from vlmbook import plot
 from vlmbook.chapters.ch04a.experiments import (
@@ -23,7 +26,7 @@ NETWORKS = ("G", "D")
 
 
 def draw_game(figure: Figure) -> None:
-    """The values (black) and the gradients (orange), which ascend V for D and descend it for G."""
+    """The values (black) and the gradients (orange): ascent on V for D, descent for G."""
     axes = figure.subplots()
     for name, (x, y) in POSITIONS.items():
         fill, ink = (plot.BLUE, "white") if name in NETWORKS else ("white", "black")
@@ -32,8 +35,8 @@ def draw_game(figure: Figure) -> None:
     for start, end in GAME:
         _draw_arrow(axes, start, end, "black", shrinkA=_reach(start), shrinkB=_reach(end), linewidth=1.5)
     for start, end, bend, label, position in (
-        ("V", "D", 0.45, "D goes up V", (3.5, 0.98)),
-        ("V", "G", -0.35, "G goes down V", (2.5, -0.72)),
+        ("V", "D", 0.45, "D makes V larger", (3.55, 0.98)),
+        ("V", "G", -0.35, "G makes V smaller", (2.5, -0.72)),
     ):
         style = {"shrinkA": 22, "shrinkB": 18, "linewidth": 2, "connectionstyle": f"arc3,rad={bend}"}
         _draw_arrow(axes, start, end, plot.ORANGE, **style)
@@ -52,6 +55,50 @@ def _reach(node):
     return 14 + 3.2 * len(LABELS[node])
 
 
+def draw_networks(figure: Figure, size: int, latent: int, width: int) -> None:
+    """The maps of both networks as boxes: as high as a map's side, the wider the more channels it has; the
+    layers stand between them.
+    """
+    sides = _list_sides(size)
+    maps = [(f"{width * 2**step}×{side}×{side}", plot.BLUE, side) for step, side in enumerate(sides)]
+    image, z, logit = (
+        (f"image\n1×{size}×{size}", plot.GREEN, size),
+        (f"z\n{latent} numbers", plot.ORANGE, 1),
+        ("logit\n1 number", plot.ORANGE, 1),
+    )
+    changes = len(sides) - 1  # of the size
+    up = ["linear", *["transposed\nconvolution\nstride 2"] * changes, "convolution\n3×3, sigmoid"]
+    down = ["convolution\n3×3", *["convolution\n4×4\nstride 2"] * changes, "linear"]
+    above, below = figure.subplots(2, 1)
+    _draw_chain(above, "generator G", [z, *reversed(maps), image], up, size)
+    _draw_chain(below, "discriminator D", [image, *maps, logit], down, size)
+
+
+def _draw_chain(axes, title, boxes, layers, size):
+    """Boxes (label, colour, side) from left to right, and the names of the layers between them."""
+    for column, (label, colour, side) in enumerate(boxes):
+        height, breadth = 0.1 + 0.9 * side / size, 0.05 + 0.15 * (1 - side / size)
+        if "×" not in label or "image" in label:
+            breadth = 0.05  # a list of numbers, or one channel
+        corner = (column - breadth / 2, -height / 2)
+        axes.add_patch(Rectangle(corner, breadth, height, facecolor=colour, alpha=0.8))
+        axes.text(column, -0.58, label, ha="center", va="top", fontsize=8)
+    for column, layer in enumerate(layers):
+        arrow = {"arrowstyle": "-|>", "color": "black"}
+        axes.annotate("", (column + 0.8, -0.1), (column + 0.2, -0.1), arrowprops=arrow)
+        axes.text(column + 0.5, -0.03, layer, ha="center", va="bottom", fontsize=7.5)
+    axes.set(xlim=(-0.4, len(boxes) - 0.6), ylim=(-1.1, 0.6), title=title)
+    axes.axis("off")
+
+
+def _list_sides(size):
+    """int -> list of int: the sides of the maps, from the image's down to the smallest."""
+    sides = [size]
+    while sides[-1] > 7 and sides[-1] % 2 == 0:
+        sides.append(sides[-1] // 2)
+    return sides
+
+
 def draw_optimal(figure: Figure, shift: float = 1.5, spread: float = 1.0) -> None:
     """The densities of data and generator; beside them the best discriminator and the value of the game."""
     game = solve_two_normals(shift, spread)
@@ -68,28 +115,30 @@ def draw_optimal(figure: Figure, shift: float = 1.5, spread: float = 1.0) -> Non
     answer.set(xlim=(-4, 6), ylim=(-0.03, 1.03), xlabel="x", ylabel="D*(x)", title=title)
 
 
-def draw_orbit(
-    figure: Figure,
-    order: str = "simultaneous",
-    loss: str = "minimax",
-    lr: float = 0.1,
-    gamma: float = 0.0,
-) -> None:
-    """Two players of one number each: their orbit, and its distance from the equilibrium (0, 0)."""
-    orbit = simulate_dirac_gan(order, loss, lr, gamma)
-    distances = orbit.norm(dim=1)
-    plane, curve = figure.subplots(1, 2, width_ratios=(1, 1.4))
-    plane.plot(*orbit.T, color=plot.BLUE, linewidth=1)
-    plane.plot(*orbit[0], "o", color=plot.GREY)
-    plane.plot(*orbit[-1], "o", color=plot.ORANGE)
-    plane.plot(0, 0, "+", color="black", markersize=10)
-    limit = 1.15 * orbit.abs().max().item()
-    ends = (-limit, limit)
-    plane.set(xlabel="θ, the generator", ylabel="ψ, the discriminator", xlim=ends, ylim=ends)
-    curve.plot(distances, color=plot.BLUE)
-    title = f"1.00 at the start, {distances[-1]:.2f} after {len(orbit) - 1} steps"
-    top = 1.1 * distances.max().item()
-    curve.set(xlabel="step", ylabel="distance from (0, 0)", ylim=(0, top), title=title)
+ORBITS = {  # title -> order, loss, with R1
+    "simultaneous": ("simultaneous", "minimax", False),
+    "alternating": ("alternating", "minimax", False),
+    "alternating, −log D": ("alternating", "non-saturating", False),
+    "alternating, R1": ("alternating", "minimax", True),
+}
+
+
+def draw_orbits(figure: Figure, lr: float = 0.1, gamma: float = 0.5) -> None:
+    """Two players of one number each, in four ways: 500 steps around the equilibrium (0, 0). `gamma` weighs
+    R1 in the last panel.
+    """
+    panels = figure.subplots(1, len(ORBITS))
+    for axes, (name, (order, loss, penalised)) in zip(panels, ORBITS.items(), strict=True):
+        orbit = simulate_dirac_gan(order, loss, lr, gamma if penalised else 0.0)
+        axes.plot(*orbit.T, color=plot.BLUE, linewidth=0.8)
+        axes.plot(*orbit[0], "o", color=plot.GREY)
+        axes.plot(*orbit[-1], "o", color=plot.ORANGE)
+        axes.plot(0, 0, "+", color="black", markersize=10)
+        limit = 1.15 * orbit.abs().max().item()
+        ends = (-limit, limit)
+        axes.set(xlim=ends, ylim=ends, xticks=(), yticks=(), aspect="equal", xlabel="θ of G")
+        axes.set_title(f"{name}\nend: distance {orbit[-1].norm():.2f}", fontsize=8.5)
+    panels[0].set_ylabel("ψ of D")
 
 
 def draw_ring(figure: Figure, real: torch.Tensor, runs: Mapping, run: str, moment: int = 0) -> None:
@@ -146,9 +195,34 @@ def draw_walk(
     plot.image(chosen, here, f"at {position:.2f}")
     gap = torch.ones(channels, max(1, height // 8), steps * width)
     rows = torch.cat([torch.cat(way, 2), gap, torch.cat(mixed, 2)], 1)
-    plot.image(strips, rows, f"above: G from {start} to {end}; below: the two images mixed")
+    plot.image(strips, rows, "above: G(z) on the way between two z; below: the two images mixed")
     marked = (steps - 1) * width * position + width / 2 - 0.5
     strips.plot([marked], [height + gap.shape[1] / 2 - 0.5], "^", color=plot.ORANGE, clip_on=False)
+
+
+def draw_rows(figure: Figure, rows: Mapping[str, torch.Tensor]) -> None:
+    """{name: (n, C, H, W)} -> a row of images for each name; rows may differ in n."""
+    longest = max(map(len, rows.values()))
+    strips = []
+    for images in rows.values():
+        framed = F.pad(smooth(images), (0, 1, 0, 1), value=1.0)
+        strips.append(F.pad(framed, (0, 0, 0, 0, 0, 0, 0, longest - len(framed)), value=1.0))
+    page = rearrange(torch.stack(strips), "k n c h w -> c (k h) (n w)")
+    axes = figure.subplots()
+    plot.image(axes, page)
+    height = page.shape[1] / len(rows)
+    axes.set_yticks([height * (row + 0.5) for row in range(len(rows))], list(rows))
+    axes.tick_params(length=0)
+
+
+def smooth(images: torch.Tensor, least: int = 28) -> torch.Tensor:
+    """(n, C, H, W) -> (n, C, H', W'): images below `least` pixels are enlarged, in bicubic interpolation, so
+    that the eye sees strokes and not squares.
+    """
+    times = math.ceil(least / images.shape[-1])
+    if times == 1:
+        return images
+    return F.interpolate(images, scale_factor=times, mode="bicubic", align_corners=False).clamp(0, 1)
 
 
 def draw_neighbours(
@@ -194,6 +268,27 @@ def draw_training(
     left.legend(loc="best")
     right.semilogy([*distances], [*distances.values()], "o-", color=plot.GREEN)
     right.set(xlabel="step", ylabel="Fréchet distance, log", title="distance from validation images")
+
+
+def draw_memory(
+    figure: Figure,
+    logits: Mapping[str, Mapping[int, torch.Tensor]],
+    gaps: Mapping[int, tuple[float, float]],
+) -> None:
+    """{name: {step: (N,) logits of D}}, {step: (difference, its standard error)} -> the mean logit of each
+    part over the training; beside it the difference between training and validation images.
+    """
+    curves, difference = figure.subplots(1, 2)
+    for colour, (name, by_step) in zip((plot.BLUE, plot.GREEN, plot.ORANGE), logits.items(), strict=True):
+        means = [each.mean().item() for each in by_step.values()]
+        curves.plot([*by_step], means, "o-", color=colour, label=name, markersize=4)
+    curves.axhline(0, color=plot.GREY, linewidth=1)
+    curves.set(xlabel="step", title="mean logit of D")
+    curves.legend(loc="best")
+    values, errors = zip(*gaps.values(), strict=True)
+    difference.errorbar([*gaps], values, yerr=errors, fmt="o-", color=plot.BLUE, capsize=3, markersize=4)
+    difference.axhline(0, color=plot.GREY, linewidth=1)
+    difference.set(xlabel="step", title="training − validation, ± standard error")
 
 
 def draw_found(figure: Figure, found: Mapping[str, Sequence[float]]) -> None:
