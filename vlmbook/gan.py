@@ -19,7 +19,7 @@ One round of training [algorithm 1] updates the discriminator, then the generato
         g_optimizer.step()
 
 The learning rates of chapter 4a are 4e-3 for 8×8 and 2e-3 for 28×28; they fall linearly to 0 over 1,200 and
-6,000 rounds. A round of 64 images of 28×28 takes about 0.17 s on two CPU threads.
+8,000 rounds. A round of 64 images of 28×28 takes about 0.17 s on two CPU threads.
 """
 
 from collections.abc import Callable
