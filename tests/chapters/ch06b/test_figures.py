@@ -76,11 +76,12 @@ def test_a_hole_is_filled_at_every_end_of_the_controls(cup):
         assert not torch.equal(biharmonic, learned)
 
 
-def test_the_strength_shows_the_chosen_result(cup):
-    styles = {1: cup, 20: 1 - cup}
-    for weight in styles:
-        figure = drawn(figures.draw_strength, (6, 3), content=cup, styles=styles, weight=weight)
-        assert torch.equal(torch.as_tensor(pictures(figure)[1]), styles[weight].permute(1, 2, 0))
+def test_styles_stand_over_photographs_and_results(cup):
+    wide = torch.cat([cup, cup], dim=2)
+    columns = [("a", cup, wide, 1 - cup), ("b", 1 - cup, cup, wide)]
+    shown = pictures(drawn(figures.draw_styles, (6, 6), columns=columns))
+    assert [picture.shape[:2] for picture in shown] == [(96, 96)] * 6
+    assert torch.equal(torch.as_tensor(shown[4]), (1 - cup).permute(1, 2, 0))  # third row, first column
 
 
 @pytest.mark.parametrize("kind", ["brighter", "blur", "noise", "JPEG"])
@@ -107,17 +108,17 @@ def test_severities_discriminators_slants_and_bars_draw_their_data(cup):
 
 def test_a_gram_figure_has_both_orders():
     features = torch.tensor([[2.0, 0.0], [1.0, 1.0]])
-    figure = drawn(
-        figures.draw_gram, (6, 2), features=features, gram=features @ features.T / 2, moved=features.flip(1)
-    )
-    assert [len(axes.texts) for axes in figure.axes] == [6, 4, 6]
+    figure = drawn(figures.draw_gram, (6, 2), features=features, gram=features @ features.T / 2, order=[1, 0])
+    left, _, right = [[text.get_text() for text in axes.texts] for axes in figure.axes]
+    assert left[:4] == ["2", "0", "1", "1"] and right[:4] == ["0", "2", "1", "1"]
+    assert left[-2:] == ["pixel 0", "pixel 1"] and right[-2:] == ["pixel 1", "pixel 0"]
 
 
 def test_clothes_and_the_result_show_before_and_after(cup):
     sheets = {0.0: torch.zeros(5, 1, 28, 28), 1.5: torch.ones(5, 1, 28, 28)}
     sheets[0.0][0, 0, 0, 0] = 1
     sheets[1.5][0, 0, 0, 0] = 0
-    before, after = pictures(drawn(figures.draw_clothes, (7, 2), sheets=sheets, strength=1.5))
+    before, after = pictures(drawn(figures.draw_clothes, (7, 2), sheets=sheets))
     assert before.shape[:2] == after.shape[:2] == (28, 140) and before.mean() < 0.1 < 0.9 < after.mean()
     figure = drawn(figures.draw_result, (7, 3), pairs={"a": (cup, 1 - cup), "b": (1 - cup, cup)})
     assert torch.equal(torch.as_tensor(pictures(figure)[1]), (1 - cup).permute(1, 2, 0))

@@ -35,12 +35,13 @@ def as_output(parts, x, f):
 
 
 WRONG_ANSWERS = [
-    ("ch06b.1", 10, "both sides"),
-    ("ch06b.1", 11, "whole receptive field"),
-    ("ch06b.1", 15, "sum of the kernel sizes"),
+    ("ch06b.1", 12, "both sides"),
+    ("ch06b.1", 13, "whole receptive field"),
+    ("ch06b.1", 17, "sum of the kernel sizes"),
+    ("ch06b.1", 5, "number of layers"),
     ("ch06b.1", 2, "add up"),
-    ("ch06b.1", 6, "kernel of size 1"),
-    ("ch06b.1", 7, "Each layer of size k"),
+    ("ch06b.1", 7, "kernel of size 1"),
+    ("ch06b.1", 8, "Each layer of size k"),
     ("ch06b.1", "five", "number"),
     ("ch06b.2", lambda a, b, m: -10 * squares(a, b).mean().log10().item(), "all pixels count"),
     ("ch06b.2", lambda a, b, m: -10 * (squares(a, b) * m).mean().log10().item(), "divide by all pixels"),
@@ -74,12 +75,12 @@ WRONG_ANSWERS = [
         lambda x, f: as_output(
             x.view(*x.shape[:2], f, x.shape[2] // f, f, x.shape[3] // f).permute(0, 1, 2, 4, 3, 5), x, f
         ),
-        "blocks of the image",
+        "block of neighbouring pixels",
     ),
-    ("ch06b.4", lambda x, f: as_output(cells(x, f).permute(0, 3, 5, 1, 2, 4), x, f), "stand together"),
+    ("ch06b.4", lambda x, f: as_output(cells(x, f).permute(0, 3, 5, 1, 2, 4), x, f), "should be neighbours"),
     ("ch06b.4", lambda x, f: F.avg_pool2d(x, f), "shape"),
     ("ch06b.5", {WITHOUT: 0.0, WITH: 0.0}, "measured twice"),
-    ("ch06b.5", {WITHOUT: 0.2, WITH: -1.0}, "which is which"),
+    ("ch06b.5", {WITHOUT: 0.2, WITH: -1.0}, "exchange the two values"),
     ("ch06b.5", {WITHOUT: -4.4, WITH: -0.1}, "sum of the four"),
     ("ch06b.5", {WITHOUT: 30.1, WITH: 31.5}, "is no gain"),
     ("ch06b.5", {WITHOUT: 0.9, WITH: 1.5}, "never saw noise"),

@@ -10,7 +10,7 @@ from vlmbook.notebook.messages import message
 
 # --- 1: how much a tile overlaps ----------------------------------------------------------------------------
 
-KERNELS = (5, 3, 3, 3, 1)
+KERNELS = (5, 5, 3, 3, 1)
 OVERLAP = sum((size - 1) // 2 for size in KERNELS)
 
 
@@ -26,6 +26,10 @@ def judge_overlap(answer):
             KERNELS
         ): "{got:g} is the sum of the kernel sizes. A kernel of k×k reaches (k − 1)/2 pixels to each side.",
         2: "{got:g} is the reach of the largest kernel alone. The reaches of all layers add up.",
+        len(
+            KERNELS
+        ): "{got:g} is the number of layers. A kernel of 5×5 reaches two pixels, and a kernel of 1×1 "
+        "reaches none.",
         OVERLAP + 1: "{got:g} counts a pixel for the kernel of size 1, which sees its own pixel only.",
     }
     default = "{got:g} pixels? Each layer of size k adds (k − 1)/2 pixels to each side."
@@ -54,7 +58,8 @@ def judge_psnr(answer):
                 hole * len(image)
             ): "For {case} the sum over the channels is divided by the pixels of the "
             "mask. Divide by the channels too.",
-            2 * _decibels(hole): "For {case} the factor is 20. It belongs to the root of the MSE.",
+            2 * _decibels(hole): "For {case} the factor is 20. Use 10: the factor 20 is for the root "
+            "of the MSE.",
             -_decibels(hole): "For {case} the sign is wrong: a smaller error means more decibels.",
             -10 * math.log(hole): "For {case} the logarithm is the natural one. Decibels need log10.",
             hole: "For {case} your answer is the MSE. Turn it into decibels.",
@@ -137,12 +142,12 @@ def judge_unshuffle(answer):
         slips = {
             "For {case} i and j are exchanged: channel f·i + j holds row i and column j of each "
             "square.": cells.permute(0, 1, 5, 3, 2, 4),
-            "For {case} the parts are blocks of the image, not each f-th pixel. Row f·r + i belongs to "
-            "i.": x.view(batch, channels, factor, height // factor, factor, width // factor).permute(
-                0, 1, 2, 4, 3, 5
-            ),
-            "For {case} the channel of x changes fastest. The f² channels of one channel of x stand "
-            "together.": cells.permute(0, 3, 5, 1, 2, 4),
+            "For {case} each channel holds a block of neighbouring pixels. Channel f·i + j should hold rows "
+            "i, i + f, i + 2f, … and columns j, j + f, …": x.view(
+                batch, channels, factor, height // factor, factor, width // factor
+            ).permute(0, 1, 2, 4, 3, 5),
+            "For {case} the order of the channels is wrong. The f² channels that come from one channel of x "
+            "should be neighbours.": cells.permute(0, 3, 5, 1, 2, 4),
         }
         for template, values in slips.items():
             if torch.equal(got, values.reshape(want.shape)):
@@ -180,7 +185,7 @@ def judge_noisy_gain(answer):
     if math.isclose(gains[WITHOUT], gains[WITH], abs_tol=1e-6):
         raise Wrong("Both are {gain:.3f} dB. Was the same network measured twice?", gain=gains[WITH])
     if gains[WITHOUT] > gains[WITH]:
-        raise Wrong("The network without noise is better on noisy photographs? Check which is which.")
+        raise Wrong("The network trained without noise has the larger gain. Did you exchange the two values?")
     if gains[WITHOUT] > 0.3:
         raise Wrong(
             "{gain:.2f} dB for the network that never saw noise? Take the value for the noise of 10/255.",
@@ -188,8 +193,8 @@ def judge_noisy_gain(answer):
         )
     if gains[WITH] - gains[WITHOUT] < 0.3:
         raise Wrong(
-            "The training with noise gained {difference:.2f} dB only. Was the noise added to `small`, with "
-            "6.7/255, and not to `large`?",
+            "The network trained with noise is only {difference:.2f} dB better than the other one. Was the "
+            "noise added to `small`, with 6.7/255, and not to `large`?",
             difference=gains[WITH] - gains[WITHOUT],
         )
 
@@ -200,7 +205,7 @@ EXERCISES = {
         hints=(
             "How far does a kernel of 3×3 reach from its middle? And one of 5×5?",
             "A kernel of k×k reaches (k − 1)/2 pixels to each side. The reaches of the layers add up.",
-            "2 + 1 + 1 + 1 + 0.",
+            "2 + 2 + 1 + 1 + 0.",
         ),
         solution=OVERLAP,
         why="With this overlap each tile sees all pixels that its result depends on. So tiles and the whole "

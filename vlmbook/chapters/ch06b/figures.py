@@ -13,7 +13,7 @@ from matplotlib.patches import ConnectionPatch, FancyArrowPatch, FancyBboxPatch,
 from torch.nn import functional as F
 
 from vlmbook import plot
-from vlmbook.chapters.ch06b.experiments import blur, compress, empty, fill_biharmonic
+from vlmbook.chapters.ch06b.experiments import blur, compress, cut_middle, empty, fill_biharmonic
 from vlmbook.editing import free_form_mask, inpaint, psnr, ssim
 from vlmbook.editing.inpainting import GatedUNet
 
@@ -120,7 +120,7 @@ def draw_differences(
     figure: Figure, differences: dict[str, list[float]], xlabel: str, zero: str = ""
 ) -> None:
     """{name: a value for each photograph or seed}, what 0 means: a dot each, their mean and its standard
-    error.
+    error; blue above 0 and orange below, grey within two standard errors of 0.
     """
     axes = figure.subplots()
     names = list(differences)
@@ -128,7 +128,7 @@ def draw_differences(
     for row, values in zip(rows, differences.values(), strict=True):
         axes.plot(values, [row] * len(values), "o", color=plot.GREY, alpha=0.5, markersize=4)
         mean, error = np.mean(values), np.std(values, ddof=1) / np.sqrt(len(values))
-        colour = plot.BLUE if mean > 0 else plot.ORANGE
+        colour = plot.BLUE if mean > 2 * error else plot.ORANGE if mean < -2 * error else "0.25"
         axes.errorbar(mean, row + 0.18, xerr=error, fmt="D", color=colour, capsize=4)
     axes.axvline(0, color="black", linewidth=1)
     axes.set(yticks=rows, yticklabels=names, ylim=(-0.6, len(names) - 0.3))
@@ -153,7 +153,7 @@ def draw_hole(
     figure: Figure, photograph: torch.Tensor, network: GatedUNet, brush: float = 0.06, seed: int = 0
 ) -> None:
     """(3, H, W), the inpainter: strokes of this width (a share of the side), filled in two ways, with the
-    PSNR inside the hole; below, the part with the hole.
+    PSNR inside the hole; below, the part where the hole hides most edges.
     """
     generator = torch.Generator().manual_seed(seed)
     mask = free_form_mask(photograph.shape[1:], brush=brush, strokes=3, generator=generator)
@@ -166,43 +166,57 @@ def draw_hole(
     for name, image in filled.items():
         images[f"{name}\n{psnr(image, photograph, mask=mask):.1f} dB in the hole"] = image
     images["original"] = photograph
-    rows, columns = _find_hole(mask)
+    rows, columns = _find_edges(photograph, mask)
     for axes, (title, image) in zip(figure.subplots(2, 4).T, images.items(), strict=True):
         plot.image(axes[0], image, title)
         plot.image(axes[1], image[:, rows, columns])
 
 
-def _find_hole(mask, size=48):
-    """(1, H, W) -> slices of a square with as much of the hole as possible."""
-    share = F.avg_pool2d(mask[None], size, stride=1)[0, 0]
-    top, left = divmod(int(share.argmax()), share.shape[1])
+def _find_edges(photograph, mask, size=48):
+    """(3, H, W), (1, H, W) -> slices of a square with as many edges inside the hole as possible."""
+    grey = photograph.mean(0, keepdim=True)
+    contrast = F.max_pool2d(grey[None], 3, 1, 1) + F.max_pool2d(-grey[None], 3, 1, 1)
+    hidden = F.avg_pool2d(contrast * mask, size, stride=1)[0, 0]
+    top, left = divmod(int(hidden.argmax()), hidden.shape[1])
     return slice(top, top + size), slice(left, left + size)
 
 
 # --- style --------------------------------------------------------------------------------------------------
 
 
-def draw_gram(figure: Figure, features: torch.Tensor, gram: torch.Tensor, moved: torch.Tensor) -> None:
-    """(D, N) features at N pixels, (D, D), (D, N) in another order: the same Gram matrix belongs to both."""
+def draw_gram(figure: Figure, features: torch.Tensor, gram: torch.Tensor, order: Sequence[int]) -> None:
+    """(D, N) features at N pixels, (D, D), another order of the pixels: the same Gram matrix belongs to
+    both.
+    """
     panels = figure.subplots(1, 3, width_ratios=(1.6, 1, 1.6))
     for axes, numbers, title in (
         (panels[0], features, f"features at {features.shape[1]} pixels"),
         (panels[1], gram, "Gram matrix of both"),
-        (panels[2], moved, "the pixels in another order"),
+        (panels[2], features[:, list(order)], "the pixels in another order"),
     ):
         plot.numbers(axes, numbers, title)
     for axes in (panels[0], panels[2]):
         for row, name in enumerate(("blue", "yellow")):
             axes.annotate(name, (-0.6, row), ha="right", va="center", fontsize=8, annotation_clip=False)
+    for axes, pixels in ((panels[0], range(features.shape[1])), (panels[2], order)):
+        for column, pixel in enumerate(pixels):
+            place = {"ha": "center", "va": "top", "fontsize": 8, "annotation_clip": False}
+            axes.annotate(f"pixel {pixel}", (column, len(features) - 0.4), **place)
 
 
-def draw_strength(
-    figure: Figure, content: torch.Tensor, styles: dict[int, torch.Tensor], weight: int = 20
+def draw_styles(
+    figure: Figure, columns: Sequence[tuple[str, torch.Tensor, torch.Tensor, torch.Tensor]]
 ) -> None:
-    """(3, H, W), {weight of the style loss: result}: the photograph beside one of the results."""
-    left, right = figure.subplots(1, 2)
-    plot.image(left, content, "content")
-    plot.image(right, styles[weight], f"weight {weight} of the style loss")
+    """(name, style, photograph, result) of each column: a row of styles, one of photographs, one of
+    results.
+    """
+    panels = figure.subplots(3, len(columns))
+    for axes, (name, *images) in zip(panels.T, columns, strict=True):
+        for panel, image in zip(axes, images, strict=True):
+            plot.image(panel, cut_middle(image, min(image.shape[1:])))
+        axes[0].set_title(name)
+    for panel, name in zip(panels[:, 0], ("style", "photograph", "result"), strict=True):
+        panel.set_ylabel(name)
 
 
 # --- quality ------------------------------------------------------------------------------------------------
@@ -253,11 +267,12 @@ def draw_severities(figure: Figure, table: dict[str, dict[str, list[float]]]) ->
     axes.legend()
 
 
-def draw_clothes(figure: Figure, sheets: dict[float, torch.Tensor], strength: float = 1.0) -> None:
-    """{strength: (N, 1, 28, 28)}, one of the strengths: the images before, and after the edit."""
-    shown = {"before": sheets[0.0], f"strength {strength:g}": sheets[strength]}
-    for axes, (title, images) in zip(figure.subplots(2, 1), shown.items(), strict=True):
-        plot.image(axes, torch.cat(list(images), dim=2), title)
+def draw_clothes(figure: Figure, sheets: dict[float, torch.Tensor]) -> None:
+    """{strength of the edit: (N, 1, 28, 28)}: a row for each strength."""
+    for axes, (strength, images) in zip(figure.subplots(len(sheets), 1), sheets.items(), strict=True):
+        plot.image(axes, torch.cat(list(images), dim=2))
+        name = f"strength {strength:g}" if strength else "before"
+        axes.set_ylabel(name, rotation=0, ha="right", va="center")
 
 
 def draw_result(figure: Figure, pairs: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> None:
@@ -290,7 +305,9 @@ def draw_slants(figure: Figure, angles: dict[str, torch.Tensor], samples: dict[s
 
 def draw_bars(axes: Axes, values: dict[str, float], xlabel: str) -> Axes:
     """{name: value} -> axes: a bar each, the first on top."""
-    axes.barh(range(len(values)), list(values.values()), color=plot.BLUE)
+    bars = axes.barh(range(len(values)), list(values.values()), color=plot.BLUE)
+    axes.bar_label(bars, fmt="%.1f", padding=2)
+    axes.margins(x=0.12)
     axes.set(yticks=range(len(values)), yticklabels=list(values), xlabel=xlabel)
     axes.invert_yaxis()
     return axes
