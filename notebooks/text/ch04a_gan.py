@@ -97,7 +97,8 @@ drawings.draw_networks(plt.figure(figsize=(7, 3.3)), size=28, latent=64, width=3
 
 
 # %% [markdown]
-# Here are the same layers as code [after Radford et al. 2015]. The transposed convolutions of $G$ double the height and the width of the maps. The
+# Here are the same layers as code [after Radford et al. 2015]. The drawing leaves out batch normalisation, ReLU and LeakyReLU. (LeakyReLU multiplies
+# negative numbers by 0.2, and does not change the others.) The transposed convolutions of $G$ double the height and the width of the maps. The
 # convolutions of $D$ with stride 2 halve them. For images of 8×8 pixels one doubling is enough: 4×4, then 8×8.
 #
 # $D$ ends with one number, the **logit** (对数几率). The probability is its sigmoid: $D(x)=\sigma(\ell)$.
@@ -122,8 +123,9 @@ def make_discriminator(width):               # (B, 1, 28, 28) in [-1, 1] -> (B, 
 
 
 # %% [markdown]
-# The package has the same networks for any suitable size. They have the same parameter names, so one can load the other's weights. **Which shapes will
-# the cell print?** Compare them with the drawing.
+# The package has the same networks for any suitable size: `Generator` and `Discriminator`. Their layers have the same parameter names as ours, so they
+# can load our weights. One thing differs: `Discriminator` takes images in $[0,1]$, and computes $2x-1$ by itself. **Which shapes will the cell print?**
+# Compare them with the drawing.
 
 # %%
 from vlmbook.gan import Discriminator, Generator
@@ -193,8 +195,9 @@ assert_close(optimal_discriminator(p, g), p / (p + g))
 #
 # $$d=D^*(x)=\frac{p(x)}{p(x)+g(x)} .$$
 #
-# So the best discriminator compares two probabilities [proposition 1]. Put $D^*$ into $V$. The result contains the **Jensen-Shannon divergence** (JS散度)
-# [theorem 1]:
+# So the best discriminator compares two probabilities [proposition 1]. Now put $D^*$ into $V$, and write $\log\frac p{p+g}=\log\frac p{(p+g)/2}-\log2$;
+# do the same for $g$. This gives $-2\log2=-\log4$ and two KL divergences (KL散度), where $\mathrm{KL}(a\,\|\,b)=\sum_x a(x)\log\frac{a(x)}{b(x)}$. Half of
+# their sum is the **Jensen-Shannon divergence** (JS散度) [Goodfellow et al. 2014, theorem 1]:
 #
 # $$V(D^*,G)=-\log4+2\,\mathrm{JSD}(p\,\|\,g),\qquad
 # \mathrm{JSD}=\tfrac12\mathrm{KL}\big(p\,\|\,\tfrac{p+g}2\big)+\tfrac12\mathrm{KL}\big(g\,\|\,\tfrac{p+g}2\big) .$$
@@ -238,8 +241,8 @@ interact.live(drawings.draw_optimal, shift=(-2.0, 4.0, 0.25), spread=(0.3, 2.0, 
               figsize=(7, 2.6))
 
 # %% [markdown]
-# Only for `shift` 0 and `spread` 1, because then both densities are equal. Elsewhere the green curve has a slope. $G$ gets its gradient from this
-# slope: it moves its numbers to where $D^*$ is larger.
+# Only for `shift` 0 and `spread` 1, because then both densities are equal. Elsewhere the green curve has a slope. This slope gives $G$ its gradient: $G$
+# moves the generated numbers to where $D^*$ is larger.
 #
 # ### The losses
 #
@@ -290,8 +293,8 @@ assert -5e-5 < saturating < -4e-5 and -1 < steep < -0.999
 
 
 # %% [markdown]
-# The gradient of the first loss is almost 0 at $-10$: the loss saturates (饱和) exactly where $G$ is worst. The gradient of the second loss is almost
-# $-1$ there. So we use the second loss. It is not the loss of the minimax game, but it pulls every logit in the same direction.
+# The gradient of the first loss is almost 0 at $-10$: the loss saturates (饱和) exactly where $G$ is worst. The gradient of the second loss is almost $-1$
+# there. So we use the second loss. The second loss is not the loss of the minimax game. But both losses push the logits of generated images upwards.
 #
 # ## 4 The alternating step
 #
@@ -300,8 +303,8 @@ assert -5e-5 < saturating < -4e-5 and -1 < steep < -0.999
 # 1. $D$ takes one step. $G$ is fixed: `detach` cuts the gradient between the generated images and $G$.
 # 2. $G$ takes one step. The gradient goes *through* $D$ into $G$, but the optimizer (优化器) of $G$ changes only the parameters of $G$.
 #
-# `turns` is the number of steps of $G$ in each round, and `penalty` is a place for a further term in the loss of $D$. Sections 9 and 10 use them.
-# `play` is a Python generator: the loop that calls it gets the two losses after each round.
+# `turns` is the number of steps of $G$ in each round, and `penalty` is a place for a further term in the loss of $D$. Section 10 uses both. `beta` is
+# the momentum (动量) of Adam, the optimizer. `play` is a Python generator: the loop that calls it gets the two losses after each round.
 
 # %%
 def play(G, D, draw_real, steps, *, latent, lr, batch=64, beta=0.5, turns=1, penalty=None):
@@ -345,8 +348,8 @@ assert reached(non_saturating_loss(probe_d(probe_fake))) == [1, 1, 0]
 # ### A ring of eight points
 #
 # We first play the game in the plane, because there we can see both networks. The data are eight small clouds on a ring. Each cloud is a mode (模式) of
-# the distribution. $G$ and $D$ are small networks of three linear layers. **How many of the eight modes will $G$ find?** A mode counts as found if at
-# least a tenth of its fair share of the points lies within three standard deviations of its centre.
+# the distribution. $G$ and $D$ are small networks of three linear layers. **How many of the eight modes will $G$ find?** The fair share of a mode is one
+# eighth of the points. A mode counts as found if more than a tenth of its fair share lies within three standard deviations (0.3) of its centre.
 
 # %%
 centres = 2 * torch.view_as_real(torch.polar(torch.ones(8), torch.arange(8) * torch.pi / 4))
@@ -401,7 +404,7 @@ games = {"one step each": [watch(seed) for seed in seeds]}
 for seed, game in zip(seeds, games["one step each"]):
     print(f"seed {seed}: {game['found'][-1]} modes, {game['share']:.0%} of the points in a mode")
 plain_games = {f"seed {seed}": game for seed, game in zip(seeds, games["one step each"])}
-interact.live(partial(drawings.draw_ring, real=ring(800), runs=plain_games, moment=3),
+interact.live(partial(drawings.draw_ring, real=ring(800), runs=plain_games, moment=39),
               run=list(plain_games), moment=(0, 39), figsize=(7, 3.2))
 
 # %% tags=["claims"]
@@ -412,8 +415,8 @@ assert all(game["found"][-1] == 8 and game["share"] > 0.4 for game in games["one
 assert off < 0.4 < on < 0.7 and off < on - 0.15
 
 # %% [markdown]
-# $G$ finds all eight modes with each of the three seeds. The other points lie on bridges between the modes. $G$ is a continuous function (连续函数), so its
-# points cannot jump from one mode to the next.
+# $G$ finds all eight modes with each of the three seeds. The other points lie on bridges between the modes. $G$ is a continuous function (连续函数), so the
+# set of all points that $G$ can make is connected. Therefore some points must lie between the modes.
 #
 # The points move to where $D$ says *real*. When many points have arrived there, $D$ learns to say *generated* there, and the points move on. At the end
 # $D$ says *generated* between the modes. On the modes $D$ is near 0.5: there it can hardly tell both kinds of points apart.
@@ -465,8 +468,9 @@ assert right > runtime.pick(quick=0.95, full=0.85) and 0 < same_classes < any_cl
 #
 # ### The training
 #
-# The learning rate and the width of the networks were chosen among a few, by the distance to *validation* images. The pixels of $G$ are rounded to the
-# levels of real pixels. At seven moments the loop keeps some images, the Fréchet distance, and the logits of $D$ for three kinds of images.
+# The learning rate and the width of the networks were chosen among a few, by the distance to *validation* images. For the measurements the pixels of $G$
+# are rounded to the levels of real pixels. In the training steps they are not rounded. At seven moments the loop keeps some images, the Fréchet
+# distance, and the logits of $D$ for three kinds of images.
 #
 # In the first figure each row is one moment, with its Fréchet distance. Each column is one noise vector in all rows. **Do the losses in the second
 # figure show that the images get better?**
@@ -526,9 +530,9 @@ if small:
 #
 # ### Does $D$ learn the training images by heart?
 #
-# There is a second reason why the loss of $D$ can fall. $D$ sees the same training images again and again, and it may remember them. A test is easy: we
-# compare the logits for training images with the logits for validation images. Both are real, and $D$ has learned only from the first. **What will the
-# two curves look like?**
+# The loss of $D$ can also fall for a reason that has nothing to do with $G$. $D$ sees the same training images again and again, and it may remember
+# them. A test is easy: we compare the logits for training images with the logits for validation images. Both are real, and $D$ has learned only from the
+# first. **What will the two curves look like?**
 
 # %%
 gaps = {}
@@ -546,9 +550,9 @@ if small:
     assert late_gap > 2 * late_error
 
 # %% [markdown]
-# At step 20 the two curves agree within the standard error. Then they separate: at the end the logits of training images are higher, so $D$ finds them
-# *more real* than validation images. The difference is larger than two standard errors, so chance does not explain it. $D$ has overfitted (过拟合). It has
-# 1,197 training images, and it saw each of them about 64 times.
+# At first the two curves agree within the standard error. Later they separate: at the end training images have higher logits than validation images. So
+# for $D$ the training images look *more real*. The difference is larger than two standard errors, so chance does not explain it. $D$ has overfitted
+# (过拟合). It has 1,197 training images, and it saw each of them about 64 times.
 #
 # What helps in such a case: more images, augmentation (数据增强) of real *and* generated images [Karras et al. 2020], or a penalty on $D$ (section 9). We
 # did not test these remedies on the digits.
@@ -587,9 +591,9 @@ assert not small or 0.2 < sure.float().mean() < card["sure_of_real"] - 0.2
 assert len(chances.argmax(1).unique()) == 10
 
 # %% [markdown]
-# The part is small: the judge is sure of about a third of the generated images, and of 84 % of the real ones. The shown images have clear outlines, and
-# their textures are often spotted. Many of the other images are broken: a garment with a hole, a sleeve that ends nowhere. So this generator is far
-# from perfect. The card holds its measured quality.
+# The part is small: the judge is sure of about a third of the generated images, and of 84 % of the real ones. Most of the shown images have a clear
+# outline, but their textures are often spotted. Some are broken, mainly sandals and bags. The page does not show the images of which the judge is less
+# sure. So this generator is far from perfect. The card holds its measured quality.
 #
 # ## 6 How good is it?
 #
@@ -622,7 +626,8 @@ assert sure_of["generated"] < sure_of["validation"] - 0.05
 # ### Are the images copies?
 #
 # A generator could have learned the training images by heart. Then each generated image would lie close to a training image. How close is *close*? We
-# compare with real images that $G$ has never seen. **Which of the two will be closer to the training images?**
+# compare with real images that $G$ has never seen, and take their distances to the nearest training image. We call a generated image a copy if its own
+# distance is below half of the median (中位数) of these distances. **Which of the two will be closer to the training images?**
 
 # %%
 drawings.draw_neighbours(plt.figure(figsize=(7, 4.2)), generated, valid_images[:1000], images)
@@ -655,7 +660,8 @@ assert copies < 0.01 and (not small or far.mean() > real_far.mean())
 # - *Other real images* are training images, treated like samples. This row shows what a perfect generator would reach.
 #
 # **Bits per dimension** (每维比特数) are for models that can compute the probability of a given image: $-\log_2p(x)$, divided by the number of pixels. A GAN
-# can draw images, but it cannot compute $p(x)$. So its row has a dash there.
+# can draw images, but it cannot compute $p(x)$. So the GAN has a dash in the column `bits`. The column `ms` is the time in milliseconds to draw one
+# image and to name its class. The column `training s` is the training time in seconds.
 
 # %%
 from vlmbook.chapters import comparison
@@ -686,8 +692,9 @@ if small:
 
 
 # %% [markdown]
-# By the Fréchet distance the GAN is better than both baselines, and clearly worse than real images. The other two columns are strange. The recall of
-# the GAN is as high as the recall of real images. Its precision is not far from that of the histogram, although the histogram draws noise.
+# By the Fréchet distance the GAN is better than both baselines, and clearly worse than real images. (These distances cannot be compared with section 5:
+# there the number of images and the classes were different.) The columns `precision` and `recall` are strange. The recall of the GAN is at least as high
+# as the recall of real images. The precision of the GAN is close to the precision of the histogram, although the histogram draws noise.
 #
 # Can we trust these two columns? A measure should first be tested on images whose quality we know. The cell computes the precision by hand, also for
 # **uniform noise** (均匀噪声), which should get 0. Then it uses only the narrower half of the balls.
@@ -722,17 +729,19 @@ if small:                                    # this was seen on the digits
     assert reach(fake).median() > 1.1 * radius.median()
 
 # %% [markdown]
-# We cannot trust them here: noise gets a high precision too. A few real digits are far from all the others. Their balls are very wide, and many bad
-# images lie in them. In the narrow balls the order agrees with the eye. Recall has the same problem: the generated images are more scattered than the
-# real ones, so *their* balls are wide. (Kynkäänniemi et al. use 50,000 images. We have a few hundred.)
+# We cannot trust them here: noise gets a precision as high as the GAN. Without the widest tenth of the balls noise gets almost 0. So the cause is a few
+# real digits that are far from all the others. Their balls are very wide, and many bad images lie in them. In the narrow balls the order agrees with the
+# eye. Recall has the same problem: the generated images are more scattered than the real ones, so *their* balls are wide. (Kynkäänniemi et al. use
+# 50,000 images. We have a few hundred.)
 #
 # So test a measure on noise before you use it to rank models. Chapters 4b and 4c show the row of the GAN again, beside models that have bits.
 #
 # ## 7 A walk through the latent space
 #
 # The vectors $z$ form the **latent space** (潜空间). We take two vectors and walk from one to the other. The upper row is $G(z)$ on the way. The lower row
-# mixes the two *images* instead. **How do the middles of both rows differ?** There are two ways between the vectors: straight, or on an arc (球面插值) on
-# which the length of $z$ changes evenly.
+# mixes the two *images* instead. **How do the middles of both rows differ?** There are two ways between the vectors: a straight line, or an arc (球面插值).
+# In the middle of the straight line $z$ is shorter than most vectors in the training. On the arc the length of $z$ changes evenly from the first vector
+# to the last one.
 
 # %%
 ends = z_clothes[chances.argmax(0)]          # of each class the vector that the judge is surest of
@@ -771,8 +780,9 @@ def fit_probe(see):                          # -> share of validation images cla
 
 
 D = D.cpu()
-views = {"pixels": lambda x: x, "untrained D": Discriminator(size, width=width).layers[:-1],
-         "trained D": D.layers[:-1]}
+fresh = Discriminator(size, width=width)
+views = {"pixels": lambda x: x, "untrained D": lambda x: fresh.layers[:-1](2 * x - 1),
+         "trained D": lambda x: D.layers[:-1](2 * x - 1)}             # D sees pixels from -1 to 1
 probes = {name: fit_probe(see) for name, see in views.items()}
 print(*(f"{name} {share:.1%}" for name, share in probes.items()), sep=", ")
 
@@ -788,14 +798,14 @@ assert not small or abs(probes["trained D"] - probes["untrained D"]) < 0.05
 # ## 9 Going deeper: does the game come to rest?
 #
 # The smallest GAN has two numbers [Mescheder et al. 2018]. Every real image is the number 0. Every generated image is the number $\theta$. The
-# discriminator is $D(x)=\sigma(\psi x)$. The equilibrium (均衡) is $\theta=\psi=0$. We start at $\theta=1$ and $\psi=0$, and take 500 gradient steps in
-# four ways:
+# discriminator is $D(x)=\sigma(\psi x)$. So $V=-\log2+\log\big(1-\sigma(\psi\theta)\big)$. The equilibrium (均衡) is $\theta=\psi=0$: there both gradients
+# are 0. We start at $\theta=1$ and $\psi=0$, and take 500 gradient steps in four ways:
 #
 # - *simultaneous*: both move at once, with the gradient of $V$;
 # - *alternating*: first $D$, then $G$, as in algorithm 1;
 # - *alternating, −log D*: $G$ uses the loss that is used in practice;
-# - *alternating, R1*: the loss of $D$ gets the penalty **R1** $=\frac\gamma2\,\mathbb E\|\nabla_x D\text{'s logit}\|^2$ at real images. It makes $D$
-#   flat there.
+# - *alternating, R1*: the loss of $D$ gets the penalty **R1** $=\frac\gamma2\,\mathbb E\|\nabla_x D\text{'s logit}\|^2$ at real images. This penalty
+#   makes $D$ flat there. In this game the logit is $\psi x$, so R1 is $\frac\gamma2\psi^2$.
 #
 # **Which of the four will reach the middle?** Then change the learning rate `lr`, and the weight `gamma` of R1.
 
@@ -811,8 +821,8 @@ assert experiments.simulate_dirac_gan("alternating", gamma=0.5)[-1].norm() < 0.0
 
 # %% [markdown]
 # With simultaneous steps both numbers spiral outwards. With alternating steps they go round in a circle. With $-\log D$ they come nearer, but slowly.
-# With R1 they reach the middle. So even in this smallest game the alternating step alone does not come to rest. For larger networks there is no
-# guarantee (保证) at all.
+# With R1 they reach the middle. So even this smallest game does not come to rest if we only alternate the steps. For larger networks there is no general
+# guarantee (保证).
 #
 # R1 is not the only remedy. **Spectral normalisation** (谱归一化) divides the weights of each layer of $D$ by their largest singular value [Miyato et al.
 # 2018]; the package has it as `Discriminator(…, normalise="spectral")`. A **conditional GAN** (条件生成对抗网络) gives the class to $G$ and to $D$, so that one
@@ -829,7 +839,8 @@ assert experiments.simulate_dirac_gan("alternating", gamma=0.5)[-1].norm() < 0.0
 #
 # **How many modes will each game find?** The figure has one dot for each seed: the number of modes, as a mean over the last quarter of the game. The
 # cell also prints the losses. For $g=p$ they would be $\log4=1.39$ for $D$ and $\log2=0.69$ for $G$. **Do the losses show which games failed?** The
-# last figure is the worst game of each kind. Move through the one with five steps. **Do the points stay where they are?**
+# figure with the ring shows the worst game of each kind. Choose the game with five steps, and move through it with `moment`. **Do the points stay where
+# they are?**
 
 # %%
 from vlmbook.gan import r1_penalty
@@ -865,15 +876,16 @@ assert close < min(0.1, away["one step each"])
 assert away["momentum 0.9"] > 0.3
 
 # %% [markdown]
-# With five steps of $G$ the games show **mode collapse** (模式崩溃): $G$ makes one mode, or jumps between a few of them. Chance has a part in it: with
-# another seed such a game can find all modes. With momentum 0.9 most modes are lost too. R1 helps in both cases. With five steps it brings all modes
-# back. With momentum 0.9 it brings back a part of them.
+# With five steps of $G$ the games show **mode collapse** (模式崩溃): $G$ makes one mode, or jumps between a few of them. In most of these games it finds
+# fewer than three modes. The number depends on the seed. With momentum 0.9 most modes are lost too. R1 helps in both cases. With five steps it brings
+# all modes back. With momentum 0.9 it brings back a part of them.
 #
-# The losses do not show it. The collapsed games with five steps have almost the losses of $g=p$, and all games with R1 have them too. The plain games
-# found all modes with losses that are further away. Only momentum 0.9 without R1 shows in the losses: $D$ wins.
+# The losses do not show it. The collapsed games with five steps have almost the losses of $g=p$, and all games with R1 have them too. The games with one
+# step each find all modes, but their losses are further away from these values. The losses show only the failure of momentum 0.9 without R1: the loss of
+# $D$ is small, and the loss of $G$ is large.
 #
-# The points of the worst game with five steps do not stay. They sit on one mode, or run together from one mode to the next. $D$ learns that the points
-# come from there, and says *generated* there. Then the points move to another mode.
+# The points of the worst game with five steps do not stay. They move together: at some moments they cover one mode, at other moments they cover none.
+# Where the points are, $D$ learns to say *generated*. Then the points move away.
 #
 # ## 11 Exercises
 #
@@ -988,8 +1000,8 @@ except ValueError:
 #
 # ## 13 At full size
 #
-# With `VLMBOOK_PROFILE=full` the same notebook trains on 50,000 articles of clothing of 28×28 pixels, with the networks of section 2. The published
-# runs gave these results:
+# With `VLMBOOK_PROFILE=full` the same notebook trains on 50,000 articles of clothing of 28×28 pixels, with the networks of section 2. The last output
+# below shows the published runs. It also says if a profile has no published run yet:
 
 # %%
 records.record("ch04a", seed=0, rows=rows, classes=counts.tolist(), frechet=scores,

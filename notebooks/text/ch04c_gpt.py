@@ -42,8 +42,8 @@ if published.exists():
 # %% [markdown]
 # ## 1 The data: images as tokens
 #
-# We train on the digits of scikit-learn: 8×8 pixels with 17 levels of grey (灰度). The training set has 1,437 images. We hold out a sixth of them as
-# the validation set (验证集), and make all choices there. The 360 test images are used in section 6 only. With `VLMBOOK_PROFILE=full` the notebook uses
+# We train on the digits of scikit-learn: 8×8 pixels with 17 levels of grey (灰度). The training set has 1,437 images. We hold out a sixth of them as the
+# validation set (验证集), and make all choices there. The 360 test images are used in sections 6 and 9 only. With `VLMBOOK_PROFILE=full` the notebook uses
 # Fashion-MNIST [Xiao et al. 2017], made smaller: 14×14 pixels, each the mean of 2×2 pixels, and rounded to 16 levels.
 #
 # A GPT reads a sequence of tokens (词元). A token is a whole number from a fixed list, the vocabulary (词表). For text a token is a piece of a word. Here
@@ -84,11 +84,12 @@ assert_close(to_images(tokens, levels, size), images)
 #
 # $$-\frac1T\log p(x)\quad\text{in nats (奈特) a pixel},\qquad\text{divided by }\ln2:\ \text{bits per dimension (每维比特数)}.$$
 #
-# $T$ is the number of pixels. Fewer bits are better: this is the size of an image after perfect compression with the model. A model that knows
-# nothing gives each of 17 levels the probability $1/17$. It needs $\ln17=2.83$ nats a pixel.
+# $T$ is the number of pixels. Fewer bits are better: this is the number of bits for each pixel after perfect compression with the model. A model that
+# knows nothing gives each of 17 levels the probability $1/17$. It needs $\ln17=2.83$ nats a pixel.
 #
-# Two baselines (基线) know something. The **histogram** counts how often each level occurs at each pixel. It does not know the neighbours of a pixel.
-# The **Gaussian** knows the mean and the covariance (协方差) of all pixels. **Guess both numbers before you run the cell.**
+# Two baselines (基线) know something. The **histogram** counts how often each level occurs at each pixel. It does not know the neighbours of a pixel. The
+# **Gaussian** knows the mean and the covariance (协方差) of all pixels. Its density is integrated over each level, so it gives probabilities of levels too.
+# **Guess both numbers before you run the cell.**
 
 # %%
 baselines = {"histogram": pixel_models.PixelHistogram(images, levels),
@@ -112,8 +113,8 @@ assert costs["Gaussian"] < costs["histogram"] < math.log(levels)
 #
 # $$p(x_1,\dots,x_T)=\prod_{t=1}^{T}p(x_t\mid x_{<t})$$
 #
-# Take three tokens with two values each. A table of eight numbers holds all probabilities. Each factor follows from the table: sum over the tokens
-# that come later. **For the row (1, 0, 1): is the product of its three factors the entry of the table?**
+# Take three tokens with two values each. A table of eight numbers holds all probabilities. Each factor follows from the table: sum over the tokens that
+# come later, then divide by the probability of the tokens before. **For the row (1, 0, 1): is the product of its three factors the entry of the table?**
 
 # %%
 from itertools import product
@@ -228,7 +229,8 @@ drawings.draw_network(plt.figure(figsize=(7, 3.2)), 16, 196, width=64, depth=4, 
 #
 # ## 4 The network in code
 #
-# One block. `ahead` is 0 in a GPT. With another number the mask (掩码) is wrong, and we use that for a test.
+# The code defines one block. The mask (掩码) makes the attention causal: it sets the scores of all later positions to $-\infty$ before the softmax, so
+# their weights are 0. `ahead` is 0 in a GPT. With a larger number each position also uses later positions. We use such a wrong mask for a test.
 
 # %%
 from einops import rearrange
@@ -257,7 +259,8 @@ class MyBlock(nn.Module):                    # (B, N, D) -> (B, N, D)
 
 
 # %% [markdown]
-# The whole network, in the order of the drawing. $E$ is the table of the embeddings, $e_c$ the vector of class $c$, and $M$ the number of blocks:
+# The whole network, in the order of the drawing. $E$ is the table of the token embeddings, $e_c$ the vector of class $c$, and $M$ the number of blocks.
+# $h^M_t$ is the vector at position $t$ after the last block, LN is the layer norm, and $W$ and $b$ belong to the last linear layer:
 #
 # $$h^0=[\,e_c;\,E_{x_1};\dots;E_{x_{T-1}}]+P,\qquad h^{\ell}=\mathrm{Block}_\ell(h^{\ell-1}),\qquad
 # p_\theta(\cdot\mid x_{<t},c)=\mathrm{softmax}\big(W\,\mathrm{LN}(h^M_t)+b\big)$$
@@ -343,8 +346,8 @@ assert moved["with the mask"] == 0 and moved["without it"] > 1e-3
 
 
 # %% [markdown]
-# The name changes nothing. The mask decides. With the causal mask the layer equals our block, and position 2 does not depend on position 4. Without
-# the mask, position 2 sees later tokens, also the tokens that it has to predict.
+# The name changes nothing. The mask decides. With the causal mask the layer equals our block, and position 2 does not depend on position 4. Without the
+# mask, position 2 uses later positions. In a GPT one of them holds the token that position 2 has to predict.
 #
 # ### Does it look ahead?
 #
@@ -381,8 +384,8 @@ assert (found["no mask"] & ~right).sum() > 11
 
 
 # %% [markdown]
-# Blue cells are allowed. Orange cells are a leak (信息泄漏): the logits of a token change with the token itself, or with a later one. One wrong diagonal
-# is enough. Section 10 trains a network with this fault.
+# Blue cells are allowed. Orange cells are a leak (信息泄漏): the logits of a token change with the token itself, or with a later one. One wrong diagonal is
+# enough for a leak. The last column is always grey, because the last token is never an input. Section 10 trains a network with the wrong diagonal.
 #
 # ### Generating is a loop
 #
@@ -416,7 +419,8 @@ assert_close(p.sum(), torch.tensor(1.0))
 assert p.max() > 1.5 * p.min() and ((shares - p).abs() < 4.5 * (p / 20_000).sqrt()).all()
 
 # %% [markdown]
-# Yes to both. No density is approximated: the probability is exact, and the samples follow it.
+# Yes to both. The chain rule gives the exact probability of the model for each row, and the shares of the drawn rows agree with it, except for random
+# differences.
 #
 # ### One pass or many? The cache
 #
@@ -509,7 +513,8 @@ assert abs(final["validation"] - final["training"]) < 0.12
 # The GPT needs about 1.26 nats, and the Gaussian 1.60. The comparison is not fair yet: the GPT knows the class, and the baselines do not. Section 6
 # removes the class. Training and validation loss are close, so the network does not only remember its training images.
 #
-# The generated digits can be read. The samples of the histogram and of the Gaussian can hardly be read.
+# The columns of the real images and of the GPT are the classes 0 to 9. Most digits of the GPT can be read. The histogram and the Gaussian know no class,
+# and their samples can hardly be read.
 #
 # ### Clothes, 14×14
 #
@@ -560,9 +565,8 @@ for name, (kept, asked) in tasks.items():
 drawings.draw_samples(plt.figure(figsize=(4.8, 5)), shown)
 
 # %% [markdown]
-# With 7 rows given, the rows decide: the images for the other class hardly differ from those for the same class. With 3 rows given, the class changes
-# the shape: the first image, for example, loses its sleeves when a dress is asked for. These are single examples; section 8 measures the same question
-# on digits.
+# With 7 rows given, the rows decide: the images for the other class keep the shape of the given class. With 3 rows given, the class changes the shape:
+# the first image, for example, loses its sleeves when a dress is asked for. These are single examples; section 8 measures the same question on digits.
 #
 # ## 6 The comparison
 #
@@ -573,9 +577,10 @@ drawings.draw_samples(plt.figure(figsize=(4.8, 5)), shown)
 #
 # $$p(x)=\sum_{c}\tfrac1{10}\,p(x\mid c)$$
 #
-# The ten numbers give more. By Bayes' rule (贝叶斯公式) $p(c\mid x)\propto p(x\mid c)$, so the largest of them classifies the image. **How many nats an
-# image can the missing class cost at most? Does the GPT classify as well as a classifier?** The classifier is a small ResNet, trained on the same
-# images. It also serves as judge of the samples below.
+# The code adds the terms with `logsumexp`, because $p(x\mid c)$ can be too small for a float. The ten numbers $p(x\mid c)$ have a second use. By Bayes'
+# rule (贝叶斯公式) $p(c\mid x)\propto p(x\mid c)$, so the class with the largest number is the predicted class. **How many nats an image can the missing
+# class cost at most? Does the GPT classify as well as a classifier?** The classifier is a small ResNet, trained on the same images. It also serves as
+# judge of the samples below.
 
 # %%
 given = torch.stack([log_likelihood(model, test_images, torch.full_like(test_labels, c)).sum(1)
@@ -600,8 +605,8 @@ assert (summed < given.amax(1) + 1e-3).all()
 assert (0.85 if small else 0.3) < accuracy["GPT"] < accuracy["classifier"]
 
 # %% [markdown]
-# At most $\ln10=2.3$ nats an image, because one of the ten terms is that of the true class. The GPT classifies far better than chance, although no
-# loss asked for it. The classifier was trained for this task, and it is better.
+# The missing class costs at most $\ln10=2.3$ nats an image: one of the ten terms belongs to the true class $c$, so $p(x)\ge p(x\mid c)/10$. The GPT
+# classifies far better than chance, although it was not trained to classify. The classifier was trained for this task, and it is better.
 #
 # ### The table of chapters 4a to 4c
 #
@@ -612,7 +617,8 @@ assert (0.85 if small else 0.3) < accuracy["GPT"] < accuracy["classifier"]
 # - Every row has the same number of samples, and the same number of each class as the test images, by the judgement of the classifier.
 # - ± is the standard deviation over three draws of samples. Each network was trained once, so ± does not cover the training.
 # - *Other real images* are training images, treated like samples. A perfect generator reaches about their values.
-# - GPT draws classes at random. GAN and VAE are rows of the published runs of chapters 4a and 4b; a VAE's bits are a bound.
+# - GPT draws classes at random. GAN and VAE are rows of the published runs of chapters 4a and 4b; the bits of the VAE are an upper bound. The column
+#   *ms* is the time for one sample in milliseconds, and *training s* is the training time in seconds.
 #
 # **Which model has the fewest bits, and which samples are nearest to real images?**
 
@@ -648,8 +654,9 @@ if small:
     assert frechet["GPT"] < min(frechet[name] for name in baselines)
 
 # %% [markdown]
-# Without the class, the GPT still needs fewer bits than the histogram and the Gaussian. Its samples are nearer to real images than the samples of
-# both baselines, and not as near as other real images are.
+# Without the class, the GPT still needs fewer bits than the histogram and the Gaussian. The Fréchet distance of its samples is smaller than that of both
+# baselines, and larger than that of other real images. Recall alone does not show quality: in the quick profile the GPT has a higher recall than other
+# real images.
 #
 # The table has two limits. The GPT learned with labels, and the baselines, the GAN and the VAE did not. The equal mix of classes does not remove this
 # advantage. And the rows of GAN and VAE come from other runs, with networks of other sizes: the table does not show that a GPT is better in general.
@@ -714,7 +721,8 @@ if small:
 #
 # - *Temperature 0.5*: no higher precision, lower recall, larger Fréchet distance. *Temperature 1.5*: fewer samples have the right class, and the
 #   distance is larger.
-# - *Top-$k$*: to remove only the unlikely levels helps more. Precision and Fréchet distance improve, and the recall falls.
+# - *Top-$k$* removes only the unlikely levels, and this helps more: precision and Fréchet distance improve, and the recall falls. *Top-$p$* changes the
+#   means in the same direction, but its Fréchet bar overlaps the bar of temperature 1.
 #
 # The likelihoods of section 6 belong to the learned distribution, before any of these changes.
 #
@@ -723,15 +731,13 @@ if small:
 # Section 5 completed images. How good is that, in numbers? Choose a validation digit, how many rows are given, and a class. **When the class is
 # wrong, does the network follow the rows or the class?**
 #
-# The cell also measures all validation images with 2, 4 and 6 of 8 rows given. The value is the share of completed images that the classifier assigns
-# to the true class. Beside the GPT stand the lower part of a histogram sample, and a strong baseline: from all training images of the true class take
-# the one with the most similar upper rows, and copy its lower part. *Rows win* and *class wins* belong to GPT with a wrong class: the classifier
-# names the class of the rows, or the wanted class.
+# The cell also measures all validation images with 2, 4 and 6 of 8 rows given. The value is the share of completed images that the classifier assigns to
+# the true class. The cell compares the GPT with two baselines. *Histogram* takes the lower part of a histogram sample. *Copy* is a strong baseline: it
+# finds the training image of the true class with the most similar upper rows, and copies its lower part. For *rows win* and *class wins* the GPT gets a
+# wrong class. *Rows win* is the share of images that the classifier assigns to the class of the rows, and *class wins* the share that it assigns to the
+# wrong class.
 
 # %%
-interact.live(partial(drawings.draw_completion, model=model, classifier=classifier,
-                      images=valid_images, labels=valid_labels), image=(0, 19),
-              rows=(0, height), given=["true class", *range(10)], figsize=(7, 1.7))
 generator, truth = torch.Generator().manual_seed(0), valid_labels
 wrong = (truth + torch.randint(1, 10, truth.shape, generator=generator)) % 10
 other_class = (truth[:, None] != labels) * 1e6
@@ -748,6 +754,9 @@ for k in (height // 4, height // 2, 3 * height // 4):
     halves[k] |= {"rows win": (misled == truth).float().mean().item(),
                   "class wins": (misled == wrong).float().mean().item()}
     print(f"{k} rows:", *(f"{name} {share:.2f} " for name, share in halves[k].items()))
+interact.live(partial(drawings.draw_completion, model=model, classifier=classifier,
+                      images=valid_images, labels=valid_labels), image=(0, 19),
+              rows=(0, height), given=["true class", *range(10)], figsize=(7, 1.7))
 
 # %% tags=["claims"]
 few, middle, most = halves.values()
@@ -757,8 +766,9 @@ if small:
     assert most["rows win"] > most["class wins"] + 0.5
 
 # %% [markdown]
-# With four rows given, the GPT is far better than the histogram, and not better than the copy. A copy has only one lower half, and it is not new.
-# When the class is wrong, the network follows the class if few rows are given, and the rows if many are given.
+# With four rows given, the GPT is far better than the histogram, and not better than the copy. But the copy always gives the same lower half, from a
+# training image. The GPT can draw different new ones. When the class is wrong, the network follows the class if few rows are given, and the rows if many
+# are given.
 #
 # ## 9 Going deeper: the P in GPT
 #
@@ -830,17 +840,19 @@ for n in (30, 100, len(digits)):
 
 # %% [markdown]
 # The pixels are the best features here. The features of the pre-trained network are better than those of the untrained network for every number of
-# labels. Only the training differs, so learning to predict pixels brought information about the classes into the features, without a label.
+# labels. Apart from the random start, only the training differs. So learning to predict pixels, without a label, made the classes easier to read for a
+# linear classifier.
 #
-# Why the pixels win was not tested. Two things are different from Image GPT: its networks and data sets are thousands of times larger, and the mean
-# over all positions forgets *where* a stroke is. The pixels keep this, and the digits are all centred.
+# Why the pixels win was not tested. Two reasons are possible. First, our network and our data set are small: those of Image GPT are about a thousand
+# times larger or more. Second, the mean over all positions can lose *where* a stroke is. The pixels keep this, and the digits are all centred.
 #
 # ## 10 Going deeper: look inside, and break it
 #
 # ### Where does a position look?
 #
-# The figure shows the attention weights $\alpha_{ij}$ of one position, drawn over the image. The network predicts the orange pixel, and bright pixels
-# have a large weight. **Is there a head that looks at the pixel above, which is 8 positions earlier?** (In the full profile 14.)
+# The figure shows an image and two maps of attention weights $\alpha_{ij}$. The network predicts the orange pixel. In the maps, bright pixels have a
+# large weight. **Is there a head that looks at the pixel above, which comes 8 pixels earlier?** (In the full profile 14.) Index 0 of the input is the
+# class. So the pixel above the target with index `i` stands at the input index `i - width + 1`.
 
 # %%
 watched = valid_images[:max(10, 8_000 // pixels)]
@@ -863,8 +875,8 @@ assert all((each.triu(1) == 0).all() for each in weights)
 
 # %% [markdown]
 # Yes. In one head the weight on the pixel above is several times as large as with equal weights; this head is shown first. Nobody built this in: the
-# network learned it from the positions. The other heads look elsewhere. Compare the left map (this image) with the right map (the mean over many
-# images): if both are alike, the head looks at a position; if not, it looks at the content.
+# network learned it from the positions. The other heads do not prefer this pixel. Compare the map *here* (this image) with the map *mean* (many images).
+# If both are alike, the weights depend mostly on the position. If not, they depend also on the content of the image.
 #
 # ### A wrong mask, trained
 #
@@ -898,9 +910,10 @@ assert max(leak["one ahead"]["mask of training"]) < min(right_nats) - 0.2
 assert min(leak["one ahead"]["mask of generation"]) > math.log(17) > max(right_nats)
 
 # %% [markdown]
-# With the wrong mask the validation loss is far lower than with the right one. Held-out images leak in the same way as training images, so no loss
-# curve shows the fault. In generation the token to be copied does not exist yet. With the mask of generation the same network needs more nats than
-# even a model that knows nothing ($\ln17=2.83$). The test of section 4 finds the fault without a single training step.
+# With the wrong mask the validation loss is far lower than with the right one. Held-out images leak in the same way as training images, so the
+# validation loss does not warn of the fault. In generation the next token does not exist yet, so the network cannot copy it. With the right mask, as in
+# generation, the same network needs more nats than a model that knows nothing ($\ln17=2.83$). The test of section 4 finds the fault without a single
+# training step.
 #
 # ## 11 Exercises
 #
@@ -996,9 +1009,9 @@ records.show("ch04c", "full")
 # %% [markdown]
 # ## 13 Book check
 #
-# - **W16 · the figure of §2.2.2.** `Transformer编码器 → 自注意力机制 → 特征表示 → 解码器` → a GPT has no encoder and no separate decoder. It is one stack of blocks
-#   with a causal mask ("multi-layer Transformer decoder" [Radford et al. 2018]). The section names neither the mask nor the chain rule. Section 4
-#   shows why the mask matters: without it, position 2 uses token 4.
+# - **W16 · the figure of §2.2.2.** `Transformer编码器 → 自注意力机制 → 特征表示 → 解码器` → a GPT has no encoder and no separate decoder. It is one stack of blocks with
+#   a causal mask ("multi-layer Transformer decoder" [Radford et al. 2018]). The section names neither the mask nor the chain rule. Section 4 shows why
+#   the mask matters: without it, the output at position 2 depends on the input at position 4.
 # - **W17 · the arrows of §2.2.** `输入数据 → 概率分布 → 生成模型 → 生成数据` → the distribution is the *output* of the model, and generation is a loop: context →
 #   model → distribution → drawn token → context. Section 4 runs this loop, and its samples follow the exact probabilities.
 # - **W39 · the name.** 生成式模型（GPT） → 生成式模型 means *generative model*, a whole family: GAN, VAE, flows, and also the histogram of section 2. GPT,
@@ -1007,7 +1020,7 @@ records.show("ch04c", "full")
 #   DALL-E [Ramesh et al. 2021]. Sound: WaveNet [van den Oord et al. 2016]. They share the chain rule, and they are other models.
 # - **I11 · what is predicted?** 下一个位置, "the next position" → a *distribution over the next token*, from which the token is drawn. The next position
 #   is known. In section 4 each row of the softmax sums to 1.
-# - **I12 · one step or two?** The section calls learning the distribution and generating one step → training is one pass for all positions,
+# - **I12 · one step or two?** In the book's section, learning the distribution and generating are one step → training is one pass for all positions,
 #   generation needs one pass for each position. Section 4 measures both.
 #
 # ## 14 What we learned

@@ -133,9 +133,10 @@ drawings.draw_classifier(plt.figure(figsize=(7, 1.0)))
 # %% [markdown]
 # ### Softmax only once
 #
-# `F.cross_entropy` takes logits. A frequent mistake is to give it probabilities. Then the softmax is computed twice, and no error message appears. **How low can
-# this wrong loss get, if the network is right and completely sure?** The second question is about the gradient (梯度): which gradient does each loss give to a
-# prediction that is sure and **wrong**? The true class of this prediction is 0, and its logit 12 belongs to class 3.
+# `F.cross_entropy` takes logits. A frequent mistake is to give it probabilities. Then the softmax is computed twice, and no error message appears. **How
+# low can this wrong loss get, if the network is right and completely sure?** The second question is about the gradient (梯度): which gradient does each
+# loss give to a prediction that is sure and **wrong**? This prediction has the logit 12 for class 3, and the logit 0 for all other classes. But the true
+# class is 0.
 
 # %%
 floor = F.cross_entropy(torch.eye(10), torch.arange(10)).item()      # probabilities 0 and 1
@@ -161,9 +162,10 @@ assert (shares["softmax twice"] < shares["softmax once"]).all()
 
 
 # %% [markdown]
-# The wrong loss cannot be lower than $-1+\log(e+9)=1.461$. For a prediction that is sure and wrong, the correct loss has a large gradient. The wrong loss has a
-# gradient near 0, because the inner softmax is flat there. So the network learns very little from such a mistake. After four epochs the networks with the wrong
-# loss have a lower training accuracy than those with the correct loss, in all three runs.
+# The wrong loss uses probabilities as logits. At best they are 1 for the true class and 0 for the nine other classes. So the wrong loss cannot be lower
+# than $-1+\log(e+9)=1.461$. For a prediction that is sure and wrong, the correct loss has a large gradient. The wrong loss has a gradient near 0,
+# because the inner softmax is flat there. So the network learns very little from such a mistake. After four epochs the networks with the wrong loss have
+# a lower training accuracy than those with the correct loss, in all three runs.
 #
 # ### What does a probability mean?
 #
@@ -176,8 +178,8 @@ assert (shares["softmax twice"] < shares["softmax once"]).all()
 #
 # $$\mathrm{ECE}=\sum_b\frac{n_b}{N}\,\big|a_b-\bar p_b\big| .$$
 #
-# One number can change every confidence, and no predicted class: divide all logits by a **temperature** (温度) $T$ [Guo et al. 2017]. We choose the $T$ with the
-# lowest cross-entropy on the validation set. Will it be above 1 or below 1?
+# We can divide all logits by one number, the **temperature** (温度) $T$ [Guo et al. 2017]. This changes every confidence, but the predicted classes stay
+# the same. We choose the $T$ with the lowest cross-entropy on the validation set. Will it be above 1 or below 1?
 
 # %%
 def ece(p, y, bins=10):                      # (N, K) probabilities, (N,) -> float
@@ -206,8 +208,9 @@ assert 0.7 < top[1] < top[2] <= top[3] and T > 1.05 and cost[T] < cost[1]
 assert calibration[T] < calibration[1] + 0.03
 
 # %% [markdown]
-# $T$ is above 1: the network is overconfident. Its confidence is higher than its accuracy, and the right panel shows this bin by bin (the white numbers count the
-# digits). Compare confidence and accuracy on held-out data (留出数据) before you read a softmax as a probability.
+# $T$ is above 1: the network is overconfident. On average its confidence is higher than its accuracy. The right panel shows this: in most bins the
+# orange line lies above the blue bar. (The white numbers count the digits. A bin with few digits may show the opposite. A bin without a bar has accuracy
+# 0.) Compare confidence and accuracy on held-out data (留出数据) before you read a softmax as a probability.
 #
 # ## 3 Where is it? The parts of a detector
 #
@@ -303,15 +306,18 @@ assert_close(wh, torch.tensor(nine), rtol=0, atol=1.0)                    # roun
 assert len(anchors) == 37 * 50 * 9 and len(set(nine)) == 9
 
 # %% [markdown]
-# There are 37·50·9 = 16,650 anchors. Training has to know which anchor belongs to which object. The rule uses the IoU of anchor and true box:
+# There are 37·50·9 = 16,650 anchors. (The printed sizes differ a little from the formula, because the edges are rounded to whole pixels.) Training has
+# to know which anchor belongs to which object. The rule uses the IoU of anchor and true box:
 #
 # - IoU of 0.7 or more: the anchor is **matched** to the object;
 # - IoU below 0.3: the anchor is **background** (背景);
 # - otherwise the anchor is **ignored**: it does not enter the loss;
 # - the anchor with the highest IoU for an object is matched too, also when this IoU is below 0.7.
 #
-# Move the controls. Panel 2 shows the matched anchors in blue and the numbered objects in white. An orange bar in panel 3 means: no anchor reaches IoU 0.7 with
-# this object. **What happens to the bars, and to the number of background anchors, if you take more sizes and a smaller stride?**
+# Move the controls. *smallest* is the smallest size in pixels, and each further size is √2 times the size before it. *sizes* is the number of sizes.
+# *wide* adds the ratios 0.5 and 2 to the ratio 1. Panel 2 shows the matched anchors in blue and the numbered objects in white. An orange bar in panel 3
+# means: no anchor reaches IoU 0.7 with this object. **What happens to the bars, and to the number of background anchors, if you take more sizes and a
+# smaller stride?**
 
 # %%
 sizes, ratios = runtime.pick(quick=((22,), (1.0,)), full=((24, 52, 88), (0.5, 1.0, 2.0)))
@@ -331,8 +337,9 @@ for stride, count in ((8, 2), (4, 4)):
 assert (dense[4][0] >= dense[8][0]).all() and dense[4][1] > dense[8][1]
 
 # %% [markdown]
-# With more sizes and a smaller stride the bars become longer: some anchor fits each object better. But the number of background anchors grows as well. Nearly all
-# anchors are background: a detector has few positive examples and very many negative ones. Therefore the loss of Faster R-CNN uses a sample with more balance.
+# With more sizes and a smaller stride the bars usually become longer: some anchor fits each object better. But the number of background anchors grows as
+# well. Most anchors are background: a detector has few positive examples and very many negative ones. Therefore Faster R-CNN computes its loss on a
+# random sample of the anchors. At most half of this sample are matched anchors, the rest is background.
 #
 # ### Offsets
 #
@@ -364,7 +371,8 @@ assert_close(decode_boxes(t, anchor), box)
 # The second stage of Faster R-CNN looks at one region of the feature map. Regions have different sizes, but a linear layer needs a fixed size. So each region is
 # divided into $h\times w$ bins, and each bin gives one number per channel.
 #
-# - **RoI pooling** (感兴趣区域池化) rounds the edges to whole cells, and takes the maximum of each bin [Girshick 2015].
+# - **RoI pooling** (感兴趣区域池化) rounds the edges to whole cells, includes the cells at the rounded right and lower edges, and takes the maximum of each bin
+#   [Girshick 2015].
 # - **RoI align** (感兴趣区域对齐) rounds nothing. It reads the map at $n\times n$ points in each bin by bilinear interpolation (双线性插值), and takes their mean
 #   [He et al. 2017].
 #
@@ -395,9 +403,10 @@ for name, pool in {"roi_pool": roi_pool, "roi_align": roi_align}.items():
     assert_close(*(torch.autograd.grad(each.square().sum(), x) for each in results))
 
 # %% [markdown]
-# RoI align changes by 0.25 at each step. RoI pooling stays the same and then jumps by 1. With `aligned=True` the value of cell $i$ belongs to the centre of the
-# cell, $i+\tfrac12$, and the result is the mean of the columns 2 to 7. Without it, the value belongs to $i$, and the result is half a cell larger. Section 8 asks
-# which of the two fits our backbone.
+# RoI align changes by 0.25 at each step. RoI pooling stays the same and then jumps by 1. (Its first value is 8, and not 7, because it includes the cell
+# at the rounded right edge: the columns 2 to 8.) With `aligned=True` the value of cell $i$ belongs to the centre of the cell, $i+\tfrac12$, and the
+# result is the mean of the columns 2 to 7. Without it, the value belongs to $i$, and the result is half a cell larger. Section 8 asks which of the two
+# fits our backbone.
 #
 # ### How good is a detector?
 #
@@ -426,7 +435,8 @@ ways = (51 + 25 * 3 / 4) / 101, average_precision(hits, G), average_precision_lo
 assert max(abs(AP - each) for each in ways) < 1e-9
 
 # %% [markdown]
-# Up to recall 0.5 the best precision is 1. Up to recall 0.75 it is 3/4. The fourth object is never found. So AP = (51 + 25 · 3/4)/101 = 0.69.
+# Up to recall 0.5 the best precision is 1. Up to recall 0.75 it is 3/4. The fourth object is never found, so for a recall above 0.75 the maximum counts
+# as 0. Of the 101 values of $r$, 51 are at most 0.5, and 25 lie from 0.51 to 0.75. So AP = (51 + 25 · 3/4)/101 = 0.69.
 #
 # ## 4 Two detectors, written here
 #
@@ -476,9 +486,10 @@ class Grid(nn.Module):                       # (B, 3, H, W) -> (B, H/8, W/8, 5 +
 
 
 # %% [markdown]
-# **The loss** has three parts. BCE is the binary cross-entropy (二元交叉熵): it asks every cell whether a centre lies in it. $S$ is the smooth L1 loss (平滑 L1 损失),
-# quadratic for small differences and linear for large ones: it compares the box. CE compares the class. $S$ and CE are computed only in cells with a true
-# centre. $G$ is the number of objects in the batch.
+# **The loss** has three parts. BCE is the binary cross-entropy (二元交叉熵): it asks every cell whether a centre lies in it. $S$ is the smooth L1 loss (平滑 L1
+# 损失), quadratic for small differences and linear for large ones. It compares four numbers of the box with their true values: $\sigma(o_x)$ and
+# $\sigma(o_y)$ with the position of the centre in its cell, $o_w$ with $\log(w/a)$, and $o_h$ with $\log(h/a)$. CE compares the class. $S$ and CE are
+# computed only in cells with a true centre. $G$ is the number of objects in the batch.
 #
 # $$L_{\mathrm{grid}}=\frac1G\Big[\sum_{\text{cells}}\mathrm{BCE}(o_0,\text{centre?})+\sum_{\text{centres}}S+\sum_{\text{centres}}\mathrm{CE}\Big]$$
 #
@@ -522,7 +533,8 @@ for i, (scores, boxes) in enumerate(expected):
     assert_close([decoded[0][i], decoded[1][i]], [scores, boxes], rtol=1e-4, atol=1e-4)
 
 # %% [markdown]
-# The losses, the gradients and the decoded boxes are equal. The two cells above are a whole one-stage detector; only the NMS at the end is missing.
+# The losses, the gradients and the decoded boxes are equal, up to rounding in float32. The two cells above are a whole one-stage detector; only the NMS
+# at the end is missing.
 #
 # **Two stages** (两阶段). Faster R-CNN [Ren et al. 2015] needs two more parts.
 #
@@ -615,7 +627,8 @@ for detections, other in pairs:
 
 
 # %% [markdown]
-# All three give the same boxes, scores and labels. (The tests of the package also compare the losses and all gradients with torchvision's.)
+# Our two stages give the same proposals, logits and offsets as the package. The package and torchvision give the same boxes, scores and labels. (The
+# tests of the package also compare the losses and all gradients with torchvision's.)
 #
 # ## 5 Train
 #
@@ -658,8 +671,9 @@ print(len(pieces), "regions,", f"{(kinds == 0).float().mean():.0%} of them backg
 # which learned to classify regions. All their weights then learn on. This is **fine-tuning** (微调). So start, images and batch size are the same for both
 # detectors. The number of epochs (轮次) is not: one epoch of the two-stage detector takes several times as long, so it gets fewer.
 #
-# The loss of Faster R-CNN has the same parts as $L_{\mathrm{grid}}$, once for the RPN and once for the heads; each takes the mean over a sample of $n$ anchors or
-# proposals:
+# Faster R-CNN has two losses with similar parts. $L_{\mathrm{RPN}}$ uses a sample of $n$ anchors, and $L_{\mathrm{head}}$ uses a sample of $n$
+# proposals. $o$ is the logit *object or not*, and $z$ are the class logits. $y$ is the true class; it is background if the proposal has an IoU below 0.5
+# with every object. $t$ are the predicted offsets, and $t^*$ the true offsets (section 3). The loss of the detector is the sum of both:
 #
 # $$L_{\mathrm{RPN}}=\frac1n\Big[\sum\mathrm{BCE}(o,\text{object?})+\sum_{\text{objects}}S(t-t^*)\Big],\qquad
 # L_{\mathrm{head}}=\frac1n\Big[\sum\mathrm{CE}(z,y)+\sum_{\text{objects}}S(t-t^*)\Big]$$
@@ -729,10 +743,11 @@ assert sum(overlaps["R-CNN"]) > sum(overlaps[best])
 assert overlaps["R-CNN"][0] < 0.2 * sum(overlaps["R-CNN"])
 
 # %% [markdown]
-# The figure shows the better of our detectors: true positives are blue, false positives orange, the ground truth white. The constant box finds nearly nothing. Our
-# R-CNN is worse than both detectors. It predicts far more boxes. Few of them lie on the background: nearly all of them overlap an object. Many fit badly, and many are a second box for the same object.
-# We did not test which of the missing parts (box regression, better regions, hard negatives) would help most. The two detectors had one run each and different
-# numbers of epochs, so their order is no result.
+# The figure shows the detector with the higher mAP in this run, and only its boxes with a score of at least 0.4. True positives are blue, false
+# positives orange, the ground truth white. An object with only a white box was not found. The constant box finds nearly nothing. Our R-CNN is worse than
+# both detectors. It predicts far more boxes. Nearly all of its boxes overlap an object. Many boxes fit badly (IoU below 0.5). Many others fit, but they
+# are a second box for the same object: there are more fitting boxes than objects. We did not test which of the missing parts (box regression, better
+# regions, hard negatives) would help most. The two detectors had one run each and different numbers of epochs, so their order is no result.
 #
 # ### What the thresholds do
 #
@@ -750,13 +765,15 @@ interact.live(partial(drawings.draw_suppression, candidates=candidates, images=f
 
 
 # %% [markdown]
-# With a lower *score* more false positives appear: precision falls, and recall rises or stays. With *iou* = 1 every second box for an object is a false positive:
-# precision falls, and recall stays. With *iou* near 0 two close objects of one class keep only one box: recall falls.
+# With a lower *score* more false positives appear: precision falls, and recall rises or stays. With *iou* = 1 each additional box for the same object is
+# a false positive: precision falls, and recall stays or rises slightly. NMS works on each class by itself. So with *iou* near 0 two overlapping objects
+# of one class may keep only one box: recall falls.
 #
 # ## 6 See inside
 #
-# Follow one image through all stages of the two-stage detector. Panel 2 shows the channel of the map that varies most. Panel 3 shows the
-# probability *object* of each cell. Panel 6 shows the part of the image under each of the first eight proposals, with the most probable class.
+# Follow one image through all stages of the two-stage detector. Panel 2 shows the channel of the map that varies most. Panel 3 (*objectness*) shows for
+# each cell the probability that one of its anchors fits an object. Panel 6 shows the part of the image under each of the first eight proposals, with the
+# most probable class.
 #
 # The table below the figure counts over 60 test images. *Objects found* is the share of the objects with at least one box of IoU 0.5 or more: the recall of the
 # boxes. *Boxes on objects* is the share of the boxes with IoU 0.5 or more with some object. **Which step brings the objects, and which step removes most boxes?**
@@ -788,8 +805,9 @@ if names == data.SCENE_NAMES:                # the anchors of the full profile a
 assert meeting["proposals"][1] < 0.9
 
 # %% [markdown]
-# The offsets bring the objects: after them more objects are found than by any anchor. NMS at 0.7 removes only a few boxes here. The cut to the best 20 proposals removes
-# most boxes and loses nearly no object. Most proposals are not on an object, in a trained network too. The heads call them background.
+# The offsets help most to find the objects: the moved boxes find more objects than the anchors do. NMS at 0.7 removes only a few boxes here. The cut to
+# the best 20 proposals removes most boxes and loses nearly no object. Most proposals have an IoU below 0.5 with every object, even after training. The
+# heads should call such proposals background.
 #
 # ### Natural photographs
 #
@@ -842,8 +860,9 @@ if "3: classifier" in fits:
 
 # %% [markdown]
 # 1. The cascade finds the face. Photographs of faces are what it learned from.
-# 2. Our detector, trained on scenes, finds none of the 24 coins with a score of 0.4 or more. The training circles have one bright colour and no relief, and coins are
-#    grey. We did not test which of the differences matters. A high mAP on test scenes says nothing about other images.
+# 2. Our detector, trained on scenes, finds none of the 24 coins with a score of 0.4 or more. The training circles have one bright colour and no relief,
+#    and coins are grey. We did not test which of the differences matters. So a high mAP on test scenes does not show that a detector works on other
+#    images.
 # 3. The classifier names the class *tripod* correctly, and one of its boxes fits. The other boxes contain only a part of the tripod, or mostly the man. The classifier
 #    learned from whole photographs: it has no class *background*, no offsets, and it never saw badly placed windows.
 #
@@ -852,16 +871,17 @@ if "3: classifier" in fits:
 #
 # ## 7 Going deeper: what it costs
 #
-# Each detector of the R-CNN family removed the slowest part of the detector before it.
+# Each step from R-CNN to one stage removes a slow part of the detector before it.
 #
 # - **R-CNN** enlarges every region and sends it through the network.
 # - **Fast R-CNN** [Girshick 2015] sends the image through the network once, and cuts the regions out of the map. The regions still come from outside.
 # - **Faster R-CNN** computes the regions from the map, by the RPN.
 # - **One stage** needs no regions.
 #
-# We measure milliseconds for one image on this machine, for 20, 80 and 320 regions. The regions from outside cost as much as the segmentation of Felzenszwalb &
-# Huttenlocher [2004], on which selective search is built [Uijlings et al. 2013]. The boxes of the regions are random here, because only the time is measured. The last
-# decoding and the last NMS are left out for all. Which bars will grow with the number of regions?
+# We measure milliseconds for one image on this machine, for 20, 80 and 320 regions. For the regions from outside we measure only the segmentation of
+# Felzenszwalb & Huttenlocher [2004]. Selective search [Uijlings et al. 2013] begins with this segmentation and then does more. For R-CNN we measure the
+# backbone, but not the cutting of the regions. The boxes of the regions are random here, because only the time is measured. The last decoding and the
+# last NMS are left out for all. Which bars will grow with the number of regions?
 
 # %%
 runtime.seed_everything(0)
@@ -881,8 +901,10 @@ assert last == sorted(last, reverse=True)
 #
 # ## 8 Going deeper: half a cell
 #
-# In section 3 the value of a cell belonged to its centre with `aligned=True`, and to its first corner without it. Which one fits our backbone? We test it: take the
-# region from pixel 32 to pixel 64. Its centre is pixel 48. The gradient of the pooled region shows which pixels it depends on. Where is the centre of this gradient?
+# In section 3 the value of a cell belonged to its centre with `aligned=True`, and to its first corner without it. Which one fits our backbone? We test
+# it: take the region from pixel 32 to pixel 64. Its centre is pixel 48. We compute the gradient of the pooled region with respect to the image. A pixel
+# with a large gradient has a large influence on the region. The centre of the gradient is the mean of the pixel columns, weighted by the size of the
+# gradient. Where is it?
 
 # %%
 runtime.seed_everything(0)
@@ -895,8 +917,9 @@ for aligned, column in centre.items():
 assert abs(centre[False] - 48) < 1 < 3 < abs(centre[True] - 48)
 
 # %% [markdown]
-# `aligned=False` fits: the remaining error is half a pixel. A convolution with stride 2 and padding 1 has its first centre at the first pixel. So cell $i$ of this map
-# depends on the pixels around $8i$, and not on those around $8i+4$. Our detectors and torchvision's Faster R-CNN use `aligned=False`.
+# `aligned=False` fits: the remaining error is half a pixel. The first output of a 3×3 convolution with stride 2 and padding 1 has its centre on the
+# first pixel, not between the first two pixels. So cell $i$ of this map depends on the pixels around $8i$, and not on those around $8i+4$. Our detectors
+# and torchvision's Faster R-CNN use `aligned=False`.
 #
 # ## 9 Going deeper: break it
 #
@@ -1022,8 +1045,8 @@ assert settings["post_nms_top_n"] // 2 < len(nothing.boxes[0]) <= settings["post
 
 
 # %% [markdown]
-# The head of the RPN gets the channels of the map, never the three channels of the image: the RPN slides over the shared map (W32). In noise there are about as many
-# proposals as in an image: the RPN sorts, and the best boxes go on, even with low scores (I15).
+# The head of the RPN gets the channels of the map, never the three channels of the image: the RPN slides over the shared map (W32). Noise contains no
+# object, but the RPN gives about as many proposals as the settings allow. It sorts the boxes, and the best boxes go on, even with low scores (I15).
 #
 # **I13 · Sigmoid or ReLU?** The section names both as common activation functions (激活函数). The derivative of the sigmoid is $\sigma(1-\sigma)\le\tfrac14$. The derivative
 # of ReLU is 1 for every positive input [Glorot et al. 2011]. Ten hidden layers multiply ten derivatives, and $0.25^{10}\approx10^{-6}$. We take a multilayer perceptron

@@ -18,8 +18,9 @@
 # ([chapter 3b](ch03b_resnet.ipynb)), softmax and cross-entropy ([chapter 5a](ch05a_classification_and_detection.ipynb)).
 #
 # The core path takes 40 minutes: sections 1 to 6. The sections headed *Going deeper* can wait. Run all cells from top to bottom. The first cell prints
-# the time and the memory of a whole run. Its picture is the result of section 5: digits are hidden on photographs, and each row shows another answer to
-# the question where a network looks. The orange frame is the true position of the digit.
+# the time and the memory of a whole run. Its picture is the result of section 5: digits are hidden on photographs. The first row shows the images. Each
+# other row shows one map, and an image is bright where its map is large. The map *contrast* needs no network. The other maps are answers to the question
+# where a network looks. The orange frame is the true position of the digit.
 
 # %% tags=["record"]
 from functools import partial
@@ -149,9 +150,9 @@ for other in (attend_loops(q, k, v)[0], attention(q, k, v)[0], fused):
 # ### Attention on a photograph
 #
 # Nothing is learned here. Query and key of a patch are both its pixels, minus the mean patch, scaled to length 1. Then $q_i\cdot k_j$ measures how
-# similar (相似) two patches are. *Sharpness* is a factor on the scores. The middle panel is bright where the weights of the orange query are large. The
-# right panel shows the output of every patch. Does a patch attend to patches that are near, or to patches that look alike? What happens at sharpness 0
-# and at sharpness 40?
+# similar (相似) two patches are. The value of a patch is its pixels. *Sharpness* is a factor on the scores, in place of $1/\sqrt{d_k}$. The query patch
+# has an orange frame. The middle panel is bright where the weights of this query are large. The right panel shows the output of every patch. Does a
+# patch attend to patches that are near, or to patches that look alike? What happens at sharpness 0 and at sharpness 40?
 
 # %%
 interact.live(drawings.draw_similarity, photo=["astronaut", "cat", "coffee", "rocket"],
@@ -159,8 +160,8 @@ interact.live(drawings.draw_similarity, photo=["astronaut", "cat", "coffee", "ro
 
 # %% [markdown]
 # A patch attends to patches that look alike. The query lies on the grey wall, and it attends to the wall on both sides of the astronaut: the distance
-# has no effect. At sharpness 0 all weights are equal, so each output is the mean of all patches. At sharpness 40 most patches attend to themselves
-# only.
+# has no effect. At sharpness 0 all weights are equal, so each output is the mean of all patches. The larger the sharpness, the more weight goes to the
+# most similar patches. The largest weight is always that of the patch itself.
 #
 # ### Why √d
 #
@@ -189,20 +190,23 @@ for d in (16, 256, 4096):
     assert largest["without √d", d] > 0.4 and 0.9 < spread["without √d", d] / d < 1.1
 
 # %% [markdown]
-# Without √d the weights **saturate** (饱和) when $d$ grows: one key gets nearly all the weight, before anything is learned. The slope goes towards 0, so
-# the gradient that trains queries and keys is small. With √d the weights and the slope stay the same from $d=4$ to $d=1024$.
+# Without √d the weights **saturate** (饱和) when $d$ grows: the mean of the largest weight grows from 0.56 to 0.97, before anything is learned. So one key
+# gets nearly all the weight. The slope goes towards 0, so the gradient that trains queries and keys is small. With √d the largest weight is 0.08 for
+# each $d$, and the slope changes little. (The printed numbers are for 100 keys. The figure has 16 keys, so its weights are larger.)
 #
 # ### Heads
 #
-# Queries, keys and values are computed from the token $x_i$ by three learned matrices. A **head** has its own three matrices, of width $d_k=D/h$. In
-# **multi-head attention** (多头注意力) $h$ heads work side by side, so each head can look for something else. Their outputs are concatenated and mixed by
-# one more matrix:
+# Queries, keys and values are computed from the token $x_i$ by three learned matrices. In **multi-head attention** (多头注意力) $h$ **heads** work side by
+# side. Each head has its own three matrices, so each head can look for something else. A token has $D$ numbers. The query, key and value of one head
+# have $d_k=D/h$ numbers each. Their outputs are concatenated and mixed by one more matrix:
 #
 # $$q_i=W_Qx_i,\quad k_i=W_Kx_i,\quad v_i=W_Vx_i,\qquad \mathrm{MultiHead}(X)=[\,o^1;\dots;o^h\,]\,W_O .$$
 #
-# (Each of the four maps also has a bias.) The drawing shows one of 3 heads for 7 tokens of width 12; the last line of each box is a shape. The class
-# below computes all heads at once. `in_proj_weight` holds $W_Q$, $W_K$ and $W_V$ of all heads; the names are PyTorch's. Which shape do the weights of 2
-# images have?
+# (Each of the four maps also has a bias.) The drawing shows one of 3 heads for 7 tokens of width 12; the last line of each box is a shape. In the
+# drawing the tokens are the rows of $X$, so its $W_Q$, $W_K$ and $W_V$ are the transposes of those in the formula. The class below computes all heads at
+# once. `in_proj_weight` holds $W_Q$, $W_K$ and $W_V$ of all heads; the names are PyTorch's. `view` cuts the $3D$ numbers of each token into queries,
+# keys and values, and each of these into heads. `permute` moves the axis of these three to the front, and the axis of the heads before the axis of the
+# tokens. Which shape do the attention weights have for 2 images of 7 tokens?
 
 # %%
 drawings.draw_head(plt.figure(figsize=(7.5, 2.7)), tokens=7, width=12, heads=3)
@@ -259,9 +263,10 @@ assert_close(attend(*second)[1], alpha[1, 1])
 assert without < 1e-5 and with_positions > 0.1
 
 # %% [markdown]
-# The outputs are the same, in the other order. (The folded cell tests that our class, the package's and PyTorch's agree.) Attention treats the tokens
-# as a **set** (集合): it is permutation-equivariant (置换等变). But in an image the position matters. So we add a learned vector to each token, its
-# **position embedding** (位置编码). Then the same token gives another output at another position.
+# The outputs are the same, in the other order. (The folded cell tests that our class, the package's and PyTorch's agree.) Attention treats the tokens as
+# a **set** (集合). It is permutation-equivariant (置换等变): if the tokens come in another order, the outputs come in the same new order. But in an image the
+# position matters. So we add a learned vector to each token, its **position embedding** (位置编码). Then the same token gives another output at another
+# position. In the cell random vectors stand for the learned ones, and the outputs differ by up to 0.91.
 #
 # ## 3 The vision transformer
 #
@@ -285,8 +290,8 @@ assert_close(to_patches(photo, 16) @ E.T + bias, as_tokens, rtol=1e-4, atol=1e-4
 # %% [markdown]
 # A convolution whose stride (步幅) is as large as its kernel does the same: its windows do not overlap, and each window is a patch.
 #
-# The drawing shows the whole **vision transformer** (视觉 Transformer, ViT) at the size of the paper [Dosovitskiy et al. 2021]. Below each box stands the
-# shape of its output, for one image.
+# The drawing shows the whole **vision transformer** (视觉 Transformer, ViT) at the size of the paper [Dosovitskiy et al. 2021]. The numbers below each box
+# are the shape of its output for one image. (A patch has $3·16·16=768$ numbers. By chance $D$ is also 768 here.)
 #
 # - **Class token** (类别标记): one learned token stands before the patches. Its output after the last block is classified.
 # - **LN** is layer normalisation (层归一化): in each token, subtract the mean of its $D$ numbers and divide by their standard deviation; then multiply and
@@ -298,7 +303,9 @@ assert_close(to_patches(photo, 16) @ E.T + bias, as_tokens, rtol=1e-4, atol=1e-4
 # $$z^0=[\,x_{\text{class}};\ Ep_1;\dots;Ep_N\,]+E_{\text{pos}},\qquad
 # z'=z^{\ell-1}+\mathrm{MultiHead}(\mathrm{LN}\,z^{\ell-1}),\qquad z^{\ell}=z'+\mathrm{MLP}(\mathrm{LN}\,z'),\qquad y=W\,\mathrm{LN}(z^L_0)$$
 #
-# The next two cells are the network. Compare each line with the drawing.
+# Here $p_1,…,p_N$ are the patches, $\ell=1,…,L$ is the number of the block, and $z^L_0$ is the class token after the last block. The MLP has two linear
+# maps with GELU between them; its inner width is $4D$. `Dropout(0.0)` changes nothing. It is there because torchvision's MLP has a layer at this place,
+# so the names of the weights fit. The next two cells are the network. Compare each line with the drawing.
 
 # %%
 class Block(nn.Module):                      # (B, N, D) -> (B, N, D)
@@ -395,9 +402,11 @@ for name, parameter in ours.named_parameters():
 # together, and a pattern means the same at every position. A ViT assumes much less: inside a patch all pixels are mixed at once, and every patch is
 # treated by the same matrix $E$. Which patches are neighbours, it has to learn. So with few images a CNN should be better. Is it, at equal size?
 #
-# Two causes must be separated: few images and few steps. So the ViT is trained twice: with the steps of the CNN, and with 2.5 times as many. Two
-# **baselines** (基线) are in the table: logistic regression (逻辑回归) on the pixels, and the nearest neighbour (最近邻). Each row has three draws. A draw has
-# its own seed, and with 150 images also its own images. Both networks have the same learning rate and the same weight decay. We tuned them for neither.
+# If the ViT is worse, there are two possible causes: too few images or too few steps. To separate them, we train the ViT twice: with the steps of the
+# CNN, and with 2.5 times as many. Two **baselines** (基线) are in the table: logistic regression (逻辑回归) on the pixels, and the nearest neighbour (最近邻).
+# Each number is a mean of three draws (± standard deviation). A draw has its own seed, and with 150 images also its own images. With 1,437 images all
+# draws have the same images, so the baselines have no spread. Both networks have the same learning rate and the same weight decay. We did not tune these
+# for either network.
 
 # %%
 from vlmbook.attention import VisionTransformer
@@ -488,8 +497,9 @@ if runtime.profile() == "quick":             # with few steps
 # %% [markdown]
 # Yes, the CNN is better, with 150 and with 1,437 images.
 #
-# - **150 images**: the ViT is worse than all others, also worse than a linear model and the nearest neighbour. With more steps it gains little and stays
-#   the worst. So more steps do not replace more images.
+# - **150 images**: the ViT is worse than all others, also worse than a linear model and the nearest neighbour. With 2.5 times the steps it gains only
+#   from 80.5 % to 83.0 % and stays the worst. With 1,437 images it reaches 89.4 % without the extra steps. So here more steps do not replace more
+#   images.
 # - **1,437 images**: with more steps the distance to the CNN falls to less than half. So more than half of it was undertraining (训练不足), not a lack of
 #   images. In this quick run the longer trained ViT is still worse than the linear model.
 #
@@ -521,7 +531,8 @@ plot.gallery(test_scenes[:16], columns=8);
 #
 # $$m_{ij}=\sigma\big(f^{7×7}[\mathrm{mean}_c\,x_{cij};\ \max_c x_{cij}]\big),\qquad \tilde x_{cij}=m_{ij}\,x_{cij}$$
 #
-# Here the weights do not sum to 1: each gate is independent of the others.
+# Here $f^{7×7}$ is a convolution with a 7×7 kernel, and the sigmoid $\sigma$ gives a number between 0 and 1. The gates do not sum to 1, because there is
+# no softmax over the positions.
 
 # %%
 class GatedCNN(nn.Module):                   # (B, 3, 48, 48) -> (B, 10)
@@ -558,9 +569,11 @@ assert read["ViT"] > 0.65 and read["gated CNN"] > 0.85
 #
 # ### Five maps
 #
-# Now we ask where the networks look. For the ViT we take the weights of the class token, in the mean over the heads: from the first block and from the
-# last block. **Attention rollout** (注意力展开) [Abnar & Zuidema 2020] follows the weights through all blocks. $A_\ell$ is the mean over the heads of block
-# $\ell$. Rollout assumes that one half of a block's output comes from its input, over the residual connection, and one half from the attention:
+# Now we ask where the networks look. For the ViT we take the weights with which the class token (as the query) attends to the 36 patches, as a mean over
+# the heads: once from the first block and once from the last block. The weight of the class token on itself is left out. **Attention rollout** (注意力展开)
+# [Abnar & Zuidema 2020] follows the weights through all blocks. $A_\ell$ is the matrix of attention weights in block $\ell$, as a mean over the heads.
+# $I$ is the identity matrix. We show the row of $R$ that belongs to the class token. Rollout assumes that one half of a block's output comes from its
+# input, over the residual connection, and one half from the attention:
 #
 # $$R=\tfrac12(A_L+I)\cdots\tfrac12(A_2+I)\,\tfrac12(A_1+I)$$
 
@@ -587,8 +600,10 @@ assert_close(rollout_by_hand(blocks), rollout(blocks))
 
 # %% [markdown]
 # **Occlusion** (遮挡分析) needs no look inside: cover one patch with the mean colour, and measure how much the probability of the predicted class falls. If
-# it falls, the prediction depends on this patch. Where covering helps, the map is 0. Two references are in the table. *Chance* is 1/9 = 11 %.
-# *Contrast* is a map without any network: the standard deviation of the pixels in each patch. Which maps lie in the orange frame?
+# it falls, the prediction depends on this patch. Where covering helps, the map is 0. The orange frame is the true cell of the digit, 4 of the 36
+# patches. For each map we measure which share of its sum lies in the frame, as a mean over the test images (for occlusion over the first 200). Two
+# references help to read the shares. *Chance* is 1/9 = 11 %: a map that is equal everywhere. *Contrast* is a map without any network: the standard
+# deviation of the pixels in each patch. Which maps lie in the orange frame?
 
 # %%
 def occlusion(net, x, patch=8):              # (B, 3, 48, 48) -> (B, 6, 6): fall of the probability
@@ -623,13 +638,14 @@ assert runtime.profile() == "full" or (first > 0.6 and first > last > 0.35)
 # chance, but they do not agree: 87 % in the first block, 59 % in the last block, 44 % for rollout. The contrast has 36 % without any network. The gate
 # of the CNN has 25 %: more than chance, and less than the contrast.
 #
-# There is one network and one prediction, and there are three maps of its weights. Which of them shows what the prediction depends on? The next section
-# tests it.
+# So we have three different maps of the weights of the same ViT. Does the prediction depend on the weights that a map shows? The next section tests this
+# for the weights of each block.
 #
 # ## 6 Break it: change the weights
 #
-# Do the weights of a block matter for the prediction? A map cannot tell. An **intervention** (干预) can: we change the weights of the class token in one
-# block, leave everything else as it is, and count how many predictions stay the same. There are three changes:
+# Do the weights of a block matter for the prediction? A map alone cannot answer this. An **intervention** (干预) can: we change the weights of the query
+# "class token" in one block, leave all other weights of this block and the parameters of the network as they are, and count how many predictions stay
+# the same. We make three changes, for each image and each head:
 #
 # - *equal weights* for all tokens,
 # - *permuted weights* (置换): the weights of each image, given to other tokens at random,
@@ -690,16 +706,18 @@ if runtime.profile() == "quick":
 assert all(strengths[f"one token at random, block {n}"] > 0.8 for n in (1, 2, 3))
 
 # %% [markdown]
-# Only the first block matters, if we change one block at a time. With *one token at random* the change is equally strong in all three blocks, so this
-# comparison is fair: in the first block about a quarter of the predictions stay, in the second and third block more than 90 %. (*Equal* and *permuted*
-# weights are weaker changes in the later blocks. So these two alone would prove less.)
+# If we change one block at a time, the weights of the first block matter by far the most. With *one token at random* the change is equally strong in all
+# three blocks, so this comparison is fair: 22 % of the predictions stay after a change in the first block, and more than 90 % after a change in the
+# second or third block. (*Equal* and *permuted* weights are weaker changes in the later blocks. So these two alone would prove less.)
 #
-# Remember the map of the last block: it lies on the digit. And yet the prediction does not need its weights. So a map that lies on the object does not
-# prove that the prediction depends on these weights. Networks that read text raised the same question [Jain & Wallace 2019]. Our answer holds for this
-# network and this task. In another network other blocks may matter, and we did not change two blocks together.
+# 59 % of the map of the last block lies in the frame of the digit. But when we change the weights of the last block, nearly all predictions stay the
+# same. So a map that lies on the object does not prove that the prediction depends on these weights. Jain & Wallace asked the same question for networks
+# that read text [Jain & Wallace 2019]. Our answer holds for this network and this task. In another network other blocks may matter, and we did not
+# change two blocks together.
 #
-# Look for yourself. Query 0 is the class token. Then come the patches, row by row. The right panel is the mean over 100 images: a head that follows a
-# *position* shows a bright patch there, and a head that follows the *content* does not. Which head finds the digit?
+# Look for yourself. Query 0 is the class token. Then come the patches, row by row. The right panel is the mean over 100 images. Its brightest patch is
+# always white, so read the number above it. A head that follows a *position* has a large number there. A head that follows the *content* has a small
+# one, because the digit is in different cells in different images. Which head finds the digit?
 
 # %%
 draw = partial(drawings.draw_heads, images=test_scenes[:100],
@@ -837,8 +855,9 @@ assert_close(spatial(x), torch.sigmoid(spatial.conv(pooled)) * x)
 # $$Q=X_{\text{words}}W_Q,\qquad K=X_{\text{patches}}W_K,\qquad V=X_{\text{patches}}W_V .$$
 #
 # A small example without training: we choose queries and keys by hand. The key of a patch is its mean colour, minus the mean colour of the image. The
-# query of a colour word is its colour minus grey. All other words have the query 0. The value of a patch is its position. So the output of a word is a
-# position: the mean of the patches that it attends to. Which words will find something?
+# query of a colour word is its colour minus grey, times a sharpness of 40, as in section 2. (The code also multiplies by √3, because `attention` divides
+# by $\sqrt{d_k}=\sqrt3$.) All other words have the query 0. The value of a patch is its position. So the output of a word is a position: the mean of the
+# patches that it attends to. Which words will find something?
 
 # %%
 from vlmbook.data.shapes import COLOURS
@@ -861,9 +880,9 @@ print(drawn.captions[5])
 drawings.draw_words(plt.figure(figsize=(7.5, 1.15)), drawn.images[5], words, word_weights)
 
 # %% [markdown]
-# The colour words find the object of their colour. The other words have equal weights, because our keys hold nothing but colour. How well does it work
-# on other images? We compare the output with the true centre of the object, in the images with two different colours. The baseline answers always with
-# the middle of the image.
+# The colour words find the object of their colour. The other words have equal weights: their query is 0, so all their scores are 0. How well does it
+# work on other images? We compare the output with the true centre of the object, in the images with two different colours. The baseline answers always
+# with the middle of the image.
 
 # %%
 errors = {"cross-attention": [], "middle of the image": []}
@@ -985,8 +1004,8 @@ assert round((1024 / 16) ** 4 / (224 / 16) ** 4) == 437      # M27
 #
 # **I20 · $d_k$.** "The attention dimension" → the number of entries of a query or key in *one head*, $D/h$; in ViT-B/16 it is 768/12 = 64.
 #
-# **I21 · important regions.** "The network learns the important regions" → weights show what is mixed in one block; in sections 5 and 6 the map of the
-# last block lies on the digit, and the prediction does not need its weights.
+# **I21 · important regions.** "The network learns the important regions" → weights show what is mixed in one block; in sections 5 and 6 most of the map
+# of the last block lies on the digit, but the prediction hardly depends on its weights.
 #
 # **I22 · what attention is.** "Attention raises the attention to key features" → attention is a weighted mean whose weights depend on the input.
 #
@@ -999,8 +1018,8 @@ assert round((1024 / 16) ** 4 / (224 / 16) ** 4) == 437      # M27
 #
 # ## 13 At full size
 #
-# With `VLMBOOK_PROFILE=full` the notebook trains with four numbers of images and ten times the steps, and its hidden digits come in more scenes. What
-# the published runs measured:
+# With `VLMBOOK_PROFILE=full` section 4 trains with 150, 300, 700 and 1,437 images. Sections 4 and 7 train with ten times the steps. Section 5 hides each
+# training digit in 10 scenes instead of 4, and its ViT gets about 11 times the steps. The cell shows what the published runs measured.
 
 # %% tags=["record"]
 records.show("ch05b", "quick")
@@ -1011,8 +1030,8 @@ records.show("ch05b", "full")
 #
 # 1. Attention is a weighted mean whose weights depend on the input: a softmax along the keys, so each row sums to 1.
 # 2. Division by √d keeps the scores at variance 1, so the softmax does not saturate.
-# 3. Attention treats the tokens as a set; position embeddings make it an image. It compares all pairs. A fused kernel saves the memory of the pairs, not
-#    their number.
+# 3. Attention treats the tokens as a set; position embeddings tell the network where each token is. Attention compares all pairs of tokens. A fused
+#    kernel saves the memory of the pairs, not their number.
 # 4. A ViT assumes less than a CNN. On our few small images it is worse than the CNN, and with 150 images worse than a linear model.
 # 5. A map of weights shows what is mixed in one block. Occlusion and interventions show what the prediction depends on.
 #

@@ -204,7 +204,7 @@ assert of_teacher > of_pixels + 0.01
 
 
 # %% [markdown]
-# The teacher is better than the baseline. So a student can learn something from this teacher.
+# The teacher is better than the baseline, but the difference is small: these digits are easy.
 #
 # ### Temperature
 #
@@ -231,8 +231,8 @@ for T in (0.1, 1, 2, 100):
 # label. For $T\to\infty$ all classes become equal. The order of the classes never changes.
 #
 # The **entropy** (熵) measures how soft a label is: 0 nats (奈特) for a hard label, and $\ln10=2.3$ nats for ten equal probabilities. The figure shows a
-# digit at $T=1$ and at $T=4$. The most likely class is blue, the second is orange. **Move the temperature. Where does the teacher's second class become
-# visible?**
+# digit at $T=1$ and at $T=4$. The cell chose twenty validation digits: the teacher is sure of them at $T=1$, and gives much to the second class at
+# $T=4$. The most likely class is blue, the second is orange. **Move the temperature. Where does the teacher's second class become visible?**
 
 # %%
 from vlmbook.distillation import soft_labels
@@ -256,9 +256,10 @@ assert_close(soft_labels(z[None], 1e5), torch.full((1, 10), 0.1), rtol=1e-2, ato
 assert softness[1] < 0.4 * softness[4] < 0.4 * softness[8] < 0.4 * math.log(10)
 
 # %% [markdown]
-# At $T=1$ the bar of the first class has nearly the full height. At $T=4$ the second class has a bar that you can see. Hinton called the probabilities of
-# the other classes **dark knowledge** (暗知识). Are these probabilities knowledge, or noise? Take all images of one class, average their soft labels, and
-# leave out the class itself. The right matrix uses no network: it shows how similar the mean images of two classes are. **Do the two matrices agree?**
+# At $T=1$ the bar of the first class has nearly the full height. At $T=4$ the second class has a bar that you can see. Hinton called the probabilities
+# of the other classes **dark knowledge** (暗知识). Are these probabilities knowledge, or noise? Take all images of one class, average their soft labels,
+# and leave out the class itself. This gives the left matrix. A row is the true class, a column is another class, and a darker square is a larger share.
+# The right matrix uses no network: it shows how similar the mean images of two classes are. **Do the two matrices agree?**
 
 # %%
 matrices = {"teacher, T = 4": experiments.measure_confusions(logits, labels, 4),
@@ -284,8 +285,8 @@ assert 0.2 < alike < 0.9
 #
 # $$L=(1-\alpha)\,\underbrace{\big(-\log q_y^{(1)}\big)}_{\mathrm{CE}}+\alpha\,T^2\,\underbrace{\sum_{i=1}^{K}p_i^{(T)}\log\frac{p_i^{(T)}}{q_i^{(T)}}}_{\mathrm{KL}}$$
 #
-# Each term is the mean over its images. In the package an image without a label has the label $-100$, and it counts in the second term alone. The teacher
-# gets no gradient. **If $z_S=z_T$, which of the two terms is 0?**
+# Each term is the mean over its images. In the package an image without a label has the label $-100$, and it counts in the second term alone. The
+# function `soft_loss` is $T^2\,\mathrm{KL}$, without $\alpha$. The teacher gets no gradient. **If $z_S=z_T$, which of the two terms is 0?**
 
 # %%
 from vlmbook.distillation import UNKNOWN, distillation_loss, soft_loss
@@ -368,9 +369,9 @@ assert 0.1 * of_labels < norms[-1]
 
 
 # %% [markdown]
-# The blue line becomes level: with $T^2$ the gradient keeps its size. The green line is level too, since it has no temperature. Without $T^2$ the soft term
-# becomes far smaller than the term of the labels. So with $T^2$ the weight $\alpha$ keeps its meaning when $T$ changes. This is not exact: at low
-# temperatures the gradient still changes with $T$.
+# The blue line becomes level: with $T^2$ the gradient keeps its size. The green line is level too, since it has no temperature. Without $T^2$ the soft
+# term becomes far smaller than the term of the labels. So with $T^2$ the same $\alpha$ gives about the same balance of the two terms when $T$ changes.
+# This is not exact: from $T=1$ to $T=4$ the blue line still rises to about three times its value.
 #
 # ## 4 Train
 #
@@ -475,13 +476,15 @@ assert over_labels["pseudo-labels, all images"][0] > 0
 assert sum(scores["distilled, all images"]) / 5 < baselines["teacher"] + 0.01
 
 # %% [markdown]
-# **The same few images.** The teacher helps. But the control *equal rest* does not say which classes are similar, and this control gains more than half of
-# what *distilled* gains. *Equal rest, one softness* also removes the differences between the images, and still gains about half. So a large part of the gain
-# needs no knowledge of similar classes: softer labels are enough. The last part is the difference between *distilled* and *equal rest*. This part is small
-# and not certain: all five seeds share one teacher. In an earlier run, a teacher with other rounding errors gave a difference of $-0.3$ points. Section 5
-# measures in another way what the student learned about similar classes.
+# **The same few images.** The teacher helps. But the control *equal rest* does not say which classes are similar, and this control gains more than half
+# of what *distilled* gains. *Equal rest, one softness* also removes the differences between the images, and still gains about half. So a large part of
+# the gain needs no knowledge of similar classes: softer labels are enough. *Shuffled* gains less than *equal rest*. One possible cause: its random
+# probabilities say something false about similar classes. The other part of the gain is the difference between *distilled* and *equal rest*. This part
+# is smaller and not certain: all five seeds share one teacher. In an earlier run, a teacher with other rounding errors gave a difference of $-0.3$
+# points. Section 5 measures in another way what the student learned about similar classes.
 #
-# **All images.** This gain is the largest: the teacher labels images that have no label. Pseudo-labels do nearly as well as soft labels.
+# **All images.** This gain is the largest: the teacher labels images that have no label. The teacher learned from the true labels of these same images,
+# so its pseudo-labels are nearly all correct. Pseudo-labels do nearly as well as soft labels.
 #
 # **The baseline.** Softmax regression with the same few labels is better than the mean of each way that sees only these images. With pseudo-labels for all
 # images, softmax regression is as good as the best student. Digits of 8×8 pixels are easy for a linear model. Section 7 has images that are not.
@@ -526,7 +529,8 @@ assert all(1.5 < times < cost_ratios[1] for times in faster)
 # ### How much teacher?
 #
 # The weight $\alpha$ decides between label and teacher. The cell trains a softmax regression on a hundred images, for eleven values of $\alpha$. In the
-# figure four of ten labels are *false*, like the one that is shown. **Which end of the curve is higher, and why? What changes when all labels are correct?**
+# figure four of ten labels are *false*. The digit on the left has such a label: the label is 6, and the teacher says 4. The curve is the accuracy on
+# validation images. **Which end of the curve is higher, and why? What changes when all labels are correct?**
 
 # %%
 hundred = few[::len(few) // 100]                             # images, in both profiles
@@ -550,8 +554,9 @@ assert ends[0.4][2] > ends[0.4][0] + 0.1
 #
 # ## 5 See inside: the second choice
 #
-# **Did the student learn which classes the teacher finds similar, or only the teacher's first choice?** The matrices are those of section 2, now on
-# validation images. The right panel gives, for each way, the rank correlation of the student's matrix with the teacher's matrix.
+# **Did the student learn which classes the teacher finds similar, or only the teacher's first choice?** The cell computes the teacher's matrix of
+# section 2 again, now on validation images, and one such matrix for each student. The figure shows the matrix of the teacher and of one student
+# *distilled, all images*. The right panel gives, for each way, the rank correlation of the students' matrices with the teacher's matrix.
 
 # %%
 of_students = {name: [predict_logits(net, valid_images) for net in nets]
@@ -567,15 +572,16 @@ assert gain(agree["distilled"], agree["shuffled"])[0] > 0.02
 assert gain(agree["distilled, all images"], agree["pseudo-labels, all images"])[0] > 0.02
 
 # %% [markdown]
-# The student learned more than the first choice. With the teacher's own soft labels the correlation is higher than with *equal rest*, with *shuffled* and with
-# pseudo-labels. The controls differ from *distilled* only in the probabilities of the other classes. So these probabilities teach the student the teacher's
-# second choices. The number of correct answers changed much less: see the difference of *distilled* and *equal rest* in section 4.
+# The student learned more than the first choice. With the teacher's own soft labels the correlation is higher than with *equal rest*, with *shuffled*
+# and with pseudo-labels. *Equal rest* and *shuffled* differ from *distilled* only in the probabilities of the other classes. So these probabilities
+# teach the student the teacher's second choices. The number of correct answers changed much less: see the difference of *distilled* and *equal rest* in
+# section 4.
 #
 # ## 6 Where the teacher does not help
 #
 # - **Enough labels.** The student gets all labels. Does the teacher still add anything?
-# - **A worse teacher.** The student gets all labels, and a teacher that knows less than the labels: a student of section 4 that saw only the few labels.
-#   $\alpha=0.9$ stays.
+# - **A worse teacher.** The student again gets all labels. Its teacher is a student *labels alone* of section 4, which saw only the few labels. The
+#   weight is still $\alpha=0.9$.
 # - **The same architecture.** In self-distillation (自蒸馏) teacher and student have the same layers, and the student becomes the next teacher [Furlanello
 #   et al. 2018]. The second generation learns from the few labels and from the first generation. The first generation is *labels alone* of section 4, with
 #   the same seed.
@@ -611,7 +617,8 @@ assert abs(gains["second generation over the first"][0]) < 0.1
 # first, but look at the $\pm$. The cause was not isolated: the second generation also gets softer labels, and section 4 showed that softer labels alone can
 # help. (`train_born_again` of the package trains any number of generations.)
 #
-# The book promises 表现出更好的性能, *better performance*. This promise has a condition: the teacher must know something that the labels at hand do not say.
+# The book promises 表现出更好的性能, *better performance*. This promise is too general. The teacher helps when labels are few. With all labels it adds next to
+# nothing, and a worse teacher does harm.
 #
 # ### An ensemble as the teacher
 #
@@ -638,14 +645,16 @@ assert sum(heirs) / 5 > baselines["ensemble"] - 0.05
 
 
 # %% [markdown]
-# One small network now does nearly what five did. It is better than a student that saw the labels alone. This was an aim of Hinton's paper: an ensemble
-# in one network. The unlabelled images carry the predictions of the ensemble. (Chapter 7a makes networks small by other means.)
+# One small network is now nearly as good as the ensemble of five. It is better than a student that saw the labels alone. This was an aim of Hinton's
+# paper: to put an ensemble into one network. The student learns the predictions of the ensemble mostly from images that have no label. (Chapter 7a makes
+# networks small by other means.)
 #
 # ## 7 Going deeper: a teacher for photographs
 #
-# In practice the teacher is often a network that others trained on many photographs, and its task is not ours. Here is such a case. Our task has eight classes
-# of textures (纹理): each class is one photograph. We cut grey squares from it. The training squares come from the left half, the test squares from the right
-# half. Five squares of each class have a label. The student must be small, so it sees 48×48 pixels. The figure shows squares at 96×96 and at 48×48 pixels.
+# In practice the teacher is often a network that others trained on many photographs, and its task is not ours. Here is such a case. Our task has eight
+# classes of textures (纹理): each class is one photograph. We cut grey squares from it. The training squares come from the left half, the test squares
+# from the right half. Five squares of each class have a label. The student sees 48×48 pixels, because small images need fewer operations. The figure
+# shows one square of each class: above at 96×96 pixels, which the teacher sees, below at 48×48 pixels.
 #
 # EfficientNet-Lite0 knows 1,000 classes, and none of them is ours. So we use its features (特征): the 1,280 numbers before its last layer. A linear
 # classifier on these features learns from the 40 labels; this is a **linear probe** (线性探测). Network and probe together are the teacher. (**Fine-tuning**
@@ -677,8 +686,9 @@ if large is not None:
         print(f"{name}: {parameters:,} parameters, {operations / 1e6:.1f} M operations a square")
 
 # %% [markdown]
-# Three draws choose other squares for the labels. In each draw the probe and the students are trained anew. **The teacher saw the same 40 labels as the
-# student *labels alone*. Can it still help?**
+# Three draws choose other squares for the labels. In each draw the probe and the students are trained anew. The function `decision_function` gives the
+# logits of the probe for the 96×96 squares. The student sees the same squares at 48×48 pixels. **The teacher saw the same 40 labels as the student
+# *labels alone*. Can it still help?**
 
 # %%
 from sklearn.pipeline import make_pipeline
@@ -721,8 +731,8 @@ if large is not None:
 #
 # A teacher can give more than its logits. Two methods compare maps in the middle of the networks.
 #
-# - *Hints* (FitNets) [Romero et al. 2015]: the student's map $v$ shall become the teacher's map $u$. The two have different channels, so a small layer $r$
-#   translates. This layer learns too, and is thrown away after the training.
+# - *Hints* (FitNets) [Romero et al. 2015]: the student's map $v$ shall become the teacher's map $u$. The two maps have different numbers of channels. So
+#   a small layer $r$ turns $v$ into a map of the shape of $u$. The layer $r$ learns too, and is thrown away after the training.
 # - *Attention transfer* [Zagoruyko & Komodakis 2017]: the student shall be active *where* the teacher is active. The squares of all channels of a map $A$ are
 #   added. This gives an attention map (注意力图) $Q$ over positions $j$. No layer $r$ is needed.
 #
@@ -753,8 +763,9 @@ assert_close(fitnets_loss(v, u, r), (u - r(v)).square().mean() / 2)
 assert fitnets_loss(2 * v, u, r) > 1.05 * fitnets_loss(v, u, r)
 
 # %% [markdown]
-# Only the hint loss changes, because attention maps are divided by their length. Now both losses train a student on the few labelled images, beside the
-# labels. The weight 10 was chosen on the validation set.
+# Only the hint loss changes, because attention maps are divided by their length. Now each of the two losses trains students on the few labelled images.
+# The loss is the cross-entropy with the label plus 10 times the loss of the maps. *Attention* adds the losses of stages 1 and 2. *Hint* uses stage 2
+# only, and its layer $r$ is a 1×1 convolution from 8 to 32 channels. The weight 10 was chosen on the validation set.
 
 # %%
 with torch.no_grad():
@@ -782,8 +793,9 @@ for kind, make in (("attention", make_student), ("hint", with_regressor)):
     print(f"{kind}: over labels alone {100 * more:+.1f} ± {100 * spread:.1f} points")
 
 # %% [markdown]
-# The gains are a few points, and the three seeds differ by about as much. Soft labels gained more in section 4, and soft labels need no maps. **Does the student
-# at least look where the teacher looks?** The heat maps show the attention maps of the first stage on test images. Bright is high.
+# The mean gains are a few points, and the $\pm$ over the three seeds is about as large. So these gains are not certain. Soft labels gained more in
+# section 4 (with five seeds), and soft labels need no maps. **Does the student at least look where the teacher looks?** The heat maps show the attention
+# maps of the first stage on test images. Bright is high. The distance is the mean $L_{\mathrm{AT}}$ between the maps of student and teacher.
 
 # %%
 with torch.no_grad():
@@ -809,13 +821,15 @@ for kind in inner:
 assert to_teacher["attention"] < to_teacher["labels alone"]
 
 # %% [markdown]
-# Yes. The maps of the student *attention* are much closer to the teacher's maps, also on images that it never saw.
+# Yes. The maps of the student *attention* are much closer to the teacher's maps than those of *labels alone*. These are test images, which no student
+# saw in training. (One seed of each.)
 #
 # ## 9 Going deeper: a distillation token
 #
-# A vision transformer ([chapter 5b](ch05b_attention.ipynb)) needs many images. DeiT [Touvron et al. 2021] trains it with a convolutional teacher. The idea is
-# one more token (词元). The *class token* leads to a linear layer that learns the label. The *distillation token* (蒸馏标记) has its own linear layer, which
-# learns the teacher's class, a hard label. So label and teacher do not have to agree in one output. At test time the two softmax outputs are averaged.
+# A vision transformer ([chapter 5b](ch05b_attention.ipynb)) needs many images. DeiT [Touvron et al. 2021] trains it with a convolutional teacher. The
+# idea is one more token (词元). The *class token* leads to a linear layer that learns the label. The *distillation token* (蒸馏标记) has its own linear layer,
+# which learns the teacher's class, a hard label. If the teacher's class differs from the label, each of the two layers can learn its own target. At test
+# time the two softmax outputs are averaged.
 
 # %%
 from vlmbook.attention import Encoder
@@ -979,15 +993,16 @@ assert len(student_shapes) == 1 and min(taught.values()) > 0.5
 # %% [markdown]
 # Only the values of the weights change. The layers and their shapes are the same for every teacher.
 #
-# **M04 · the temperature.** No temperature → divide both logits by $T$, and multiply the soft term by $T^2$. (Section 2 measured the entropy at $T=1$ and
-# $T=4$; section 3 measured the gradients.)
+# **M04 · the temperature.** The book's formula has no temperature. Correction: divide the logits of teacher and student by $T$, and multiply the soft
+# term by $T^2$. (Section 2 measured the entropy at $T=1$ and $T=4$; section 3 measured the gradients.)
 #
-# **I24 · the notation.** `\\` in plain `$$` and an undefined $\mathrm h$ → two formulas, and $z_T$, $z_S$ for logits.
+# **I24 · the notation.** The double backslash `\\` in the book's plain `$$` formula breaks no line, and $\mathrm h$ is not defined. Correction: write
+# two formulas, and write $z_T$ and $z_S$ for the logits.
 #
 # ## 12 At full size
 #
-# With `VLMBOOK_PROFILE=full` the same notebook runs on Fashion-MNIST, with a hundred labels a class. Without an accelerator it takes 10,000 of the images and
-# fewer steps. The sentences of this chapter describe the digits. The published runs measured:
+# With `VLMBOOK_PROFILE=full` the same notebook runs on Fashion-MNIST, with a hundred labels a class. Without an accelerator it takes 10,000 of the
+# images and fewer steps. The sentences of this chapter describe the digits. The next cell shows the published runs, or says that there is none yet:
 
 # %% tags=["record"]
 records.show("ch05c", "quick")
@@ -999,8 +1014,8 @@ records.show("ch05c", "full")
 # - A student learns the teacher's probabilities of all classes, softened by a temperature, and the label too. The teacher gets no gradient.
 # - The factor $T^2$ keeps the size of the soft term's gradient when the temperature grows.
 # - Distillation helps most when the teacher labels images that nobody labelled. A teacher with a general knowledge of photographs can teach a small network.
-# - On few images, a control without similar classes gained more than half as much accuracy. The teacher's other probabilities show in the student's second
-#   choices.
+# - With few images, the control *equal rest*, which says nothing about similar classes, reached more than half of the gain of *distilled*. The teacher's
+#   probabilities of the other classes changed the student's second choices.
 # - With enough labels the teacher adds next to nothing, and a worse teacher does harm. Distillation does not change the layers, and fewer operations are not
 #   the same as less time.
 #
