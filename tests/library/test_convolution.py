@@ -276,13 +276,19 @@ AUTOCAST = [ours for ours in EACH if ours[0] in (*CONV, *TRANSPOSED)]
 )
 @pytest.mark.parametrize("dtype", HALF)
 def test_under_autocast_dtypes_are_those_of_pytorch(ours, peer, shapes, arguments, options, dtype):
+    """The values are compared with the exact ones: on processors with AMX, PyTorch 2.15's transposed
+    convolution in bfloat16 leaves out the bias in the rows of output_padding.
+    """
     for original in (torch.float32, dtype, torch.float64)[: 1 if ours is conv2d_loops else 3]:
         tensors = randn(*shapes, dtype=original)
         with torch.autocast("cpu", dtype):
             mine, theirs = (values_and_gradients(f, tensors, arguments, options) for f in (ours, peer))
+        assert [each.dtype for each in mine] == [each.dtype for each in theirs]
+        exact = values_and_gradients(peer, [t.double() for t in tensors], arguments, options)
+        mine = [each.double() for each in mine]
         close = 0.05 if original != torch.float64 else 1e-6
-        assert_close(mine[0], theirs[0], rtol=close, atol=close)
-        assert_close(mine[1:], theirs[1:], rtol=2 * close, atol=2 * close)
+        assert_close(mine[0], exact[0], rtol=close, atol=close)
+        assert_close(mine[1:], exact[1:], rtol=2 * close, atol=2 * close)
 
 
 @pytest.mark.parametrize(
