@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from vlmbook.editing.holes import block_mask, free_form_mask
+from vlmbook.editing.holes import block_mask, free_form_mask, require_generator
 from vlmbook.editing.networks import evaluating, load_tensors
 from vlmbook.editing.quality import require_mask
 from vlmbook.editing.resampling import luma
@@ -316,8 +316,7 @@ def draw_masks(size: int, count: int, *, generator: torch.Generator | None = Non
     """
     size = require_whole(size, "size", most=2**12)
     count = require_whole(count, "count", most=2**24)
-    if generator is not None:
-        require_type(generator, "generator", torch.Generator, "a torch.Generator")
+    generator = require_generator(generator)
     return torch.stack([_draw_mask(size, generator) for _ in range(count)])
 
 
